@@ -1,0 +1,231 @@
+//! The virtual file system: every byte an engine reads or writes goes through these two traits.
+//!
+//! [`DiskFileSystem`] is the real one. [`MemoryFileSystem`] keeps apart what is written, what is synced
+//! and which directory entries are synced, can be cloned as a loss of power would leave it, and can
+//! fail any operation with a chosen error.
+//!
+//! # The medium, as it is assumed
+//! - Data is durable after [`File::sync`]; what was written since may survive whole, in part (in pieces
+//!   of 512 bytes, in any order), or not at all.
+//! - A directory entry (create, rename, link, remove) is durable after [`FileSystem::sync_dir`]. Entries
+//!   changed since may survive or not, each for itself. A rename is atomic.
+//! - Once a sync has failed, nothing is known about what was written since the last good one.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+mod disk;
+mod memory;
+
+pub use disk::DiskFileSystem;
+pub use memory::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
+
+/// A file system.
+pub trait FileSystem: Send + Sync + fmt::Debug {
+    /// Creates a file for reading and writing. Fails where the name is taken.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn open_for_write(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Renames a file atomically, replacing the target.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file a second name. Fails where the name is taken.
+    ///
+    /// # Errors
+    /// The operating system's; [`io::ErrorKind::CrossesDevices`] between file systems.
+    fn hard_link(&self, existing: &Path, link: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a directory and those above it. Existing ones are no error.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Lists the entries of a directory, in no particular order.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Makes the entries of a directory durable.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether the path exists, and as what.
+    ///
+    /// # Errors
+    /// The operating system's, other than that it does not exist.
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>>;
+
+    /// Takes the exclusive lock kept in a file (created where missing), and writes `holder` into it so
+    /// that others can tell who has it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome>;
+}
+
+/// An open file. Reads and writes name their offset, so that threads can share it.
+pub trait File: Send + Sync + fmt::Debug {
+    /// Reads into the whole buffer, or up to the end of the file; gives the number of bytes read.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes the whole buffer, extending the file where needed.
+    ///
+    /// # Errors
+    /// The operating system's; some of the bytes may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Puts the file's data, and what is needed to find it again, on stable storage.
+    ///
+    /// # Errors
+    /// The operating system's. Final: see the [module](self).
+    fn sync(&self) -> io::Result<()>;
+
+    /// Reserves space up to `len` and extends the file with zeros to that length.
+    ///
+    /// # Errors
+    /// The operating system's, [`io::ErrorKind::StorageFull`] above all: space that was reserved never
+    /// runs out afterwards.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Maps the first `len` bytes for writing. Space must have been [allocated](Self::allocate) up to
+    /// there. What is written through the map is handed to the operating system at once, and durable
+    /// after [`File::sync`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where this file system does not map; else the operating system's.
+    fn map(&self, len: usize) -> io::Result<Box<dyn WriteMap>>;
+}
+
+/// A file mapped into memory for writing.
+pub trait WriteMap: Send + fmt::Debug {
+    /// Length of the mapping in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is mapped.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes into the mapping.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] beyond the mapping's end; injected ones.
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its name within the directory.
+    pub name: std::ffi::OsString,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// Something else: a socket, a device.
+    Other,
+}
+
+/// What became of taking a lock.
+#[derive(Debug)]
+pub enum LockOutcome {
+    /// Taken; held until the guard is dropped.
+    Acquired(Box<dyn LockGuard>),
+    /// Somebody else has it, who says of itself:
+    Held(String),
+}
+
+/// Holds a lock until dropped.
+pub trait LockGuard: Send + Sync + fmt::Debug {}
+
+/// Reads exactly `buffer.len()` bytes at `offset`.
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] where the file ends before.
+pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let read = file.read_at(buffer, offset)?;
+    if read < buffer.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!(
+                "{} bytes wanted at byte {offset}, {read} are there",
+                buffer.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The directory that holds `path` (`.` for a bare name).
+#[must_use]
+pub fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}

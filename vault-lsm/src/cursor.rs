@@ -1,0 +1,32 @@
+//! The cursor that memtables, tables, levels and merges of them all offer inside the engine.
+
+use vault_core::{Result, Slice};
+
+/// A position among the entries (all versions) of one source, in internal key order.
+///
+/// `key`, `trailer` and `value` may be called only while `valid`; moves off an end make the cursor
+/// invalid, and moving an invalid one (other than by `first`, `last` and the seeks) leaves it so.
+pub(crate) trait InternalCursor {
+    /// Whether the cursor stands on an entry.
+    fn valid(&self) -> bool;
+    /// Moves to the first entry.
+    fn first(&mut self) -> Result<()>;
+    /// Moves to the last entry.
+    fn last(&mut self) -> Result<()>;
+    /// Moves to the first entry at or behind `(key, trailer)` in internal key order.
+    fn seek(&mut self, key: &[u8], trailer: u64) -> Result<()>;
+    /// Moves to the last entry at or before `(key, trailer)` in internal key order.
+    fn seek_back(&mut self, key: &[u8], trailer: u64) -> Result<()>;
+    /// Moves to the next entry.
+    fn next(&mut self) -> Result<()>;
+    /// Moves to the entry before.
+    fn prev(&mut self) -> Result<()>;
+    /// The user key.
+    fn key(&self) -> &[u8];
+    /// The trailer.
+    fn trailer(&self) -> u64;
+    /// The stored value: with its expiry in front where the trailer says so.
+    fn value(&self) -> &[u8];
+    /// The stored value as a slice that may share its block.
+    fn value_slice(&self) -> Slice;
+}

@@ -1,0 +1,6 @@
+//! The log-structured merge engine of Vault.
+
+#![deny(unsafe_code)]
+
+pub(crate) mod cursor;
+pub(crate) mod internal_key;
