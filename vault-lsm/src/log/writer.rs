@@ -73,6 +73,11 @@ impl Segment {
         }
     }
 
+    /// Bytes it can hold, header included.
+    pub(crate) const fn capacity(&self) -> u64 {
+        self.capacity as u64
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         let written = match &mut self.target {
             Target::Map(map) => map.write(offset, bytes),
