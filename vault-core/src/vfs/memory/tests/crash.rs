@@ -120,6 +120,19 @@ fn a_rename_is_atomic() {
 }
 
 #[test]
+fn what_a_durable_rename_replaced_does_not_come_back() {
+    let fs = MemoryFileSystem::new();
+    fs.create_dir_all(path("/d")).unwrap();
+    durable(&fs, "/tmp", b"new");
+    // Not synced in its own directory, and older than the rename that is, from the other one.
+    fs.create(path("/d/current")).unwrap();
+    fs.rename(path("/tmp"), path("/d/current")).unwrap();
+    fs.sync_dir(path("/")).unwrap();
+    let left = outcomes(&fs, |fs| fs.read_file("/d/current").unwrap());
+    assert_eq!(left, BTreeSet::from([b"new".to_vec()]));
+}
+
+#[test]
 fn a_chain_of_renames_never_doubles_or_loses_a_file() {
     let fs = MemoryFileSystem::new();
     durable(&fs, "/a", b"");

@@ -200,10 +200,14 @@ fn a_sync_refused_at_the_crash_point_loses_nothing() {
     let fs = MemoryFileSystem::new();
     let file = durable(&fs, "/a", b"old");
     file.write_at(b"new", 0).unwrap();
+    fs.create(path("/b")).unwrap();
     fs.set_crash_point(Some(fs.operations()));
     file.sync().unwrap_err();
+    fs.sync_dir(path("/")).unwrap_err();
     fs.set_crash_point(None);
     file.sync().unwrap();
+    fs.sync_dir(path("/")).unwrap();
     let after = fs.crash(0, CrashPolicy::DropUnsynced);
     assert_eq!(after.read_file("/a").unwrap(), b"new");
+    assert_eq!(names(&after), ["/a", "/b"]);
 }
