@@ -54,6 +54,8 @@ pub(crate) struct Store {
     pub(crate) next_run: AtomicU64,
     /// While a checkpoint is made: memtables with a higher run number are not flushed.
     pub(crate) flush_barrier: AtomicU64,
+    /// Held by the one checkpoint that is being made.
+    pub(crate) checkpoint_turn: Mutex<()>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     status: AtomicU8,
@@ -115,6 +117,7 @@ impl Store {
             log_segments: Mutex::new(parts.log_segments),
             next_run: AtomicU64::new(parts.next_run),
             flush_barrier: AtomicU64::new(u64::MAX),
+            checkpoint_turn: Mutex::new(()),
             env: parts.env,
             settings: parts.settings,
             operators: parts.operators,
