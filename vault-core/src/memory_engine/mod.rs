@@ -36,6 +36,7 @@
 //! they need. Code of merge operators runs under these locks; it can panic only before anything has been
 //! changed, so a poisoned lock guards a sound state and is taken regardless.
 
+mod check;
 mod history;
 mod meter;
 mod view;
@@ -49,13 +50,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use self::history::{History, Pins};
 use self::meter::Meters;
 use self::view::{MemorySnapshot, View};
-use crate::batch::{Operation, OperationKind, WriteBatch};
+use crate::batch::WriteBatch;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::engine::{
     CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyspaceId, KeyspaceInfo,
     Reader, SequenceNumber, Snapshot,
 };
-use crate::error::{Error, Result, printable};
+use crate::error::{Error, Result};
 use crate::limits::{
     BATCH_BYTES_CEILING, KEY_BYTES_MAX, KEYSPACES_MAX, Limits, VALUE_BYTES_CEILING,
     check_keyspace_name,
@@ -521,61 +522,6 @@ impl Shared {
     ) -> Result<Option<Slice>> {
         self.limits.check_key(key)?;
         read(&keyspace.history).get(key, sequence, now, keyspace.operator.as_deref())
-    }
-
-    fn check_batch(&self, state: &State, batch: &WriteBatch) -> Result<()> {
-        if batch.encoded().len() > self.limits.batch_bytes_max {
-            return Err(Error::BatchTooLarge {
-                len: batch.encoded().len(),
-                max: self.limits.batch_bytes_max,
-            });
-        }
-        let now = self.clock.now();
-        batch.iter().try_for_each(|operation| {
-            let keyspace = state.keyspace(operation.keyspace)?;
-            self.check_operation(keyspace, &operation, now)
-        })
-    }
-
-    fn check_operation(
-        &self,
-        keyspace: &Keyspace,
-        operation: &Operation<'_>,
-        now: Timestamp,
-    ) -> Result<()> {
-        self.limits.check_key(operation.key)?;
-        if let Some(expiry) = operation.expiry {
-            expiry.check_expiry(now)?;
-        }
-        match operation.kind {
-            OperationKind::Put => self.limits.check_value(operation.value),
-            OperationKind::Delete => Ok(()),
-            OperationKind::RangeDelete => {
-                let end = operation.value;
-                if end.len() > KEY_BYTES_MAX {
-                    return Err(Error::KeyTooLong {
-                        len: end.len(),
-                        max: KEY_BYTES_MAX,
-                    });
-                }
-                KeyRange::from(operation.key..end).check_order()
-            }
-            OperationKind::Merge => {
-                self.limits.check_value(operation.value)?;
-                let Some(operator) = &keyspace.operator else {
-                    return Err(Error::NoMergeOperator {
-                        keyspace: keyspace.name.clone(),
-                    });
-                };
-                operator
-                    .check_operand(operation.value)
-                    .map_err(|problem| Error::MergeFailed {
-                        operator: operator.name().to_owned(),
-                        key: printable(operation.key),
-                        problem,
-                    })
-            }
-        }
     }
 
     /// Applies a batch that has been checked. Nobody reads through the engine meanwhile, and views
