@@ -1,8 +1,13 @@
 //! Compare-and-set: each of its outcomes, and that nothing comes between comparison and change.
 
+use std::sync::Arc;
+
 use super::harness::{Fixture, Harness, assert_refused, got, keys};
+use crate::batch::WriteBatch;
 use crate::engine::{CasOutcome, Engine, KeyspaceId};
 use crate::error::Error;
+use crate::limits::Limits;
+use crate::merge::MergeOperator;
 use crate::options::WriteOptions;
 
 /// Absent and present, on both sides, matching and not.
@@ -76,23 +81,42 @@ pub fn compare_and_set_and_snapshots<H: Harness>(harness: &H) {
     assert_eq!(got(&*f, ks, b"k"), None);
 }
 
+/// An operator that lets other threads go first whenever it is asked to fold: it holds the door open
+/// between a comparison and the change that follows.
+#[derive(Debug, Clone, Copy)]
+struct Hesitant;
+
+impl MergeOperator for Hesitant {
+    fn name(&self) -> &str {
+        "conformance.hesitant"
+    }
+
+    fn merge(&self, _: &[u8], base: Option<&[u8]>, _: &[&[u8]]) -> Result<Vec<u8>, String> {
+        for _ in 0..20 {
+            std::thread::yield_now();
+        }
+        Ok(base.unwrap_or_default().to_vec())
+    }
+}
+
 /// Threads that count by comparing and setting lose no step, while plain writes go on beside them.
 pub fn counting_threads_lose_nothing<H: Harness>(harness: &H) {
     const THREADS: u64 = 4;
     const STEPS: u64 = 200;
-    let f = Fixture::new(harness);
-    let ks = f.plain("k");
+    let f = Fixture::with(harness, vec![Arc::new(Hesitant)], Limits::default());
+    let ks = f.merging("k", Hesitant.name());
     f.set(ks, b"n", &0_u64.to_be_bytes());
     let engine: &dyn Engine = &*f;
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             scope.spawn(move || {
                 for step in 0..STEPS {
-                    count_up(engine, ks);
                     let key = [&b"other"[..], &thread.to_be_bytes(), &step.to_be_bytes()].concat();
-                    engine
-                        .put(ks, &key, &[1; 60], &WriteOptions::default())
-                        .unwrap();
+                    let mut batch = WriteBatch::new();
+                    // The operand changes nothing, but must be folded by whoever compares next.
+                    batch.merge(ks, b"n", b"").put(ks, &key, &[1; 60]);
+                    engine.write(&batch, &WriteOptions::default()).unwrap();
+                    count_up(engine, ks);
                 }
             });
         }
