@@ -35,7 +35,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`random_history`](history::random_history) is one of the cases, with a few seeds and few steps;
+//! [`random_history`] is one of the cases, with a few seeds and few steps;
 //! call it with more of both for a thorough comparison.
 
 #![expect(

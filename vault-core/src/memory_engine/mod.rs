@@ -17,7 +17,7 @@
 //! - **Merges** fold lazily, when read, oldest first, over the value below them: that of the newest
 //!   put, or nothing after a delete, a range delete or an expired entry. Operands are checked when
 //!   written; an operator that fails when read gives [`Error::MergeFailed`], and so does a result over
-//!   [`VALUE_BYTES_CEILING`](crate::limits::VALUE_BYTES_CEILING).
+//!   [`VALUE_BYTES_CEILING`].
 //! - **Range deletes** hide smaller sequence numbers only. `start == end` deletes nothing; `start > end`
 //!   is refused. The end is a bound and not a key: it is held to
 //!   [`KEY_BYTES_MAX`], whatever [`Limits::key_bytes_max`] says, so that deleting by a prefix that has
