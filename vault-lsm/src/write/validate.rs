@@ -47,7 +47,7 @@ fn check_operation(store: &Store, view: &KeyspaceView, operation: &Operation<'_>
         OperationKind::Put => limits.check_value(operation.value),
         OperationKind::Delete => Ok(()),
         OperationKind::RangeDelete => {
-            limits.check_key(operation.value)?;
+            limits.check_range_end(operation.value)?;
             if operation.key > operation.value {
                 let (start, end) = (printable(operation.key), printable(operation.value));
                 return Err(Error::InvertedRange { start, end });
