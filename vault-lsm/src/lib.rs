@@ -4,3 +4,4 @@
 
 pub(crate) mod cursor;
 pub(crate) mod internal_key;
+pub(crate) mod table;
