@@ -2,6 +2,9 @@
 //!
 //! Keys, trailers and values lie apart (see `docs/format/table.md`), so that a search touches only the
 //! few cache lines of keys, and any entry is found without walking over others, in either direction.
+//! All that a search touches lies at the front, next to the count of references that each reader of a
+//! shared block has to touch anyway: behind the values it would cost another miss of the processor's
+//! cache, and of its page translation.
 //!
 //! [`Block::parse`] checks the whole structure once. After that each offset is known to lie within the
 //! block, each range to be in order, and the accessors need no error path.
@@ -17,8 +20,8 @@ use super::head_of;
 pub(super) const GROUP_ENTRIES: usize = 16;
 /// Bytes of a group's record.
 pub(super) const GROUP_BYTES: usize = 8;
-/// Bytes of the tail.
-pub(super) const TAIL_BYTES: usize = 24;
+/// Bytes of the head, behind which the groups are.
+pub(super) const HEAD_BYTES: usize = 24;
 /// Suffix length that says: each suffix has its own, ends are `u16`.
 pub(super) const SUFFIX_ENDS_U16: u16 = 0xffff;
 /// Suffix length that says: each suffix has its own, ends are `u32`.
@@ -33,9 +36,9 @@ pub(super) struct Block {
     bytes: Arc<[u8]>,
     entries: u32,
     keys_start: u32,
-    groups_start: u32,
-    value_ends_start: u32,
     trailers_start: u32,
+    value_ends_start: u32,
+    values_start: u32,
     value_len: u32,
     value_width: u8,
     trailer_width: u8,
@@ -62,52 +65,46 @@ enum Suffixes {
 impl Block {
     /// Checks the structure of a block.
     pub(super) fn parse(bytes: Arc<[u8]>) -> Result<Self, Problem> {
-        let tail_start = bytes
-            .len()
-            .checked_sub(TAIL_BYTES)
-            .ok_or("block shorter than its tail")?;
+        let head = bytes
+            .first_chunk::<HEAD_BYTES>()
+            .ok_or("block shorter than its head")?;
         if u32::try_from(bytes.len()).is_err() {
             return Err("block larger than 4 GiB");
         }
-        let tail = &bytes[tail_start..];
-        let entries = read_u32(tail, 0);
-        let (value_width, trailer_width, trailer_shift) = (tail[12], tail[13], tail[14]);
+        let entries = read_u32(head, 0);
+        let values_start = read_u32(head, 4);
+        let (value_width, trailer_width, trailer_shift) = (head[12], head[13], head[14]);
         if entries == 0 {
             return Err("block without entries");
         }
         if !matches!(value_width, 0 | 2 | 4)
             || trailer_width > 8
             || !matches!(trailer_shift, 0 | 8)
-            || tail[15] != 0
+            || head[15] != 0
         {
             return Err("unknown column width");
         }
-        let n = entries as usize;
-        let column = |end: usize, count: usize, width: usize| {
-            count
-                .checked_mul(width)
-                .and_then(|bytes| end.checked_sub(bytes))
-                .ok_or("columns larger than the block")
-        };
-        let trailers_start = column(tail_start, n, usize::from(trailer_width))?;
-        let value_ends_start = column(trailers_start, n, usize::from(value_width))?;
-        let groups_start = column(value_ends_start, n.div_ceil(GROUP_ENTRIES), GROUP_BYTES)?;
+        // In 64 bits nothing here overflows. The columns lie between the groups and the values.
+        let n = u64::from(entries);
+        let keys_start = HEAD_BYTES as u64 + n.div_ceil(GROUP_ENTRIES as u64) * GROUP_BYTES as u64;
+        let columns = n * u64::from(value_width) + n * u64::from(trailer_width);
+        if keys_start + columns > u64::from(values_start) || values_start as usize > bytes.len() {
+            return Err("columns larger than the block");
+        }
+        let value_ends_start = values_start - entries * u32::from(value_width);
         let block = Self {
             entries,
-            keys_start: read_u32(tail, 4),
-            groups_start: groups_start as u32,
-            value_ends_start: value_ends_start as u32,
-            trailers_start: trailers_start as u32,
-            value_len: read_u32(tail, 8),
+            keys_start: keys_start as u32,
+            trailers_start: value_ends_start - entries * u32::from(trailer_width),
+            value_ends_start,
+            values_start,
+            value_len: read_u32(head, 8),
             value_width,
             trailer_width,
             trailer_shift,
-            trailer_base: read_u64(tail, 16),
+            trailer_base: read_u64(head, 16),
             bytes,
         };
-        if block.keys_start > block.groups_start {
-            return Err("values overlap the columns");
-        }
         block.check_values()?;
         block.check_groups()?;
         Ok(block)
@@ -157,10 +154,7 @@ impl Block {
     /// The group that an entry divided by [`GROUP_ENTRIES`] is in.
     #[inline]
     pub(super) fn group(&self, group: usize) -> Group {
-        let record = read_u64(
-            &self.bytes,
-            self.groups_start as usize + group * GROUP_BYTES,
-        );
+        let record = read_u64(&self.bytes, HEAD_BYTES + group * GROUP_BYTES);
         let start = self.keys_start as usize + (record as u32) as usize;
         let prefix_len = usize::from((record >> 32) as u16);
         let suffix = (record >> 48) as u16;
@@ -197,8 +191,7 @@ impl Block {
         if width == 0 {
             return self.trailer_base;
         }
-        // Reads eight bytes whatever the width: the tail behind the column keeps that in the block.
-        let word = read_u64(&self.bytes, self.trailers_start as usize + entry * width);
+        let word = read_u64_or_less(&self.bytes, self.trailers_start as usize + entry * width);
         let delta = word & (u64::MAX >> (64 - 8 * width));
         self.trailer_base.wrapping_add(delta << self.trailer_shift)
     }
@@ -219,14 +212,16 @@ impl Block {
 
     #[inline]
     fn value_range(&self, entry: usize) -> (usize, usize) {
-        match self.value_width {
+        let (start, end) = match self.value_width {
             0 => {
                 let len = self.value_len as usize;
                 (entry * len, (entry + 1) * len)
             }
             2 => ends_u16(&self.bytes, self.value_ends_start as usize, entry),
             _ => ends_u32(&self.bytes, self.value_ends_start as usize, entry),
-        }
+        };
+        let base = self.values_start as usize;
+        (base + start, base + end)
     }
 
     fn lower_bound_in_group(&self, number: usize, key: &[u8], trailer: u64) -> usize {
@@ -247,7 +242,6 @@ impl Block {
         while low < high {
             let middle = usize::midpoint(low, high);
             let (start, end) = group.suffix_range(&self.bytes, middle);
-            // Eight bytes are always there to be read, the tail being longer than that.
             let order = head_within(&self.bytes, start, end - start)
                 .cmp(&head)
                 .then_with(|| self.bytes[start..end].cmp(rest))
@@ -268,12 +262,13 @@ impl Block {
 
     #[inline]
     const fn keys_end(&self) -> usize {
-        self.groups_start as usize
+        self.trailers_start as usize
     }
 
     fn check_values(&self) -> Result<(), Problem> {
-        let (n, end) = (self.len(), u64::from(self.keys_start));
-        let ends = &self.bytes[self.value_ends_start as usize..self.trailers_start as usize];
+        let n = self.len();
+        let end = self.bytes.len() as u64 - u64::from(self.values_start);
+        let ends = &self.bytes[self.value_ends_start as usize..self.values_start as usize];
         let sound = match self.value_width {
             0 => n as u64 * u64::from(self.value_len) == end,
             2 => ascends(
@@ -303,10 +298,7 @@ impl Block {
         let keys = &self.bytes[self.keys_start as usize..self.keys_end()];
         let mut start = 0_usize;
         for number in 0..self.len().div_ceil(GROUP_ENTRIES) {
-            let record = read_u64(
-                &self.bytes,
-                self.groups_start as usize + number * GROUP_BYTES,
-            );
+            let record = read_u64(&self.bytes, HEAD_BYTES + number * GROUP_BYTES);
             if (record as u32) as usize != start {
                 return Err(PROBLEM);
             }
@@ -413,7 +405,7 @@ fn ends_u32(bytes: &[u8], column: usize, entry: usize) -> (usize, usize) {
 /// The [head](head_of) of `len` bytes at `start`, read without looking where they end.
 #[inline]
 fn head_within(bytes: &[u8], start: usize, len: usize) -> u64 {
-    let word = read_u64(bytes, start).swap_bytes();
+    let word = read_u64_or_less(bytes, start).swap_bytes();
     match len {
         0 => 0,
         1..=7 => word & (u64::MAX << (64 - 8 * len)),
@@ -431,4 +423,19 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
 fn read_u64(bytes: &[u8], at: usize) -> u64 {
     let chunk = bytes[at..].first_chunk::<8>();
     u64::from_le_bytes(*chunk.expect("the parser checked that the columns lie in the block"))
+}
+
+/// Reads eight bytes, zeros where the block ends before. For columns that are narrower than that:
+/// the caller masks off what it did not want.
+#[inline]
+fn read_u64_or_less(bytes: &[u8], at: usize) -> u64 {
+    let rest = &bytes[at..];
+    match rest.first_chunk::<8>() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => {
+            let mut chunk = [0; 8];
+            chunk[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(chunk)
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use vault_core::limits::KEY_BYTES_MAX;
 
-use super::block::{GROUP_BYTES, GROUP_ENTRIES, SUFFIX_ENDS_U16, SUFFIX_ENDS_U32, TAIL_BYTES};
+use super::block::{GROUP_BYTES, GROUP_ENTRIES, HEAD_BYTES, SUFFIX_ENDS_U16, SUFFIX_ENDS_U32};
 use super::common_prefix_len;
 
 /// What an entry is taken to add beside its key and value: end, trailer, its share of the group.
@@ -11,8 +11,7 @@ const ENTRY_BYTES_EXPECTED: usize = 8;
 /// Builds blocks, one after the other, in the same memory.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuilder {
-    /// First the values, then, by [`Self::finish`], the whole block.
-    bytes: Vec<u8>,
+    values: Vec<u8>,
     value_ends: Vec<u32>,
     trailers: Vec<u64>,
     /// Finished groups and their records.
@@ -21,6 +20,8 @@ pub(super) struct BlockBuilder {
     /// Keys of the group that is not full yet, one behind the other, and where each ends.
     group_keys: Vec<u8>,
     group_ends: Vec<usize>,
+    /// The whole block, once finished.
+    bytes: Vec<u8>,
 }
 
 impl BlockBuilder {
@@ -31,11 +32,11 @@ impl BlockBuilder {
 
     /// About how many bytes the block takes so far.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.values.len()
             + self.keys.len()
             + self.group_keys.len()
             + self.trailers.len() * ENTRY_BYTES_EXPECTED
-            + TAIL_BYTES
+            + HEAD_BYTES
     }
 
     /// About how many bytes the block takes with one more entry.
@@ -49,8 +50,8 @@ impl BlockBuilder {
         if self.group_ends.len() == GROUP_ENTRIES {
             self.finish_group();
         }
-        self.bytes.extend_from_slice(value);
-        let end = u32::try_from(self.bytes.len());
+        self.values.extend_from_slice(value);
+        let end = u32::try_from(self.values.len());
         self.value_ends
             .push(end.expect("the writer keeps blocks below 4 GiB"));
         self.trailers.push(trailer);
@@ -62,18 +63,20 @@ impl BlockBuilder {
     pub(super) fn finish(&mut self) -> &[u8] {
         assert!(!self.is_empty(), "a block has at least one entry");
         self.finish_group();
-        let keys_start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(&self.keys);
+        self.bytes.clear();
+        self.bytes.resize(HEAD_BYTES, 0);
         self.bytes.extend_from_slice(self.groups.as_flattened());
-        let (value_width, value_len) = self.put_value_ends();
+        self.bytes.extend_from_slice(&self.keys);
         let (trailer_width, trailer_shift, trailer_base) = self.put_trailers();
-        self.bytes
-            .extend_from_slice(&(self.trailers.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&keys_start.to_le_bytes());
-        self.bytes.extend_from_slice(&value_len.to_le_bytes());
-        self.bytes
-            .extend_from_slice(&[value_width, trailer_width, trailer_shift, 0]);
-        self.bytes.extend_from_slice(&trailer_base.to_le_bytes());
+        let (value_width, value_len) = self.put_value_ends();
+        let values_start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&self.values);
+        let head = &mut self.bytes[..HEAD_BYTES];
+        head[0..4].copy_from_slice(&(self.trailers.len() as u32).to_le_bytes());
+        head[4..8].copy_from_slice(&values_start.to_le_bytes());
+        head[8..12].copy_from_slice(&value_len.to_le_bytes());
+        head[12..16].copy_from_slice(&[value_width, trailer_width, trailer_shift, 0]);
+        head[16..24].copy_from_slice(&trailer_base.to_le_bytes());
         assert!(
             u32::try_from(self.bytes.len()).is_ok(),
             "the writer keeps blocks below 4 GiB"
@@ -83,7 +86,7 @@ impl BlockBuilder {
 
     /// Forgets all entries, keeping the memory.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
+        self.values.clear();
         self.value_ends.clear();
         self.trailers.clear();
         self.keys.clear();
@@ -282,7 +285,7 @@ mod tests {
         // 16 groups: 8 bytes of record, 3 of prefix, 16 suffixes of 1 byte each.
         assert_eq!(
             build(&entries).len(),
-            256 * 10 + 16 * (8 + 3 + 16) + TAIL_BYTES
+            256 * 10 + 16 * (8 + 3 + 16) + HEAD_BYTES
         );
     }
 

@@ -1,5 +1,9 @@
 //! Damaged files: a typed error or the right answer, never a wrong one, never a panic.
 
+use std::io;
+use std::ops::ControlFlow;
+
+use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind};
 
 use super::scramble::Scramble;
@@ -36,10 +40,11 @@ fn read_all(table: &Arc<Table>) -> Result<Vec<Entry>> {
     }
     let mut found = Vec::new();
     for (key, ..) in &entries {
-        table.visit(key, key_hash(key), u64::MAX, |trailer, value| {
+        let flow = table.visit(key, key_hash(key), u64::MAX, |trailer, value| {
             found.push((key.clone(), trailer, value.to_vec()));
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })?;
+        assert!(flow.is_continue());
     }
     sort(&mut found);
     assert_eq!(entries, found);
@@ -59,7 +64,7 @@ fn every_flipped_byte_is_noticed() {
         let bench = Bench::new(transform, 0, 0);
         let options = options(256, Compression::Lz4, FilterPolicy::default());
         let meta = bench.write(&options, &small_entries(), &ranges());
-        let bytes = bench.fs.bytes(&path());
+        let bytes = bench.bytes();
         assert_eq!(
             read_all(&bench.open(&meta).unwrap()).unwrap(),
             small_entries()
@@ -68,7 +73,7 @@ fn every_flipped_byte_is_noticed() {
             for flip in [0x01, 0x80, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
-                bench.fs.set_bytes(&path(), damaged);
+                bench.set_bytes(&damaged);
                 let result = bench.open(&meta).and_then(|table| read_all(&table));
                 let error = result.expect_err(&format!("byte {at} ^ {flip:#x} went unnoticed"));
                 // A changed transform id or version is stopped by the header's checksum before.
@@ -83,9 +88,9 @@ fn every_flipped_byte_is_noticed() {
 fn every_truncation_is_noticed() {
     let bench = Bench::plain();
     let meta = bench.write(&tiny(), &small_entries(), &ranges());
-    let bytes = bench.fs.bytes(&path());
+    let bytes = bench.bytes();
     for len in 0..bytes.len() {
-        bench.fs.set_bytes(&path(), bytes[..len].to_vec());
+        bench.set_bytes(&bytes[..len]);
         let error = bench.open(&meta).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Restore, "{len} bytes: {error}");
         // Even if the manifest agreed with the length.
@@ -96,7 +101,7 @@ fn every_truncation_is_noticed() {
         assert_eq!(bench.open(&shorter).unwrap_err().kind(), ErrorKind::Restore);
     }
     let longer = [&bytes[..], &[0]].concat();
-    bench.fs.set_bytes(&path(), longer);
+    bench.set_bytes(&longer);
     assert!(bench.open(&meta).is_err());
 }
 
@@ -105,7 +110,8 @@ fn a_file_shortened_while_open_is_noticed() {
     let bench = Bench::new(Arc::new(ChecksumTransform), 0, 0);
     let meta = bench.write(&tiny(), &small_entries(), &[]);
     let table = bench.open(&meta).unwrap();
-    bench.env.fs.open(&path()).unwrap().set_len(200).unwrap();
+    let file = bench.env.fs.open_for_write(&path()).unwrap();
+    file.set_len(200).unwrap();
     assert_eq!(read_all(&table).unwrap_err().kind(), ErrorKind::Restore);
 }
 
@@ -118,7 +124,7 @@ fn swapped_blocks_and_files_are_noticed() {
     let bench = Bench::new(Arc::new(ChecksumTransform), 0, 0);
     let options = options(128, Compression::None, FilterPolicy::None);
     let meta = bench.write(&options, &entries, &[]);
-    let bytes = bench.fs.bytes(&path());
+    let bytes = bench.bytes();
     let table = bench.open(&meta).unwrap();
     let index = table.index(0).unwrap().into_arc();
     let (a, b) = (
@@ -131,14 +137,14 @@ fn swapped_blocks_and_files_are_noticed() {
     let mut swapped = bytes.clone();
     swapped[a..a + len].copy_from_slice(&bytes[b..b + len]);
     swapped[b..b + len].copy_from_slice(&bytes[a..a + len]);
-    bench.fs.set_bytes(&path(), swapped);
+    bench.set_bytes(&swapped);
     assert_eq!(
         read_all(&bench.open(&meta).unwrap()).unwrap_err().kind(),
         ErrorKind::Restore
     );
 
     // The same bytes as another table, of another keyspace, of another store.
-    bench.fs.set_bytes(other_path(), bytes);
+    bench.fs.write_file(other_path(), &bytes).unwrap();
     let open = |env: &TableEnv, keyspace, meta: TableMeta| {
         Table::open(env, other_path(), keyspace, meta).map(drop)
     };
@@ -209,4 +215,62 @@ fn a_missing_file_is_an_io_error() {
             ..
         })
     ));
+}
+
+/// A read that fails once leaves nothing behind: the next try gives the right answer.
+#[test]
+fn a_failed_read_is_an_error_and_no_more() {
+    let bench = Bench::new(Arc::new(ChecksumTransform), 1 << 20, 1 << 10);
+    let options = options(128, Compression::Lz4, FilterPolicy::default());
+    let meta = bench.write(&options, &small_entries(), &ranges());
+    let broken = FaultKind::Error(io::ErrorKind::Other);
+    for n in 0.. {
+        bench.env.cache.remove_table(NUMBER);
+        bench
+            .fs
+            .inject(Fault::new(OperationClass::Read, broken).after(n));
+        let mut table = bench.open(&meta);
+        if let Err(error) = &table {
+            assert!(
+                matches!(
+                    error,
+                    Error::Io {
+                        operation: "read",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            table = bench.open(&meta);
+        }
+        let table = table.unwrap();
+        let mut cursor = table.cursor();
+        let mut failed = n < 2;
+        for expected in [None, Some(small_entries())] {
+            let walk = cursor.first().and_then(|()| {
+                let mut entries = Vec::new();
+                while cursor.valid() {
+                    entries.push((
+                        cursor.key().to_vec(),
+                        cursor.trailer(),
+                        cursor.value().to_vec(),
+                    ));
+                    cursor.next()?;
+                }
+                Ok(entries)
+            });
+            match (walk, expected) {
+                (Err(error), None) => {
+                    assert!(!failed && !cursor.valid(), "{error}");
+                    failed = true;
+                }
+                (walk, _) => assert_eq!(walk.unwrap(), small_entries()),
+            }
+        }
+        if !failed {
+            bench.fs.clear_faults();
+            assert!(n > 5, "{n} reads were enough for everything");
+            return;
+        }
+    }
 }

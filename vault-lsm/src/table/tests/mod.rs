@@ -4,13 +4,13 @@ mod damage;
 mod golden;
 mod model;
 mod scramble;
-mod small_fs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::random::SeededRandom;
 use vault_core::transform::{ChecksumTransform, Transform};
+use vault_core::vfs::MemoryFileSystem;
 use vault_core::{Compression, FilterPolicy, KeyspaceId, Result, Timestamp};
 
 use super::*;
@@ -29,7 +29,7 @@ pub(super) fn path() -> PathBuf {
 /// A store of one table.
 pub(super) struct Bench {
     pub(super) env: TableEnv,
-    pub(super) fs: Arc<small_fs::SmallFileSystem>,
+    pub(super) fs: MemoryFileSystem,
 }
 
 impl Bench {
@@ -38,9 +38,9 @@ impl Bench {
         cache_bytes: u64,
         metadata_bytes: u64,
     ) -> Self {
-        let fs = Arc::new(small_fs::SmallFileSystem::default());
+        let fs = MemoryFileSystem::new();
         let env = TableEnv {
-            fs: Arc::clone(&fs) as Arc<dyn FileSystem>,
+            fs: Arc::new(fs.clone()),
             transform,
             random: Arc::new(SeededRandom::new(7)),
             store: [9; 16],
@@ -76,8 +76,16 @@ impl Bench {
             "estimated {estimate} of {}",
             meta.bytes
         );
-        assert_eq!(meta.bytes, self.fs.bytes(&path()).len() as u64);
+        assert_eq!(meta.bytes, self.bytes().len() as u64);
         meta
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.fs.read_file(path()).unwrap()
+    }
+
+    pub(super) fn set_bytes(&self, bytes: &[u8]) {
+        self.fs.write_file(path(), bytes).unwrap();
     }
 
     pub(super) fn open(&self, meta: &TableMeta) -> Result<Arc<Table>> {

@@ -1,9 +1,12 @@
 //! Tables against a sorted list.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::ControlFlow;
 
+use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::limits::KEY_BYTES_MAX;
+use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind, KeyRange, Slice};
 
 use super::scramble::Scramble;
@@ -13,7 +16,6 @@ use crate::internal_key::{compare, pack, seek_trailer};
 
 const PUT: u8 = OperationKind::Put as u8;
 const DELETE: u8 = OperationKind::Delete as u8;
-use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 
 /// Entries of the given shape: few keys with many versions, shared prefixes, odd lengths.
 fn random_entries(random: &SeededRandom, count: usize, keys: u64) -> Vec<Entry> {
@@ -282,7 +284,9 @@ fn keys_and_values_of_extreme_lengths() {
         (
             vec![9; 10],
             pack(4, PUT),
-            (0..1 << 20).map(|i: u32| (i.wrapping_mul(i) >> 7) as u8).collect(),
+            (0..1 << 20)
+                .map(|i: u32| (i.wrapping_mul(i) >> 7) as u8)
+                .collect(),
         ),
     ];
     for i in 0..200_u64 {
@@ -469,7 +473,7 @@ fn what_cannot_be_an_entry_is_refused() {
         ));
     }
     writer.abandon();
-    assert!(!bench.fs.has(&path()));
+    assert!(bench.fs.list().is_empty());
 }
 
 #[test]
@@ -482,9 +486,10 @@ fn writes_that_fail_leave_no_file() {
             (i.to_be_bytes().to_vec(), pack(1, PUT), value)
         })
         .collect();
-    for n in 1.. {
+    let full = FaultKind::Error(io::ErrorKind::StorageFull);
+    let attempt = |fault: Fault| {
         let bench = Bench::plain();
-        bench.fs.fail_from(n);
+        bench.fs.inject(fault.sticky());
         let mut writer =
             TableWriter::create(&bench.env, &path(), NUMBER, KEYSPACE, &tiny(), CREATED).unwrap();
         let added = entries
@@ -497,15 +502,26 @@ fn writes_that_fail_leave_no_file() {
                 Err(error)
             }
         };
-        match result {
-            // Chunks of 256 KiB, then the sync.
-            Ok(_) => return assert_eq!(n, 20_000 * 112 / (256 << 10) + 3),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Full);
-                assert!(!bench.fs.has(&path()));
-            }
+        if let Err(error) = &result {
+            assert_eq!(error.kind(), ErrorKind::Full);
+            assert!(bench.fs.list().is_empty());
         }
+        result.is_ok()
+    };
+    // Chunks of 256 KiB and what is left; then one sync.
+    let writes = 20_000 * 112 / (256 << 10) + 1;
+    for n in 0..writes {
+        assert!(
+            !attempt(Fault::new(OperationClass::Write, full).after(n)),
+            "write {n}"
+        );
     }
+    assert!(attempt(
+        Fault::new(OperationClass::Write, full).after(writes)
+    ));
+    assert!(!attempt(Fault::new(OperationClass::Sync, full)));
+    assert!(attempt(Fault::new(OperationClass::Sync, full).after(1)));
+    assert!(attempt(Fault::new(OperationClass::SyncDir, full)));
 }
 
 #[test]
