@@ -4,3 +4,5 @@
 
 pub(crate) mod cursor;
 pub(crate) mod internal_key;
+pub(crate) mod memtable;
+pub(crate) mod tombstones;
