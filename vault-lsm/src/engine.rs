@@ -164,7 +164,7 @@ impl Lsm {
         report::settle(self.store())
     }
 
-    const fn store(&self) -> &Arc<Store> {
+    fn store(&self) -> &Arc<Store> {
         &self.handle.store
     }
 }

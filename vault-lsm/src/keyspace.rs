@@ -21,6 +21,8 @@ pub(crate) struct Keyspace {
     pub(crate) flushing: AtomicBool,
     /// Whether its shape changed since the planner last found nothing to do.
     pub(crate) shape_changed: AtomicBool,
+    /// Callers that are compacting it: background compactions hold back.
+    pub(crate) manual_compactions: AtomicU64,
     busy: Mutex<BTreeSet<u64>>,
 }
 
@@ -37,6 +39,7 @@ impl Keyspace {
             dropped: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
+            manual_compactions: AtomicU64::new(0),
             busy: Mutex::default(),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
             next.planner = Arc::from(vault_snapshot::policy::planner(&options.policy));
             next
         });
-        drop(manifest);
+        std::mem::drop(manifest);
         crate::compact::shape_changed(store, id);
         return Ok(id);
     }
@@ -63,7 +63,7 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
         version: Arc::new(Version::default()),
     };
     store.views.update(|current| Some(current.replacing(view)));
-    drop(manifest);
+    std::mem::drop(manifest);
     store.env.emit(&Event::KeyspaceCreated { id, name: name.to_owned() });
     Ok(id)
 }

@@ -5,6 +5,7 @@
 //! - For any key, a run higher up holds newer data than those below: within a level the run with the
 //!   higher number is newer, and each level is newer than the next.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,15 +197,11 @@ impl Version {
     /// What a policy looks at.
     pub(crate) fn shape(
         &self,
-        busy: &std::collections::BTreeSet<u64>,
+        busy: &BTreeSet<u64>,
         now: Timestamp,
         oldest_snapshot: u64,
         table_bytes: u64,
     ) -> Shape<'_> {
-        let table = |file: &'_ Arc<TableFile>| {
-            let meta = file.meta();
-            busy.contains(&meta.number)
-        };
         let levels = self
             .levels
             .iter()
@@ -213,7 +210,7 @@ impl Version {
                     .runs
                     .iter()
                     .map(|run| RunShape {
-                        tables: run.tables.iter().map(|file| shape_of(file, table(file))).collect(),
+                        tables: run.tables.iter().map(|file| shape_of(file, busy)).collect(),
                     })
                     .collect(),
             })
@@ -222,7 +219,7 @@ impl Version {
     }
 }
 
-fn shape_of(file: &TableFile, busy: bool) -> TableShape<'_> {
+fn shape_of<'a>(file: &'a TableFile, busy: &BTreeSet<u64>) -> TableShape<'a> {
     let meta = file.meta();
     TableShape {
         number: meta.number,
@@ -237,6 +234,7 @@ fn shape_of(file: &TableFile, busy: bool) -> TableShape<'_> {
         sequence_max: meta.sequence_max,
         expiry_max: meta.expiry_max,
         expiring: meta.expiring,
-        busy,
+        expiry_median_hint: None,
+        busy: busy.contains(&meta.number),
     }
 }

@@ -4,7 +4,7 @@ use super::{Keyspace, Shared, State};
 use crate::batch::{Operation, OperationKind, WriteBatch};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, printable};
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::RANGE_END_BYTES_MAX;
 use crate::range::KeyRange;
 
 impl Shared {
@@ -38,10 +38,10 @@ impl Shared {
             OperationKind::Delete => Ok(()),
             OperationKind::RangeDelete => {
                 let end = operation.value;
-                if end.len() > KEY_BYTES_MAX {
+                if end.len() > RANGE_END_BYTES_MAX {
                     return Err(Error::KeyTooLong {
                         len: end.len(),
-                        max: KEY_BYTES_MAX,
+                        max: RANGE_END_BYTES_MAX,
                     });
                 }
                 KeyRange::from(operation.key..end).check_order()

@@ -20,7 +20,7 @@
 //!   [`VALUE_BYTES_CEILING`].
 //! - **Range deletes** hide smaller sequence numbers only. `start == end` deletes nothing; `start > end`
 //!   is refused. The end is a bound and not a key: it is held to
-//!   [`KEY_BYTES_MAX`], whatever [`Limits::key_bytes_max`] says, so that deleting by a prefix that has
+//!   [`RANGE_END_BYTES_MAX`](crate::limits::RANGE_END_BYTES_MAX), whatever [`Limits::key_bytes_max`] says, so that deleting by a prefix that has
 //!   no successor works under every limit.
 //! - **Validation** covers the whole batch before anything is applied.
 //! - **Keyspaces.** Ids start at 1 and are never reused. A dropped keyspace is unknown to everything

@@ -110,7 +110,7 @@ impl Claim {
         let bytes_written: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
         let run = match compaction.placement {
             Placement::ReplaceRun => 0,
-            Placement::NewRun => inputs.iter().map(|&(_, run, _)| run).max().unwrap_or(0),
+            Placement::NewRun {} => inputs.iter().map(|&(_, run, _)| run).max().unwrap_or(0),
         };
         let mut edits: Vec<Edit> = self.removals(inputs.iter().map(|&(level, _, file)| (level, file)));
         edits.extend(written.tables.iter().map(|meta| Edit::AddTable {

@@ -2,11 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vault_core::{CompactionOutcome, CompactionProgress, KeyRange, KeyspaceId, Result};
 
 use super::job;
+use crate::keyspace::Keyspace;
 use crate::store::{Store, unknown_keyspace};
 
 /// How long to wait for a background compaction that works on the same tables.
@@ -22,10 +24,12 @@ pub(crate) fn compact_range(
 ) -> Result<CompactionOutcome> {
     range.check_order()?;
     crate::flush::flush_and_wait(store, Some(id))?;
-    let floor = {
-        let mut manifest = store.manifest()?;
-        manifest.next_file_number()
+    let keyspace = {
+        let pinned = store.views.pin();
+        Arc::clone(&pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?.keyspace)
     };
+    let _alone = Alone::new(store, &keyspace);
+    let floor = store.manifest()?.next_file_number();
     let mut total = CompactionOutcome::default();
     if progress(CompactionProgress::default()).is_break() {
         return Err(vault_core::Error::Cancelled);
@@ -55,4 +59,24 @@ pub(crate) fn compact_range(
     }
     store.reclaim.run(&*store.env.fs);
     Ok(total)
+}
+
+/// Holds background compactions of a keyspace back.
+struct Alone<'a> {
+    store: &'a Store,
+    keyspace: &'a Keyspace,
+}
+
+impl<'a> Alone<'a> {
+    fn new(store: &'a Store, keyspace: &'a Keyspace) -> Self {
+        keyspace.manual_compactions.fetch_add(1, Ordering::AcqRel);
+        Self { store, keyspace }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.keyspace.manual_compactions.fetch_sub(1, Ordering::AcqRel);
+        super::shape_changed(self.store, self.keyspace.id);
+    }
 }

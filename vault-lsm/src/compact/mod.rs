@@ -9,7 +9,7 @@ pub(crate) mod manual;
 pub(crate) mod output;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use vault_core::{KeyspaceId, Result};
 use vault_snapshot::policy::Choice;
@@ -23,6 +23,10 @@ use crate::store::Store;
 pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
     let pinned = store.views.pin();
     for view in &pinned.keyspaces {
+        // While a caller compacts, its steps are the only ones.
+        if view.keyspace.manual_compactions.load(Acquire) > 0 {
+            continue;
+        }
         // Taken back first: a change that comes meanwhile is not lost.
         if !view.keyspace.shape_changed.swap(false, AcqRel) {
             continue;
@@ -75,7 +79,7 @@ fn shape_of<'a>(
     view: &'a KeyspaceView,
     busy: &std::collections::BTreeSet<u64>,
 ) -> Shape<'a> {
-    let visible = store.visible.load(std::sync::atomic::Ordering::Acquire);
+    let visible = store.visible.load(Acquire);
     let oldest_snapshot = store.snapshots.sequences().first().copied().unwrap_or(visible);
     let now = store.expiry_clock.now();
     view.version.shape(busy, now, oldest_snapshot, view.options.table_bytes)

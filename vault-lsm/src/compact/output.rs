@@ -278,24 +278,20 @@ impl<'a> Output<'a> {
     fn fold(&mut self, key: &[u8], group: &[(u64, Slice)], fold_group: &Fold) -> Result<()> {
         let operator = self.view.keyspace.operator.as_deref();
         let newest = sequence_of(group[0].0);
+        let operands = &group[..=fold_group.operand_oldest - fold_group.newest];
+        let oldest_first = operands.iter().rev().map(|(_, operand)| &operand[..]);
         let folded = match fold_group.base {
             FoldBase::Value => {
-                let (base, operands) = group.split_last().expect("a group is never empty");
-                let operands = operands.iter().rev().map(|(_, operand)| &operand[..]);
-                fold(key, Some(&base.1), operands, operator).ok().map(|v| (OperationKind::Put, v))
+                let base = group.last().map(|(_, value)| &value[..]);
+                fold(key, base, oldest_first, operator).ok().map(|v| (OperationKind::Put, v))
             }
             FoldBase::Nothing => {
-                let operands = group
-                    .iter()
-                    .rev()
-                    .filter(|(trailer, _)| kind_of(*trailer) == Some(OperationKind::Merge))
-                    .map(|(_, operand)| &operand[..]);
-                fold(key, None, operands, operator).ok().map(|v| (OperationKind::Put, v))
+                fold(key, None, oldest_first, operator).ok().map(|v| (OperationKind::Put, v))
             }
             FoldBase::Unknown => operator.and_then(|operator| {
-                let mut operands = group.iter().rev().map(|(_, operand)| operand);
-                let first = operands.next()?.to_vec();
-                operands
+                let mut oldest_first = oldest_first;
+                let first = oldest_first.next()?.to_vec();
+                oldest_first
                     .try_fold(first, |older, newer| operator.combine(key, &older, newer))
                     .map(|combined| (OperationKind::Merge, combined))
             }),

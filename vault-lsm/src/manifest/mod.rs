@@ -252,28 +252,27 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
                 apply_record(&mut state, payload, chain).map_err(damaged)?;
                 chain = sealed_checksum;
             }
-            Next::End | Next::Broken if live && offset >= pointer.manifest_bytes => break,
             Next::End if offset >= pointer.manifest_bytes => break,
-            Next::Broken
-                if offset >= pointer.manifest_bytes && records.find_behind(|_| true).is_none() =>
-            {
-                break;
-            }
-            Next::End | Next::Broken => {
-                return Err(Error::corruption(
-                    &path,
-                    offset,
-                    format!(
-                        "a record does not open; the manifest was durable up to byte {}",
-                        pointer.manifest_bytes
-                    ),
-                ));
+            Next::End => return Err(cut_short(&path, offset, pointer)),
+            Next::Broken => {
+                let torn = offset >= pointer.manifest_bytes
+                    && (live || records.find_behind(|_| true).is_none());
+                if torn {
+                    break;
+                }
+                return Err(cut_short(&path, offset, pointer));
             }
         }
     }
     // The manifest's own number, and that of the pointer to it, stand in no edit.
     state.next_file = state.next_file.max(pointer.manifest + 1);
     Ok(state)
+}
+
+fn cut_short(path: &std::path::Path, offset: u64, pointer: &Pointer) -> Error {
+    let durable = pointer.manifest_bytes;
+    let problem = format!("a record does not open; the manifest was durable up to byte {durable}");
+    Error::corruption(path, offset, problem)
 }
 
 fn apply_record(state: &mut State, payload: &[u8], chain: u32) -> Result<(), String> {

@@ -145,6 +145,11 @@ impl Memtable {
         self.tombstones.fragments()
     }
 
+    /// Number of range tombstones.
+    pub(crate) fn range_tombstone_count(&self) -> usize {
+        self.tombstones.count()
+    }
+
     /// The range tombstones as they were inserted.
     pub(crate) fn range_tombstone_list(&self) -> Vec<RangeTombstone> {
         self.tombstones.list()

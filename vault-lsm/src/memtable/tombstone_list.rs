@@ -28,6 +28,10 @@ impl TombstoneList {
         self.count.store(list.len(), Ordering::Release);
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     pub(super) fn fragments(&self) -> Option<Arc<Fragments>> {
         match self.count.load(Ordering::Acquire) {
             0 => None,

@@ -45,6 +45,11 @@ pub(crate) struct TableMeta {
 }
 
 impl TableMeta {
+    /// This meta with `sequence` for every entry, as ingest gives it to a table once it is installed.
+    pub(crate) fn with_sequence(&self, sequence: u64) -> Self {
+        Self { sequence_min: sequence, sequence_max: sequence, ..self.clone() }
+    }
+
     /// Appends the meta's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.number);

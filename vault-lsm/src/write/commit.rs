@@ -160,7 +160,7 @@ impl Store {
 
 /// Range tombstones a memtable holds before it is flushed: reads cut them into fragments anew after
 /// each change.
-const RANGE_TOMBSTONES_MAX: u64 = 4096;
+const RANGE_TOMBSTONES_MAX: usize = 4096;
 
 /// Inserts the operations of a batch into the active memtables.
 fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) {
