@@ -35,7 +35,7 @@ const CHUNKS_MAX: usize = 1 << (u32::BITS - OFFSET_BITS);
 const CHUNK_BYTES_MAX: usize = UNIT_BYTES << OFFSET_BITS;
 /// Smallest chunk, in bytes: what a memtable with a single small entry takes.
 const CHUNK_BYTES_MIN: usize = 4096;
-/// A new chunk is this part of all that the arena holds, so that its unused end is never much.
+/// A new chunk is this part of all that the arena uses, so that its unused end is never much.
 const CHUNK_SHARE: usize = 32;
 /// An allocation larger than this part of a chunk gets a chunk of its own, so that the rest of the
 /// current one is not lost.
@@ -50,7 +50,7 @@ pub(super) struct Arena {
     /// Points at `CHUNKS_MAX` pointers once there is a chunk. Allocated late, because a store may
     /// have tens of thousands of keyspaces whose memtables stay empty.
     table: AtomicPtr<AtomicPtr<u8>>,
-    held_bytes: AtomicUsize,
+    used_bytes: AtomicUsize,
 }
 
 /// What only the writer needs to know of the arena.
@@ -61,19 +61,23 @@ pub(super) struct Bump {
     current: usize,
     free: usize,
     end: usize,
+    /// Bytes of the other chunks.
+    elsewhere_bytes: usize,
 }
 
 impl Arena {
     pub(super) fn new() -> Self {
         Self {
             table: AtomicPtr::new(ptr::null_mut()),
-            held_bytes: AtomicUsize::new(0),
+            used_bytes: AtomicUsize::new(0),
         }
     }
 
-    /// Bytes taken from the allocator.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held_bytes.load(Ordering::Relaxed)
+    /// Bytes of chunks that cannot be allocated any more: all but the end of the current chunk, which
+    /// nobody has touched, so that the system need not have given memory for it. The table of chunks,
+    /// 8 KiB, is not counted, lest a memtable with a small budget seem full from the start.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` uninitialised bytes, aligned to eight.
@@ -88,6 +92,7 @@ impl Arena {
         }
         let offset = bump.free;
         bump.free += bytes;
+        self.note_use(bump);
         let reference = Self::reference(bump.current, offset);
         (reference, self.at(reference))
     }
@@ -96,7 +101,7 @@ impl Arena {
     #[inline(never)]
     fn allocate_in_new_chunk(&self, bump: &mut Bump, bytes: usize) -> (Ref, *mut u8) {
         let (regular, large_above) = if bump.chunks < CHUNKS_MAX / 2 {
-            let share = self.held_bytes() / CHUNK_SHARE;
+            let share = self.used_bytes() / CHUNK_SHARE;
             let regular = share.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX) & !(CHUNK_BYTES_MIN - 1);
             (regular, regular / LARGE_SHARE)
         } else {
@@ -105,18 +110,20 @@ impl Arena {
         let needed = bytes + CHUNK_HEADER_BYTES;
         let chunk = bump.chunks;
         if bytes > large_above {
-            self.add_chunk(bump, needed);
+            bump.elsewhere_bytes += self.add_chunk(bump, needed);
         } else {
-            self.add_chunk(bump, regular);
+            bump.elsewhere_bytes += bump.end;
+            bump.end = self.add_chunk(bump, regular);
             bump.current = chunk;
             bump.free = needed;
-            bump.end = regular;
         }
+        self.note_use(bump);
         let reference = Self::reference(chunk, CHUNK_HEADER_BYTES);
         (reference, self.at(reference))
     }
 
-    fn add_chunk(&self, bump: &mut Bump, bytes: usize) {
+    /// Adds a chunk of `bytes`, and returns that.
+    fn add_chunk(&self, bump: &mut Bump, bytes: usize) -> usize {
         assert!(
             bump.chunks < CHUNKS_MAX,
             "the engine replaces a memtable long before it holds {CHUNKS_MAX} chunks"
@@ -129,7 +136,6 @@ impl Arena {
                 handle_alloc_error(TABLE_LAYOUT);
             }
             self.table.store(table, Ordering::Release);
-            self.add_held(TABLE_LAYOUT.size());
         }
         let layout = chunk_layout(bytes);
         // SAFETY: the layout is not empty, because every chunk has a header.
@@ -142,12 +148,13 @@ impl Arena {
         // SAFETY: the table has `CHUNKS_MAX` initialised pointers and the index is below that.
         unsafe { &*table.add(bump.chunks) }.store(chunk, Ordering::Release);
         bump.chunks += 1;
-        self.add_held(layout.size());
+        bytes
     }
 
-    fn add_held(&self, bytes: usize) {
-        let held = self.held_bytes.load(Ordering::Relaxed);
-        self.held_bytes.store(held + bytes, Ordering::Relaxed);
+    #[inline]
+    fn note_use(&self, bump: &Bump) {
+        let used = bump.elsewhere_bytes + bump.free;
+        self.used_bytes.store(used, Ordering::Relaxed);
     }
 
     fn reference(chunk: usize, offset: usize) -> Ref {
@@ -208,7 +215,7 @@ impl Drop for Arena {
 }
 
 fn chunk_layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes.max(CHUNK_HEADER_BYTES), UNIT_BYTES)
+    Layout::from_size_align(bytes, UNIT_BYTES)
         .expect("lengths of entries are limited to far less than isize::MAX")
 }
 
@@ -223,7 +230,7 @@ mod tests {
     fn allocations_are_aligned_disjoint_and_stay() {
         let arena = Arena::new();
         let mut bump = Bump::default();
-        assert_eq!(arena.held_bytes(), 0);
+        assert_eq!(arena.used_bytes(), 0);
         let sizes = [1, 8, 9, 500, 4000, 70_000, 3, 0, 12, 5000, 900];
         let mut made = Vec::new();
         let rounds = if cfg!(miri) { 3 } else { 100 };
@@ -241,7 +248,7 @@ mod tests {
             assert!(bytes.iter().all(|&b| b == fill));
         }
         let used: usize = sizes.iter().map(|s| s.next_multiple_of(8)).sum::<usize>() * rounds;
-        assert!(arena.held_bytes() >= used);
-        assert!(cfg!(miri) || arena.held_bytes() < used + used / 4);
+        assert!(arena.used_bytes() >= used);
+        assert!(cfg!(miri) || arena.used_bytes() < used + used / 4);
     }
 }

@@ -155,9 +155,11 @@ impl Memtable {
         self.tombstones.list()
     }
 
-    /// Bytes of memory held: chunks of the arena, used or not, and range tombstones.
+    /// Bytes of memory in use, for the memory budget: chunks of the arena, with replaced nodes and all
+    /// else that is lost in them, but without the untouched end of the current chunk; and range
+    /// tombstones. Grows with every insert.
     pub(crate) fn bytes(&self) -> usize {
-        self.tree.arena.held_bytes() + self.tombstones.bytes()
+        self.tree.arena.used_bytes() + self.tombstones.bytes()
     }
 
     /// Number of entries, without range tombstones.

@@ -360,6 +360,18 @@ fn range_tombstones_are_found_after_each_change() {
 }
 
 #[test]
+fn small_memtables_are_small() {
+    let table = Memtable::new();
+    let mut before = 0;
+    for trailer in 0..10 {
+        table.insert(&[trailer as u8; 10], trailer, [b"", b"value"]);
+        assert!(table.bytes() > before, "grows with every insert");
+        before = table.bytes();
+    }
+    assert!(before < 1024, "{before}");
+}
+
+#[test]
 fn memory_beside_the_entries_is_bounded() {
     if cfg!(miri) {
         return;
