@@ -183,7 +183,7 @@ impl Reader for Lsm {
         store.settings.limits.check_key(key)?;
         let (view, sequence) = store.pin()?;
         let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
-        let found = get::get(view, key, sequence, &store.expiry_clock);
+        let found = get::get(view, key, sequence, &*store.env.clock);
         store.counters.end(Operation::Get, &timing, &*store.env.clock);
         found
     }
@@ -195,7 +195,7 @@ impl Reader for Lsm {
         let (view, sequence) = store.pin()?;
         let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
         let found =
-            keys.iter().map(|key| get::get(view, key, sequence, &store.expiry_clock)).collect();
+            keys.iter().map(|key| get::get(view, key, sequence, &*store.env.clock)).collect();
         store.counters.end(Operation::MultiGet, &timing, &*store.env.clock);
         found
     }
@@ -264,7 +264,7 @@ impl Engine for Lsm {
     }
 
     fn now(&self) -> Timestamp {
-        self.store().expiry_clock.now()
+        self.store().env.clock.now()
     }
 
     fn sync(&self) -> Result<()> {

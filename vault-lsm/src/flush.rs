@@ -64,7 +64,7 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     let rules = Rules {
         snapshots: store.snapshots.sequences(),
         bottommost: view.version.tables().next().is_none(),
-        now: store.expiry_clock.now(),
+        now: store.env.clock.now(),
     };
     let tombstones = Fragments::build(memtable.range_tombstone_list());
     let output = Output::new(store, view, u64::MAX);

@@ -123,7 +123,7 @@ impl Writing<'_> {
                     number,
                     self.view.keyspace.id,
                     &TableOptions::from(&*self.view.options),
-                    self.store.expiry_clock.now(),
+                    self.store.env.clock.now(),
                 )?)
             }
         };

@@ -141,7 +141,7 @@ impl Reader for LsmSnapshot {
         let clock = &*store.env.clock;
         let timing = store.counters.begin(Operation::Get, clock);
         store.settings.limits.check_key(key)?;
-        let found = get::get(&*self.view(keyspace)?, key, *sequence, &store.expiry_clock);
+        let found = get::get(&*self.view(keyspace)?, key, *sequence, &*store.env.clock);
         store.counters.end(Operation::Get, &timing, clock);
         found
     }
@@ -150,7 +150,7 @@ impl Reader for LsmSnapshot {
         let Held { store, sequence, .. } = &*self.held;
         let view = self.view(keyspace)?;
         keys.iter().try_for_each(|key| store.settings.limits.check_key(key))?;
-        keys.iter().map(|key| get::get(&view, key, *sequence, &store.expiry_clock)).collect()
+        keys.iter().map(|key| get::get(&view, key, *sequence, &*store.env.clock)).collect()
     }
 
     fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {

@@ -21,7 +21,6 @@ use crate::layout::Env;
 use crate::log::{LogSync, LogWriter, Segment};
 use crate::manifest::Manifest;
 use crate::options::Settings;
-use crate::read::visible::ExpiryClock;
 use crate::reclaim::ReclaimQueue;
 use crate::snapshot::SnapshotRegistry;
 use crate::table::TableEnv;
@@ -37,7 +36,6 @@ pub(crate) struct Store {
     pub(crate) views: ViewCell,
     /// The last sequence number that readers may see.
     pub(crate) visible: AtomicU64,
-    pub(crate) expiry_clock: ExpiryClock,
     pub(crate) snapshots: SnapshotRegistry,
     pub(crate) reclaim: Arc<ReclaimQueue>,
     pub(crate) counters: Counters,
@@ -106,7 +104,6 @@ impl Store {
             None => (None, None),
         };
         Self {
-            expiry_clock: ExpiryClock::new(Arc::clone(&parts.env.clock)),
             counters: Counters::new(parts.settings.latency_sample_every),
             pacer: Pacer::default(),
             background: Background::default(),

@@ -168,7 +168,7 @@ impl Claim {
         let rules = Rules {
             snapshots: store.snapshots.sequences(),
             bottommost: compaction.bottommost,
-            now: store.expiry_clock.now(),
+            now: store.env.clock.now(),
         };
         let mut pace = Pace::new(store, raw_bytes);
         let mut tick = |bytes: u64| {

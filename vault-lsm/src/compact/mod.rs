@@ -81,7 +81,7 @@ fn shape_of<'a>(
 ) -> Shape<'a> {
     let visible = store.visible.load(Acquire);
     let oldest_snapshot = store.snapshots.sequences().first().copied().unwrap_or(visible);
-    let now = store.expiry_clock.now();
+    let now = store.env.clock.now();
     view.version.shape(busy, now, oldest_snapshot, view.options.table_bytes)
 }
 

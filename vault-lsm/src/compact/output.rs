@@ -119,7 +119,7 @@ impl<'a> Output<'a> {
             view,
             options: TableOptions::from(&*view.options),
             table_bytes,
-            created: store.expiry_clock.now(),
+            created: store.env.clock.now(),
             writer: None,
             tombstones_from: None,
             tables: OutputTables::default(),

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use vault_core::{Error, Result, SequenceNumber, Slice};
+use vault_core::{Clock, Error, Result, SequenceNumber, Slice};
 
 use crate::internal_key::seek_trailer;
 use crate::keyspace::KeyspaceView;
-use crate::read::visible::{ExpiryClock, Malformed, Resolver};
+use crate::read::visible::{Malformed, Resolver};
 use crate::table::key_hash;
 
 /// Looks a key up as a reader at `snapshot` sees it.
@@ -14,7 +14,7 @@ pub(crate) fn get(
     view: &KeyspaceView,
     key: &[u8],
     snapshot: SequenceNumber,
-    clock: &ExpiryClock,
+    clock: &dyn Clock,
 ) -> Result<Option<Slice>> {
     let mut resolver = Resolver::new(key, snapshot, clock);
     if !ask_memtables(view, key, snapshot, &mut resolver)? {

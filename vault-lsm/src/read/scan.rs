@@ -125,7 +125,7 @@ impl ScanCursor {
     /// Decides `self.key` from the merge, which stands on its newest visible version.
     fn resolve_forward(&mut self) -> Result<Option<Slice>> {
         let covering = self.covering(&self.key);
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &self.store.expiry_clock);
+        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
         resolver.hide_below(covering);
         while self.merge.valid() && self.merge.key() == self.key.as_slice() {
             let merge = &self.merge;
@@ -181,7 +181,7 @@ impl ScanCursor {
 
     /// Decides `self.key` from its versions, given oldest first.
     fn resolve_gathered(&self, versions: &[(u64, Slice)]) -> Result<Option<Slice>> {
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &self.store.expiry_clock);
+        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
         if !self.tombstones.is_empty() {
             resolver.hide_below(self.covering(&self.key));
         }
@@ -197,8 +197,7 @@ impl ScanCursor {
 
     /// Runs a move: refuses it on a closed store, and unpositions the cursor where it fails.
     fn moving(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        self.store.check_open()?;
-        let outcome = go(self);
+        let outcome = self.store.check_open().and_then(|()| go(self));
         if outcome.is_err() {
             self.place = Place::Nowhere;
         }

@@ -10,38 +10,18 @@
 //!   operands are folded over it, oldest first.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use vault_core::batch::OperationKind;
 use vault_core::error::printable;
-use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice, Timestamp};
+use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice};
 
 use crate::internal_key::{kind_of, sequence_of, split_expiry};
-
-/// Wall-clock time that never goes back: what has expired stays expired, though the clock may jump.
-pub(crate) struct ExpiryClock {
-    clock: Arc<dyn Clock>,
-    latest: AtomicU64,
-}
-
-impl ExpiryClock {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, latest: AtomicU64::new(0) }
-    }
-
-    /// The latest moment that was ever read.
-    pub(crate) fn now(&self) -> Timestamp {
-        let now = self.clock.now().0;
-        Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
-    }
-}
 
 /// Takes the versions of one key, newest first, and finds what the reader sees.
 pub(crate) struct Resolver<'a> {
     key: &'a [u8],
     snapshot: SequenceNumber,
-    clock: &'a ExpiryClock,
+    clock: &'a dyn Clock,
     /// The newest range tombstone over the key that the reader sees; 0: none.
     hidden_below: SequenceNumber,
     operands: Vec<Slice>,
@@ -60,7 +40,7 @@ enum Outcome {
 pub(crate) struct Malformed;
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(key: &'a [u8], snapshot: SequenceNumber, clock: &'a ExpiryClock) -> Self {
+    pub(crate) fn new(key: &'a [u8], snapshot: SequenceNumber, clock: &'a dyn Clock) -> Self {
         let (operands, outcome) = (Vec::new(), Outcome::Open);
         Self { key, snapshot, clock, hidden_below: 0, operands, outcome }
     }

@@ -100,7 +100,7 @@ fn sort_keyspace(
         cursor: MergeCursor::new(sources),
         tombstones: Fragments::build(tombstones),
         snapshots,
-        now: store.expiry_clock.now(),
+        now: store.env.clock.now(),
         key: Vec::new(),
     };
     if entries <= ENTRIES_MAX {

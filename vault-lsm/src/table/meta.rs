@@ -2,7 +2,7 @@
 
 use vault_core::Timestamp;
 use vault_core::codec::{Decoder, put_bytes, put_varint};
-use vault_core::limits::KEY_BYTES_MAX;
+use vault_core::limits::RANGE_END_BYTES_MAX;
 
 use crate::internal_key::SEQUENCE_MAX;
 
@@ -136,7 +136,7 @@ impl TableMeta {
 
 fn decode_key(d: &mut Decoder<'_>) -> Option<Vec<u8>> {
     let key = d.bytes()?;
-    (key.len() <= KEY_BYTES_MAX).then(|| key.to_vec())
+    (key.len() <= RANGE_END_BYTES_MAX).then(|| key.to_vec())
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Store {
             let under_lock = (round >= OPTIMISTIC_ROUNDS).then(|| self.commit()).transpose()?;
             let (view, sequence) = self.pin()?;
             let found = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
-            let current = get::get(found, key, sequence, &self.expiry_clock)?;
+            let current = get::get(found, key, sequence, &*self.env.clock)?;
             if current.as_deref() != expected {
                 return Ok(CasOutcome::Mismatch(current));
             }

@@ -41,7 +41,7 @@ fn check_operation(store: &Store, view: &KeyspaceView, operation: &Operation<'_>
     let limits = &store.settings.limits;
     limits.check_key(operation.key)?;
     if let Some(expiry) = operation.expiry {
-        expiry.check_expiry(store.expiry_clock.now())?;
+        expiry.check_expiry(store.env.clock.now())?;
     }
     match operation.kind {
         OperationKind::Put => limits.check_value(operation.value),
