@@ -184,6 +184,31 @@ impl Block {
         &self.bytes[start..end]
     }
 
+    /// Replaces what stands behind the prefix in `key` by the suffix of an entry; gives the length of
+    /// the whole key. The buffer may stay longer than that.
+    #[inline]
+    pub(super) fn put_suffix(
+        &self,
+        group: &Group,
+        entry_in_group: usize,
+        key: &mut Vec<u8>,
+    ) -> usize {
+        let (start, end) = group.suffix_range(&self.bytes, entry_in_group);
+        let key_len = group.prefix_len + end - start;
+        // Nearly all suffixes are short: one word is moved without a call, whatever lies behind it.
+        if end - start <= 8
+            && let Some(word) = self.bytes[start..].first_chunk::<8>()
+            && let Some(room) = key.get_mut(group.prefix_len..group.prefix_len + 8)
+        {
+            room.copy_from_slice(word);
+        } else {
+            key.truncate(group.prefix_len);
+            key.extend_from_slice(&self.bytes[start..end]);
+            key.resize(key_len + 8, 0);
+        }
+        key_len
+    }
+
     /// The trailer of an entry.
     #[inline]
     pub(super) fn trailer(&self, entry: usize) -> u64 {
@@ -347,12 +372,6 @@ impl Block {
 }
 
 impl Group {
-    /// Length of what all keys of the group begin with.
-    #[inline]
-    pub(super) const fn prefix_len(&self) -> usize {
-        self.prefix_len
-    }
-
     #[inline]
     fn suffix_range(&self, bytes: &[u8], entry: usize) -> (usize, usize) {
         let (start, end) = match self.suffixes {

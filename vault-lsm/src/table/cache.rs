@@ -49,11 +49,12 @@ pub(super) struct CacheKey {
     pub(super) ordinal: u64,
 }
 
+type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<CacheKey, Cached>>;
+
 /// Decoded blocks, up to a number of bytes.
 pub(crate) struct BlockCache {
     /// `None` with a capacity of zero.
-    blocks:
-        Option<Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<CacheKey, Cached>>>,
+    blocks: Option<Blocks>,
     capacity_bytes: u64,
     counters: [Counter; COUNTERS],
 }

@@ -35,7 +35,9 @@ pub(crate) struct TableCursor {
     valid: bool,
     /// The group that the entry is in. Its prefix begins `key`.
     group: Option<Group>,
+    /// The key, and behind its `key_len` bytes rubbish that saves work.
     key: Vec<u8>,
+    key_len: usize,
     ahead: ReadAhead,
     window_bytes: usize,
     /// Blocks read from the file one behind the other, and where the next one would begin or end.
@@ -56,6 +58,7 @@ impl TableCursor {
             valid: false,
             group: None,
             key: Vec::new(),
+            key_len: 0,
             ahead: ReadAhead::default(),
             window_bytes: 0,
             streak: 0,
@@ -161,8 +164,7 @@ impl TableCursor {
         let group = block.group(entry / GROUP_ENTRIES);
         self.key.clear();
         self.key.extend_from_slice(block.prefix(&group));
-        self.key
-            .extend_from_slice(block.suffix(&group, entry % GROUP_ENTRIES));
+        self.key_len = block.put_suffix(&group, entry % GROUP_ENTRIES, &mut self.key);
         self.group = Some(group);
         self.entry = entry;
         self.valid = true;
@@ -172,9 +174,7 @@ impl TableCursor {
     #[inline]
     fn stand_within_group(&mut self, entry: usize) {
         if let (Some(block), Some(group)) = (&self.block, &self.group) {
-            self.key.truncate(group.prefix_len());
-            self.key
-                .extend_from_slice(block.suffix(group, entry % GROUP_ENTRIES));
+            self.key_len = block.put_suffix(group, entry % GROUP_ENTRIES, &mut self.key);
             self.entry = entry;
         }
     }
@@ -271,7 +271,7 @@ impl InternalCursor for TableCursor {
         };
         if entry < self.block().len() {
             self.stand_on(entry);
-            if compare((&self.key, self.trailer()), (key, trailer)).is_eq() {
+            if compare((self.key(), self.trailer()), (key, trailer)).is_eq() {
                 return Ok(());
             }
             self.valid = false;
@@ -320,7 +320,7 @@ impl InternalCursor for TableCursor {
 
     #[inline]
     fn key(&self) -> &[u8] {
-        &self.key
+        &self.key[..self.key_len]
     }
 
     #[inline]

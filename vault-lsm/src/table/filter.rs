@@ -163,7 +163,7 @@ mod tests {
         let y = x.wrapping_mul(GOLDEN);
         let mut bits = Vec::new();
         for_each_bit(hash, 9, |word, bit| {
-            bits.push(word as u64 * 64 + u64::from(bit))
+            bits.push(word as u64 * 64 + u64::from(bit));
         });
         let shifts = [55, 46, 37, 28, 19, 10, 1];
         let mut expected: Vec<_> = shifts.iter().map(|s| (x >> s) & 511).collect();

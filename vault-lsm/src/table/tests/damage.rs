@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind};
 
-use super::scramble::Scramble;
+use super::scramble::{Scramble, Trusting};
 use super::*;
 use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
@@ -142,8 +142,14 @@ fn swapped_blocks_and_files_are_noticed() {
         read_all(&bench.open(&meta).unwrap()).unwrap_err().kind(),
         ErrorKind::Restore
     );
+}
 
-    // The same bytes as another table, of another keyspace, of another store.
+/// The same bytes as another table, of another keyspace, of another store, or not as described.
+#[test]
+fn a_table_that_is_not_the_one_expected_is_refused() {
+    let bench = Bench::plain();
+    let meta = bench.write(&tiny(), &small_entries(), &[]);
+    let bytes = bench.bytes();
     bench.fs.write_file(other_path(), &bytes).unwrap();
     let open = |env: &TableEnv, keyspace, meta: TableMeta| {
         Table::open(env, other_path(), keyspace, meta).map(drop)
@@ -272,5 +278,69 @@ fn a_failed_read_is_an_error_and_no_more() {
             assert!(n > 5, "{n} reads were enough for everything");
             return;
         }
+    }
+}
+
+/// With a transform that lets everything pass, whatever the bytes say must end in an error or in some
+/// answer: no panic, no endless loop, no allocation that the file does not justify.
+#[test]
+fn parsers_survive_whatever_passes_the_seal() {
+    let bench = Bench::new(Arc::new(Trusting), 0, 0);
+    let options = options(128, Compression::Lz4, FilterPolicy::default());
+    let meta = bench.write(&options, &small_entries(), &ranges());
+    let bytes = bench.bytes();
+    let use_all = |bytes: &[u8]| {
+        bench.set_bytes(bytes);
+        let Ok(table) = bench.open(&meta) else {
+            return;
+        };
+        for mut cursor in [table.cursor(), table.scan_cursor()] {
+            let mut walked = cursor.first();
+            let mut steps = 0;
+            while walked.is_ok() && cursor.valid() {
+                walked = cursor.next();
+                steps += 1;
+                assert!(
+                    steps <= bytes.len() * 16,
+                    "a block has no more entries than bytes"
+                );
+            }
+            let mut walked = cursor.last();
+            while walked.is_ok() && cursor.valid() {
+                walked = cursor.prev();
+            }
+            for (key, trailer, _) in small_entries().iter().step_by(7) {
+                drop(cursor.seek(key, *trailer));
+                drop(cursor.seek_back(key, *trailer));
+                drop(table.visit(key, key_hash(key), *trailer, |_, _| {
+                    ControlFlow::Continue(())
+                }));
+            }
+        }
+    };
+    use_all(&bytes);
+    for at in vault_core::transform::HEADER_BYTES..bytes.len() {
+        for value in [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0xff,
+            bytes[at] ^ 1,
+            bytes[at].wrapping_add(16),
+        ] {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            use_all(&damaged);
+        }
+    }
+    let random = SeededRandom::new(11);
+    for _ in 0..2000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..random.below(8) + 1 {
+            let at = random.below(bytes.len() as u64 - 128) as usize + 128;
+            damaged[at] = random.next_u64() as u8;
+        }
+        use_all(&damaged);
     }
 }

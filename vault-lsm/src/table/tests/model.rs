@@ -24,7 +24,7 @@ fn random_entries(random: &SeededRandom, count: usize, keys: u64) -> Vec<Entry> 
         let number = random.below(keys);
         let key = match number % 5 {
             0 => number.to_be_bytes().to_vec(),
-            1 => format!("user:{:04}:name", number).into_bytes(),
+            1 => format!("user:{number:04}:name").into_bytes(),
             2 => vec![b'a'; number as usize % 40],
             3 => number.to_be_bytes()[6..].to_vec(),
             _ => format!("user:{number:04}:{}", "x".repeat(number as usize % 60)).into_bytes(),
@@ -544,4 +544,22 @@ fn compaction_leaves_the_cache_alone() {
     assert_eq!(bench.env.cache.stats().misses, filled.misses);
     bench.env.cache.remove_table(NUMBER);
     assert_eq!(bench.env.cache.stats().bytes, 0);
+}
+
+#[test]
+fn threads_share_a_table() {
+    let random = SeededRandom::new(9);
+    let entries = random_entries(&random, 2000, 300);
+    // Room for some partitions only, so that threads race for pinning and share the cache.
+    let bench = Bench::new(Arc::new(ChecksumTransform), 64 << 10, 4 << 10);
+    let table = bench.open(&bench.write(&tiny(), &entries, &[])).unwrap();
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (table, entries) = (&table, &entries);
+            scope.spawn(move || check_walks(table, entries, &SeededRandom::new(seed), 300));
+        }
+    });
+    assert!(bench.env.metadata_budget.used() > 0);
+    drop(table);
+    assert_eq!(bench.env.metadata_budget.used(), 0);
 }

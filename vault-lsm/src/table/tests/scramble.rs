@@ -1,4 +1,5 @@
-//! A transform that, as a cipher would, changes every byte, opens in place, and destroys what it opens.
+//! Two transforms: one that, as a cipher would, changes every byte, opens in place, and destroys what it
+//! opens; and one that seals nothing, so that damage reaches the parsers.
 
 use std::sync::Arc;
 
@@ -69,5 +70,47 @@ impl BlockTransform for ScrambleBlocks {
             *byte ^= 0x5a;
         }
         self.0.open(block, content)
+    }
+}
+
+/// Adds nothing and checks nothing.
+#[derive(Debug)]
+pub(super) struct Trusting;
+
+impl Transform for Trusting {
+    fn id(&self) -> u16 {
+        98
+    }
+
+    fn create(
+        &self,
+        _: &FileIdentity,
+        _: &[u8; SALT_BYTES],
+        _: &mut [u8; PARAMETER_BYTES],
+    ) -> Result<Arc<dyn BlockTransform>> {
+        Ok(Arc::new(Self))
+    }
+
+    fn open(
+        &self,
+        _: &FileIdentity,
+        _: &[u8; SALT_BYTES],
+        _: &[u8; PARAMETER_BYTES],
+    ) -> Result<Arc<dyn BlockTransform>> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl BlockTransform for Trusting {
+    fn overhead(&self) -> usize {
+        0
+    }
+
+    fn seal(&self, _: &BlockIdentity, _: &mut Vec<u8>, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn open<'a>(&self, _: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Damaged> {
+        Ok(sealed)
     }
 }
