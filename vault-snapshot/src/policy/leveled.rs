@@ -198,10 +198,10 @@ impl Leveled {
         None
     }
 
-    /// Bytes to rewrite until every level is within its target, each level passing its surplus on.
-    fn pending_bytes(&self, shape: &Shape<'_>, targets: &Targets) -> u64 {
-        let mut pending = 0;
-        let mut carried = 0;
+    /// Bytes to rewrite until every level is within its target, each level passing its surplus on; and
+    /// the surplus that lies in the levels now.
+    fn pending_bytes(&self, shape: &Shape<'_>, targets: &Targets) -> (u64, u64) {
+        let (mut pending, mut carried, mut surplus_now) = (0, 0, 0);
         let base = targets.level0_output;
         let level0 = shape.level_bytes(0);
         if shape.runs(0).len() >= self.level0_runs || level0 >= self.base_bytes {
@@ -209,15 +209,14 @@ impl Leveled {
             carried = level0;
         }
         for level in base..targets.bytes.len() - 1 {
-            let bytes = shape.level_bytes(level) + if level == base { carried } else { 0 };
-            let surplus = (bytes + if level == base { 0 } else { carried })
-                .saturating_sub(targets.bytes[level]);
-            let ratio = shape.level_bytes(level + 1) as f64 / bytes.max(1) as f64;
+            let bytes = shape.level_bytes(level);
+            surplus_now += bytes.saturating_sub(targets.bytes[level]);
+            carried = (bytes + carried).saturating_sub(targets.bytes[level]);
             // A table overlaps about as many times its bytes as the next level is larger.
-            pending += (surplus as f64 * (1.0 + ratio)) as u64;
-            carried = surplus;
+            let ratio = shape.level_bytes(level + 1) as f64 / bytes.max(self.base_bytes) as f64;
+            pending += (carried as f64 * (1.0 + ratio)) as u64;
         }
-        pending
+        (pending, surplus_now)
     }
 }
 
@@ -291,16 +290,19 @@ impl Planner for Leveled {
         )
     }
 
-    /// Slows writers at twice `level0_runs` or when four bases (at least 1 GiB) wait to be rewritten;
-    /// stops them at five times `level0_runs` (at least 20), or at four times those bytes.
+    /// Slows writers at twice `level0_runs` or when four bases (at least 1 GiB) lie in levels above
+    /// their targets; stops them at five times `level0_runs` (at least 20), or at four times those bytes.
+    ///
+    /// The surplus is what counts, not the cost of working it off: in a deep store a single merge from
+    /// level 0 entails rewriting of many gigabytes, and that is the steady state.
     fn debt(&self, shape: &Shape<'_>) -> Debt {
         let targets = self.targets(shape);
-        let bytes = self.pending_bytes(shape, &targets);
+        let (bytes, surplus) = self.pending_bytes(shape, &targets);
         let trigger = self.level0_runs as f64;
-        let stop = (trigger * 5.0).max(STOP_RUNS_MIN).max(trigger * 2.0 + 1.0);
+        let stop = (trigger * 5.0).max(STOP_RUNS_MIN);
         let by_runs = pressure_between(shape.runs(0).len() as f64, trigger, trigger * 2.0, stop);
         let slow_bytes = self.base_bytes.saturating_mul(4).max(SLOW_BYTES_MIN) as f64;
-        let by_bytes = pressure_between(bytes as f64, 0.0, slow_bytes, slow_bytes * 4.0);
+        let by_bytes = pressure_between(surplus as f64, 0.0, slow_bytes, slow_bytes * 4.0);
         let (pressure, reason) = if bytes == 0 && by_runs == 0.0 {
             (0.0, "at rest")
         } else if by_runs >= by_bytes {

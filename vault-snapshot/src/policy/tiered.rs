@@ -6,7 +6,9 @@
 //!
 //! 1. tables that have expired whole go;
 //! 2. if everything but the oldest run is more than twice as large as the oldest, all is merged: the
-//!    oldest run is about what a store without garbage would hold, so this bounds space;
+//!    oldest run is about what a store without garbage would hold, so this bounds space. Likewise if
+//!    deletes that every reader sees are half as many as the entries of the oldest run: they would else
+//!    wait on top of what they delete, as neither is garbage by its size;
 //! 3. `runs_min` or more neighbours of similar size are merged, newest first, as those are cheapest;
 //! 4. over `runs_max` runs, the neighbours that cost least for what they gain are merged, similar or
 //!    not;
@@ -38,14 +40,24 @@ impl Tiered {
         }
     }
 
-    fn merge_all(&self, shape: &Shape<'_>) -> Option<Choice> {
+    fn merge_all(shape: &Shape<'_>) -> Option<Choice> {
         let runs = shape.runs(0);
         let (oldest, newer) = runs.split_last()?;
+        if newer.is_empty() || runs.iter().any(RunShape::is_busy) {
+            return None;
+        }
         let newer_bytes: u64 = newer.iter().map(RunShape::bytes).sum();
-        let over =
-            newer_bytes.saturating_mul(100) > oldest.bytes().saturating_mul(SPACE_PERCENT_MAX);
-        (over && !newer.is_empty() && !runs.iter().any(RunShape::is_busy))
-            .then(|| merge_runs(shape, 0..runs.len(), "space"))
+        if newer_bytes.saturating_mul(100) > oldest.bytes().saturating_mul(SPACE_PERCENT_MAX) {
+            return Some(merge_runs(shape, 0..runs.len(), "space"));
+        }
+        let deletes: u64 = newer
+            .iter()
+            .flat_map(|run| &run.tables)
+            .filter(|table| table.sequence_max <= shape.oldest_snapshot)
+            .map(|table| table.tombstones)
+            .sum();
+        let entries: u64 = oldest.tables.iter().map(|table| table.entries).sum();
+        (deletes * 2 > entries).then(|| merge_runs(shape, 0..runs.len(), "deletes"))
     }
 
     /// The newest neighbours of similar size: each at most so much larger than the newer ones are on
@@ -112,7 +124,7 @@ impl Tiered {
 impl Planner for Tiered {
     fn choose(&self, shape: &Shape<'_>) -> Choice {
         retire::drop_expired(shape)
-            .or_else(|| self.merge_all(shape))
+            .or_else(|| Self::merge_all(shape))
             .or_else(|| self.merge_similar(shape))
             .or_else(|| self.merge_surplus(shape))
             .or_else(|| Self::rewrite_dead(shape))
