@@ -217,6 +217,7 @@ impl TableCursor {
         if self.table.top.partitions.is_empty() {
             return Ok(None);
         }
+        let trailer = self.table.stored_trailer(trailer);
         let index = self.load_partition(self.table.top.fences.find(key, trailer))?;
         self.load_block(&index, index.fences.find(key, trailer), None)?;
         Ok(Some(self.block().lower_bound(key, trailer)))
@@ -325,7 +326,7 @@ impl InternalCursor for TableCursor {
 
     #[inline]
     fn trailer(&self) -> u64 {
-        self.block().trailer(self.entry)
+        self.table.shown_trailer(self.block().trailer(self.entry))
     }
 
     #[inline]

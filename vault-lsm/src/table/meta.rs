@@ -8,6 +8,7 @@ use crate::internal_key::SEQUENCE_MAX;
 
 const LARGEST_EXCLUSIVE: u8 = 0x01;
 const HAS_EXPIRY_MAX: u8 = 0x02;
+const INGESTED: u8 = 0x04;
 
 /// What is known of a table without reading it. Its bytes are those of the properties block in
 /// `docs/format/table.md`; their number does not depend on `bytes`.
@@ -42,12 +43,24 @@ pub(crate) struct TableMeta {
     pub(crate) expiring: u64,
     /// When the table was written.
     pub(crate) created: Timestamp,
+    /// The sequence number that stands for every entry, where the table was ingested; else 0. The
+    /// entries of such a table are written with 0, before the number is known, and the table's own
+    /// properties say 0 too: only the manifest has it.
+    pub(crate) ingest_sequence: u64,
 }
 
 impl TableMeta {
-    /// This meta with `sequence` for every entry, as ingest gives it to a table once it is installed.
+    /// This meta with `sequence` for every entry, as ingest gives it to a table when it is installed.
     pub(crate) fn with_sequence(&self, sequence: u64) -> Self {
-        Self { sequence_min: sequence, sequence_max: sequence, ..self.clone() }
+        Self { sequence_min: sequence, sequence_max: sequence, ingest_sequence: sequence, ..self.clone() }
+    }
+
+    /// This meta as the table's own properties have it.
+    pub(super) fn as_written(&self) -> Self {
+        if self.ingest_sequence == 0 {
+            return self.clone();
+        }
+        Self { sequence_min: 0, sequence_max: 0, ingest_sequence: 0, ..self.clone() }
     }
 
     /// Appends the meta's bytes.
@@ -70,7 +83,8 @@ impl TableMeta {
         } else {
             0
         };
-        out.push(exclusive | expiry);
+        let ingested = if self.ingest_sequence == 0 { 0 } else { INGESTED };
+        out.push(exclusive | expiry | ingested);
         put_varint(out, self.sequence_min);
         put_varint(out, self.sequence_max);
         if let Some(expiry) = self.expiry_max {
@@ -78,6 +92,9 @@ impl TableMeta {
         }
         put_varint(out, self.expiring);
         put_varint(out, self.created.0);
+        if self.ingest_sequence != 0 {
+            put_varint(out, self.ingest_sequence);
+        }
     }
 
     /// Reads a meta off the front. `None` where the bytes end too early or contradict themselves.
@@ -113,8 +130,9 @@ impl TableMeta {
             expiry_max,
             expiring: d.varint()?,
             created: Timestamp(d.varint()?),
+            ingest_sequence: if flags & INGESTED == 0 { 0 } else { d.varint()? },
         };
-        let known = flags & !(LARGEST_EXCLUSIVE | HAS_EXPIRY_MAX) == 0;
+        let known = flags & !(LARGEST_EXCLUSIVE | HAS_EXPIRY_MAX | INGESTED) == 0;
         (known && meta.is_sound()).then_some(meta)
     }
 
@@ -125,6 +143,9 @@ impl TableMeta {
             && self.sequence_max <= SEQUENCE_MAX
             && self.tombstones <= self.entries
             && self.expiring <= self.entries
+            && (self.ingest_sequence == 0
+                || (self.sequence_min, self.sequence_max)
+                    == (self.ingest_sequence, self.ingest_sequence))
             && (self.entries > 0 || self.range_tombstones > 0)
             && (!self.largest_exclusive || self.range_tombstones > 0)
             && (self.expiry_max.is_none()
@@ -159,6 +180,7 @@ mod tests {
             expiry_max: None,
             expiring: 3,
             created: Timestamp(1_700_000_000_000),
+            ingest_sequence: 0,
         }
     }
 

@@ -141,7 +141,7 @@ fn check_properties(end: &mut End<'_>, handle: &Option<Handle>, meta: &TableMeta
         let properties = TableMeta::decode(&mut d)?;
         d.is_empty().then_some(properties)
     })?;
-    if properties != *meta {
+    if properties != meta.as_written() {
         let problem = format!("properties {meta:?} expected, {properties:?} found");
         return Err(Error::corruption(&end.source.path, handle.offset, problem));
     }

@@ -15,7 +15,7 @@ use super::filter::Filter;
 use super::index::{IndexPartition, Partition, TopIndex};
 use super::open::{Parts, open_source, read_parts};
 use super::{BlockCache, BlockType, MetadataBudget, TableEnv, TableMeta};
-use crate::internal_key::RangeTombstone;
+use crate::internal_key::{RangeTombstone, sequence_of};
 
 /// A table that is open for reading. Any number of threads share it.
 pub(crate) struct Table {
@@ -94,6 +94,7 @@ impl Table {
         from_trailer: u64,
         mut f: F,
     ) -> Result<ControlFlow<()>> {
+        let from_trailer = self.stored_trailer(from_trailer);
         let mut number = self.top.fences.find(key, from_trailer);
         while number < self.top.partitions.len() {
             if self.filter_admits(number, key_hash)?
@@ -110,6 +111,29 @@ impl Table {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// The trailer of an entry, given the one that is stored: an ingested table's entries all have the
+    /// sequence number of the ingest.
+    #[inline]
+    pub(super) const fn shown_trailer(&self, stored: u64) -> u64 {
+        stored | self.meta.ingest_sequence << 8
+    }
+
+    /// Where to look among the stored trailers for what is looked for among those shown.
+    #[inline]
+    pub(super) const fn stored_trailer(&self, shown: u64) -> u64 {
+        let ingested = self.meta.ingest_sequence;
+        let sequence = sequence_of(shown);
+        if ingested == 0 {
+            shown
+        } else if sequence > ingested {
+            u8::MAX as u64
+        } else if sequence == ingested {
+            shown & u8::MAX as u64
+        } else {
+            0
+        }
     }
 
     /// A cursor for reads: looks into the cache and fills it.
@@ -237,7 +261,7 @@ impl Table {
                 if !block.has_key(entry, key) {
                     return Ok(ControlFlow::Continue(()));
                 }
-                if f(block.trailer(entry), block.value_slice(entry)).is_break() {
+                if f(self.shown_trailer(block.trailer(entry)), block.value_slice(entry)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 entry += 1;

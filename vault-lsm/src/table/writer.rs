@@ -429,6 +429,7 @@ impl Totals {
             expiry_max: only_expiring.then_some(self.expiry_max),
             expiring: self.expiring,
             created: self.created,
+            ingest_sequence: 0,
         }
     }
 }
