@@ -37,7 +37,8 @@ pub struct TableShape<'a> {
     pub expiry_max: Option<Timestamp>,
     /// Entries with an expiry.
     pub expiring: u64,
-    /// A moment by which about half of the expiring entries will have expired, if known.
+    /// A moment by which about half of the expiring entries will have expired, if known. May be `None`;
+    /// must be of this table's entries, not inherited from what it was merged from.
     pub expiry_median_hint: Option<Timestamp>,
     /// Whether a running merge reads it.
     pub busy: bool,
@@ -132,10 +133,12 @@ impl LevelShape<'_> {
 pub struct Shape<'a> {
     /// The levels, newest first.
     pub levels: Vec<LevelShape<'a>>,
-    /// The time that readers go by.
+    /// The smallest time that any later reader goes by. Merges must decide by this time or a later one
+    /// ([`Rules::now`](crate::visibility::Rules::now)): a policy has tables rewritten for what expired.
     pub now: Timestamp,
     /// The oldest sequence that a reader stands at: of the versions up to here every reader sees the
-    /// same. The last published sequence where nobody holds a snapshot.
+    /// same. The last published sequence where nobody holds a snapshot. Merges must know no older
+    /// snapshot than this one: a policy has tables rewritten for deletes that every reader sees.
     pub oldest_snapshot: u64,
     /// Bytes of a table before the engine begins the next one.
     pub table_bytes: u64,

@@ -177,11 +177,14 @@ impl Leveled {
     fn retire(shape: &Shape<'_>) -> Option<Choice> {
         for level in 1..shape.levels.len() {
             let tables = shape.runs(level).first().map_or(&[][..], |run| &run.tables);
-            for table in tables.iter().filter(|table| !table.busy) {
+            for table in tables
+                .iter()
+                .filter(|table| !table.busy && retire::is_worth_rewriting(table, shape))
+            {
                 let older = shape.older_overlaps(level, 0, &table.span());
                 let choice = if older && retire::is_mostly_dead(table, shape) {
                     push_down(shape, level, std::slice::from_ref(table), "mostly dead")
-                } else if !older && retire::is_worth_rewriting(table, shape) {
+                } else if !older {
                     Some(retire::rewrite(
                         level,
                         std::slice::from_ref(table),

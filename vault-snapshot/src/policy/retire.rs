@@ -53,20 +53,16 @@ pub(super) fn is_mostly_dead(table: &TableShape<'_>, shape: &Shape<'_>) -> bool 
     let deleted = tombstones * 2 > table.entries + table.range_tombstones
         // A reader that is older than the deletes keeps them and what they hide: wait for its end.
         && table.sequence_max <= shape.oldest_snapshot;
-    deleted || is_mostly_expired(table, shape.now)
+    deleted || is_expired(table, shape.now)
 }
 
 /// Whether a rewrite at the bottom is sure to remove enough: as [`is_mostly_dead`], or at least a
-/// quarter of the entries has expired.
+/// quarter of the entries has expired. The rewrite removes them, so that it is not chosen again.
 pub(super) fn is_worth_rewriting(table: &TableShape<'_>, shape: &Shape<'_>) -> bool {
     let half_of_expiring_is_dead = table
         .expiry_median_hint
         .is_some_and(|hint| hint <= shape.now);
     is_mostly_dead(table, shape) || (half_of_expiring_is_dead && table.expiring * 2 > table.entries)
-}
-
-fn is_mostly_expired(table: &TableShape<'_>, now: Timestamp) -> bool {
-    is_expired(table, now)
 }
 
 /// Whether rewriting a table at the bottom may free anything.
