@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use vault_core::codec::{Decoder, put_bytes, put_varint};
-use vault_core::limits::KEY_BYTES_MAX;
+use vault_core::limits::{KEY_BYTES_MAX, RANGE_END_BYTES_MAX};
 
 use crate::internal_key::{RangeTombstone, SEQUENCE_MAX};
 
@@ -37,7 +37,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<RangeTombstone>> {
         let (start, end, sequence) = (d.bytes()?, d.bytes()?, d.varint()?);
         let sound = start < end
             && start.len() <= KEY_BYTES_MAX
-            && end.len() <= KEY_BYTES_MAX
+            && end.len() <= RANGE_END_BYTES_MAX
             && sequence <= SEQUENCE_MAX;
         let tombstone = RangeTombstone {
             start: start.to_vec(),
