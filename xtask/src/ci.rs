@@ -1,0 +1,435 @@
+//! Everything that must hold before a change lands, beside `cargo test --workspace`.
+//!
+//! Each step runs whether or not the one before passed, so that one round shows everything that is to
+//! be mended. A step that cannot run here (no nightly compiler, a crate that is not there yet) is
+//! reported as skipped with the reason, never as passed.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Findings;
+use crate::workspace::{Package, Workspace};
+use crate::{bench, layers, tidy};
+
+/// The quickstart ends well within this on any machine that can build it.
+const QUICKSTART_SECONDS_MAX: u64 = 60;
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 20;
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+use Outcome::{Failed, Passed, Skipped};
+
+type Step = (&'static str, fn(&Context<'_>) -> Outcome);
+
+/// What steps work on.
+struct Context<'a> {
+    root: &'a Path,
+    workspace: Workspace,
+}
+
+const STEPS: [Step; 12] = [
+    ("format", format),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("features", features),
+    ("tidy", |context| report(tidy::run(context.root))),
+    ("layers", |context| report(layers::run(context.root))),
+    ("cargo deny", deny),
+    ("quickstart", quickstart),
+    ("simulations", simulations),
+    ("fuzzing", fuzzing),
+    ("benchmark", benchmark),
+    ("criterion", criterion),
+];
+
+/// Runs every step and prints a table of how they ended.
+pub(crate) fn run(root: &Path) -> ExitCode {
+    let workspace = match Workspace::load(root) {
+        Ok(workspace) => workspace,
+        Err(problem) => {
+            eprintln!("ci could not run: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let context = Context { root, workspace };
+    let begin = Instant::now();
+    let mut ended = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n==== {name} ====");
+        let step_begin = Instant::now();
+        let outcome = step(&context);
+        let elapsed = step_begin.elapsed();
+        println!(
+            "---- {name}: {} ({})",
+            described(&outcome),
+            seconds(elapsed)
+        );
+        ended.push((name, outcome, elapsed));
+    }
+    print!("\n{}", table(&ended, begin.elapsed()));
+    if ended
+        .iter()
+        .any(|(_, outcome, _)| matches!(outcome, Failed(_)))
+    {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn format(context: &Context<'_>) -> Outcome {
+    cargo(context, &["fmt", "--all", "--check"])
+}
+
+fn clippy(context: &Context<'_>) -> Outcome {
+    cargo(
+        context,
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
+fn documentation(context: &Context<'_>) -> Outcome {
+    let mut command = cargo_command(context.root);
+    command.args(["doc", "--workspace", "--no-deps", "--all-features"]);
+    run_command(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Checks each crate alone: without its default features, with each feature by itself, and with all.
+/// Checked together, crates would lend each other the features of what they share.
+fn features(context: &Context<'_>) -> Outcome {
+    for package in context.workspace.ours() {
+        for combination in combinations(package) {
+            let mut arguments = vec!["check", "--quiet", "--package", &package.name];
+            arguments.extend(combination.split(' '));
+            println!("cargo {}", arguments.join(" "));
+            let outcome = cargo(context, &arguments);
+            if outcome != Passed {
+                return Failed(format!("{} {combination}", package.name));
+            }
+        }
+    }
+    Passed
+}
+
+fn combinations(package: &Package) -> Vec<String> {
+    let mut combinations = vec!["--no-default-features".to_owned()];
+    let features = package.features.iter().filter(|name| *name != "default");
+    combinations.extend(features.map(|name| format!("--no-default-features --features {name}")));
+    if package.features.len() > 1 {
+        combinations.push("--all-features".to_owned());
+    }
+    combinations
+}
+
+fn report(findings: Result<Findings, String>) -> Outcome {
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(problem) => return Failed(problem),
+    };
+    for note in &findings.notes {
+        println!("{note}");
+    }
+    for problem in &findings.problems {
+        println!("error: {problem}");
+    }
+    match findings.problems.len() {
+        0 => Passed,
+        n => Failed(format!("{n} to mend")),
+    }
+}
+
+fn deny(context: &Context<'_>) -> Outcome {
+    if !answers(context.root, &["deny", "--version"]) {
+        return Skipped(
+            "cargo-deny is not installed; `layers` checked deny.toml's lists".to_owned(),
+        );
+    }
+    cargo(context, &["deny", "--all-features", "check"])
+}
+
+/// Builds the quickstart, then runs it against the clock: it must end, and pass its own checks.
+fn quickstart(context: &Context<'_>) -> Outcome {
+    let arguments = [
+        "build",
+        "--release",
+        "--package",
+        "vault-db",
+        "--example",
+        "quickstart",
+    ];
+    let built = cargo(context, &arguments);
+    if built != Passed {
+        return built;
+    }
+    let mut command = cargo_command(context.root);
+    command.args(["run", "--quiet", "--release", "--example", "quickstart"]);
+    run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX))
+}
+
+/// The simulations bring their own short run as tests of their crate, in release mode for breadth.
+fn simulations(context: &Context<'_>) -> Outcome {
+    if context.workspace.member("vault-sim").is_none() {
+        return Skipped("there is no vault-sim yet".to_owned());
+    }
+    cargo(context, &["test", "--release", "--package", "vault-sim"])
+}
+
+/// Replaying the corpora is a test on stable; here each target looks for something new.
+fn fuzzing(context: &Context<'_>) -> Outcome {
+    if !answers(context.root, &["+nightly", "--version"]) {
+        return Skipped(
+            "no nightly toolchain; the corpora are replayed by `cargo test`".to_owned(),
+        );
+    }
+    let manifest = context.root.join("fuzz/Cargo.toml");
+    let manifest = manifest.to_string_lossy();
+    let checked = cargo(
+        context,
+        &["+nightly", "check", "--quiet", "--manifest-path", &manifest],
+    );
+    if checked != Passed {
+        return checked;
+    }
+    if !answers(context.root, &["+nightly", "fuzz", "--version"]) {
+        return Skipped("the targets compile; cargo-fuzz is not installed to run them".to_owned());
+    }
+    let targets = match std::fs::read_dir(context.root.join("fuzz/fuzz_targets")) {
+        Ok(targets) => targets.flatten(),
+        Err(error) => return Failed(format!("fuzz/fuzz_targets: {error}")),
+    };
+    let time = format!("-max_total_time={FUZZ_SECONDS}");
+    for target in targets {
+        let name = target.path();
+        let name = name.file_stem().unwrap_or_default().to_string_lossy();
+        // New finds go to a directory that is not kept; the one given second is only read.
+        let found = format!("fuzz/coverage/{name}");
+        let seeds = format!("fuzz/corpus/{name}");
+        if let Err(error) = std::fs::create_dir_all(context.root.join(&found)) {
+            return Failed(format!("{found}: {error}"));
+        }
+        let arguments = [
+            "+nightly", "fuzz", "run", &name, &found, &seeds, "--", &time,
+        ];
+        let outcome = cargo(context, &arguments);
+        if outcome != Passed {
+            return Failed(format!("target {name}"));
+        }
+    }
+    Passed
+}
+
+/// A short run of the workloads, for their being there and not for their figures.
+fn benchmark(context: &Context<'_>) -> Outcome {
+    let is_binary = |package: &Package| package.targets.iter().any(|(kind, _)| kind == "bin");
+    if !context
+        .workspace
+        .member("vault-bench")
+        .is_some_and(is_binary)
+    {
+        return Skipped("vault-bench has no command line yet".to_owned());
+    }
+    let out = std::env::temp_dir().join(format!("vault-ci-{}.jsonl", std::process::id()));
+    let mut command = bench::command(context.root, &context.workspace);
+    command.args([
+        "run",
+        "--engine",
+        "vault",
+        "--workload",
+        "fillrandom,readrandom",
+    ]);
+    command
+        .args(["--n", "20000", "--rounds", "1", "--out"])
+        .arg(&out);
+    let outcome = run_command(&mut command);
+    let written = std::fs::metadata(&out).is_ok_and(|file| file.len() > 0);
+    let _ = std::fs::remove_file(&out);
+    match outcome {
+        Passed if !written => Failed("it wrote no results".to_owned()),
+        outcome => outcome,
+    }
+}
+
+/// Runs each micro-benchmark once, as a test, so that they don't rot.
+fn criterion(context: &Context<'_>) -> Outcome {
+    let mut ran = false;
+    for package in context.workspace.ours() {
+        for (_, name) in package.targets.iter().filter(|(kind, _)| kind == "bench") {
+            ran = true;
+            let arguments = [
+                "bench",
+                "--package",
+                &package.name,
+                "--bench",
+                name,
+                "--",
+                "--test",
+            ];
+            let outcome = cargo(context, &arguments);
+            if outcome != Passed {
+                return outcome;
+            }
+        }
+    }
+    if ran {
+        return Passed;
+    }
+    Skipped("no crate has micro-benchmarks yet".to_owned())
+}
+
+fn cargo_command(root: &Path) -> Command {
+    // Not $CARGO: that one is the toolchain's own and doesn't understand `+nightly`.
+    let mut command = Command::new("cargo");
+    command.current_dir(root).stdin(Stdio::null());
+    command
+}
+
+fn cargo(context: &Context<'_>, arguments: &[&str]) -> Outcome {
+    run_command(cargo_command(context.root).args(arguments))
+}
+
+/// Whether a cargo command is there at all.
+fn answers(root: &Path, arguments: &[&str]) -> bool {
+    cargo_command(root)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn run_command(command: &mut Command) -> Outcome {
+    match command.status() {
+        Ok(status) if status.success() => Passed,
+        Ok(status) => Failed(status.to_string()),
+        Err(error) => Failed(error.to_string()),
+    }
+}
+
+/// Runs a command that must end within `limit`.
+fn run_for(command: &mut Command, limit: Duration) -> Outcome {
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Failed(error.to_string()),
+    };
+    let begin = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Passed,
+            Ok(Some(status)) => return Failed(status.to_string()),
+            Ok(None) if begin.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) => {
+                let killed = child.kill().and_then(|()| child.wait());
+                let left = killed.map_or_else(|error| format!(", and {error}"), |_| String::new());
+                return Failed(format!("did not end within {limit:?}{left}"));
+            }
+            Err(error) => return Failed(error.to_string()),
+        }
+    }
+}
+
+fn described(outcome: &Outcome) -> String {
+    match outcome {
+        Passed => "passed".to_owned(),
+        Skipped(reason) => format!("skipped: {reason}"),
+        Failed(reason) => format!("FAILED: {reason}"),
+    }
+}
+
+fn seconds(elapsed: Duration) -> String {
+    format!("{:.1} s", elapsed.as_secs_f64())
+}
+
+fn table(ended: &[(&str, Outcome, Duration)], total: Duration) -> String {
+    let mut out = String::new();
+    for (name, outcome, elapsed) in ended {
+        out += &format!(
+            "{name:<14} {:>9}  {}\n",
+            seconds(*elapsed),
+            described(outcome)
+        );
+    }
+    let failed = ended
+        .iter()
+        .filter(|(_, o, _)| matches!(o, Failed(_)))
+        .count();
+    let skipped = ended
+        .iter()
+        .filter(|(_, o, _)| matches!(o, Skipped(_)))
+        .count();
+    let passed = ended.len() - failed - skipped;
+    let counts = format!("{passed} passed, {skipped} skipped, {failed} failed");
+    out + &format!("{:<14} {:>9}  {counts}\n", "together", seconds(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feature_combinations_cover_none_each_and_all() {
+        let mut package = Package::default();
+        assert_eq!(combinations(&package), ["--no-default-features"]);
+        package.features = ["default", "a"].map(str::to_owned).to_vec();
+        assert_eq!(
+            combinations(&package),
+            [
+                "--no-default-features",
+                "--no-default-features --features a",
+                "--all-features"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_table_tells_skipped_from_passed() {
+        let ended = [
+            ("one", Passed, Duration::from_secs(1)),
+            ("two", Skipped("no compiler".to_owned()), Duration::ZERO),
+            ("three", Failed("exit status: 1".to_owned()), Duration::ZERO),
+        ];
+        let table = table(&ended, Duration::from_secs(1));
+        assert!(table.contains("skipped: no compiler") && table.contains("FAILED: exit status: 1"));
+        assert!(table.contains("1 passed, 1 skipped, 1 failed"), "{table}");
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_ended() {
+        let limit = Duration::from_millis(50);
+        let outcome = run_for(Command::new("sleep").arg("60"), limit);
+        assert!(matches!(outcome, Failed(reason) if reason.contains("did not end")));
+        assert_eq!(
+            run_for(&mut Command::new("true"), Duration::from_secs(60)),
+            Passed
+        );
+        assert!(matches!(
+            run_for(&mut Command::new("false"), Duration::from_secs(60)),
+            Failed(_)
+        ));
+    }
+
+    #[test]
+    fn findings_decide_the_outcome() {
+        let mut findings = Findings::default();
+        findings.note("noted");
+        assert_eq!(report(Ok(findings)), Passed);
+        let mut findings = Findings::default();
+        findings.problem("wrong");
+        assert_eq!(report(Ok(findings)), Failed("1 to mend".to_owned()));
+        assert!(matches!(report(Err("broken".to_owned())), Failed(_)));
+    }
+}
