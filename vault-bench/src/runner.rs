@@ -137,7 +137,7 @@ fn build_rivals() -> Result<PathBuf> {
         message.get("executable")?.as_str().map(PathBuf::from)
     };
     let messages = String::from_utf8_lossy(&output.stdout);
-    let found = messages.lines().filter_map(executable).last();
+    let found = messages.lines().filter_map(executable).next_back();
     found.ok_or_else(|| Error::RivalsNotBuilt("cargo names no binary".to_owned()))
 }
 
