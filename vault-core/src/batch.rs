@@ -149,10 +149,10 @@ impl WriteBatch {
     /// Removes every key that begins with `prefix`.
     ///
     /// An empty prefix, or one of only `0xff` bytes, has no key behind it that could end the range:
-    /// the range then ends behind the longest key there can be.
+    /// the range then ends behind the greatest key there can be, at one byte more than a key may have.
     pub fn delete_prefix(&mut self, keyspace: KeyspaceId, prefix: &[u8]) -> &mut Self {
         let end = crate::range::successor_of_prefix(prefix)
-            .unwrap_or_else(|| vec![u8::MAX; crate::limits::KEY_BYTES_MAX]);
+            .unwrap_or_else(|| vec![u8::MAX; crate::limits::RANGE_END_BYTES_MAX]);
         self.delete_range(keyspace, prefix, &end)
     }
 

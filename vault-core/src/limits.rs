@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 
 /// Longest key any engine accepts, in bytes. Part of the table format.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Longest end of a range delete, in bytes: one more than a key, so that a range can end behind the
+/// greatest key there can be.
+pub const RANGE_END_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// Longest value any engine can be configured to accept, in bytes.
 pub const VALUE_BYTES_CEILING: usize = 1 << 30;
 /// Longest batch any engine can be configured to accept, in bytes.
@@ -74,6 +77,19 @@ impl Limits {
                 len: key.len(),
                 max: self.key_bytes_max,
             });
+        }
+        Ok(())
+    }
+
+    /// Refuses the end of a range delete over its limit, which does not depend on the configured one:
+    /// the end need not be a key.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`].
+    #[inline]
+    pub const fn check_range_end(&self, end: &[u8]) -> Result<()> {
+        if end.len() > RANGE_END_BYTES_MAX {
+            return Err(Error::KeyTooLong { len: end.len(), max: RANGE_END_BYTES_MAX });
         }
         Ok(())
     }

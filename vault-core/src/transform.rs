@@ -331,8 +331,10 @@ impl FileHeader {
                 salt,
                 parameters,
             })
-        })()
-        .expect("the header's length covers its fields");
+        })();
+        let Some(header) = header else {
+            return damaged(0, "the header is shorter than its fields".to_owned());
+        };
         if header.version == 0 || header.version > version_max {
             return Err(Error::NewerFormat {
                 path: path.to_path_buf(),

@@ -1,6 +1,48 @@
 //! The log-structured merge engine of Vault.
+//!
+//! Open a store with [`Lsm::open`]; what it can do is [`vault_core::Engine`], and what only this engine can
+//! do stands on [`Lsm`] itself. The bytes on disk are documented in `docs/format/`.
+//!
+//! # The paths through the source
+//! - **write**: `engine` → `write/` (`validate`, `admission`, `commit`) → `log/` → `memtable/` → `flush` →
+//!   `compact/output` → `table/` → `manifest/`
+//! - **read**: `engine` → `view` → `read/get` or `read/scan` → `memtable/`, `table/` → `read/visible`
+//! - **compaction**: `background` → `compact/` (`job`, `output`) → `manifest/` → `reclaim`
+//! - **open**: `recover` → `manifest/`, `log/reader`
 
 #![deny(unsafe_code)]
 
-pub(crate) mod cursor;
-pub(crate) mod internal_key;
+mod background;
+mod checkpoint;
+mod close;
+mod compact;
+mod counters;
+mod cursor;
+mod engine;
+mod flush;
+mod frame;
+mod ingest;
+mod internal_key;
+mod keyspace;
+mod keyspaces;
+mod layout;
+mod log;
+mod manifest;
+mod memtable;
+mod options;
+mod read;
+mod reclaim;
+mod recover;
+mod report;
+mod snapshot;
+mod store;
+mod table;
+mod tombstones;
+mod version;
+mod view;
+mod write;
+
+pub use checkpoint::CheckpointOutcome;
+pub use engine::Lsm;
+pub use ingest::IngestOutcome;
+pub use options::{BackgroundWork, LsmOptions, OpenMode, Settings};

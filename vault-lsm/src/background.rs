@@ -1,0 +1,224 @@
+//! Background work: who does it, when, and how it is waited for.
+//!
+//! Work is a sequence of *steps*: flush one memtable, run one compaction, prepare a log segment, remove files.
+//! Threads run steps until there is nothing to do and then sleep until something changes. With
+//! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
+//! order, which is what a simulation needs.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vault_core::{Error, Event, KeyspaceId, Result};
+
+use crate::compact;
+use crate::flush;
+use crate::options::BackgroundWork;
+use crate::store::{Store, lock};
+
+/// How long idle threads sleep before they look around anyway (for what has expired meanwhile).
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long a thread whose job failed waits before it tries again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// The state that threads and waiters share.
+#[derive(Default)]
+pub(crate) struct Background {
+    state: Mutex<State>,
+    /// Something may be there to do.
+    work: Condvar,
+    /// Something was done, or failed.
+    progress: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    stopping: bool,
+    /// Counts changes that may have made work.
+    work_epoch: u64,
+    /// Counts steps that ended, well or badly.
+    progress_epoch: u64,
+    /// How the last flush failed, until one succeeds.
+    flush_failure: Option<Error>,
+    most_behind: Option<KeyspaceId>,
+}
+
+/// A moment to wait on from: see [`Background::wait_for_progress`].
+#[derive(Clone, Copy)]
+pub(crate) struct Ticket(u64);
+
+impl Background {
+    /// Starts the threads that the settings ask for.
+    pub(crate) fn start(store: &Arc<Store>) -> Result<()> {
+        let BackgroundWork::Threads { compaction } = store.settings.background else {
+            return Ok(());
+        };
+        let mut threads = lock(&store.background.threads);
+        let mut spawn = |name: String, job: Job| {
+            let store_of_thread = Arc::clone(store);
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || run(&store_of_thread, job))
+                .map_err(|e| Error::io("start a thread for", &store.env.directory, e))?;
+            threads.push(thread);
+            Ok(())
+        };
+        spawn("vault-flush".to_owned(), Job::Flush)?;
+        (0..compaction).try_for_each(|i| spawn(format!("vault-compact-{i}"), Job::Compact))
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(&self) {
+        lock(&self.state).stopping = true;
+        self.work.notify_all();
+        self.progress.notify_all();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // The last handle may be dropped on one of the threads themselves (by a listener).
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic there was reported by the panic hook; closing goes on.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Whether the work shall end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
+    }
+
+    /// Wakes the threads: there may be something to do.
+    pub(crate) fn wake(&self) {
+        lock(&self.state).work_epoch += 1;
+        self.work.notify_all();
+    }
+
+    /// Wakes those who wait for progress.
+    pub(crate) fn notify_progress(&self) {
+        lock(&self.state).progress_epoch += 1;
+        self.progress.notify_all();
+    }
+
+    /// Something changed what may be dropped: every keyspace is worth a look.
+    pub(crate) fn shapes_changed(&self, store: &Store) {
+        use std::sync::atomic::Ordering::Release;
+        let view = store.views.pin();
+        view.keyspaces.iter().for_each(|k| k.keyspace.shape_changed.store(true, Release));
+        self.wake();
+    }
+
+    /// Marks now. Take it before looking at what is waited for.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(lock(&self.state).progress_epoch)
+    }
+
+    /// Waits until something was done since the ticket was taken, or the time is over.
+    pub(crate) fn wait_for_progress(&self, ticket: Ticket, at_most: Duration) {
+        let state = lock(&self.state);
+        if state.progress_epoch == ticket.0 && !state.stopping {
+            // Whoever waits looks again anyway.
+            drop(self.progress.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// How the last flush failed, if none has succeeded since.
+    pub(crate) fn flush_failure(&self) -> Option<Error> {
+        lock(&self.state).flush_failure.clone()
+    }
+
+    /// The keyspace under the greatest pressure.
+    pub(crate) fn most_behind(&self) -> KeyspaceId {
+        lock(&self.state).most_behind.unwrap_or(KeyspaceId(0))
+    }
+
+    pub(crate) fn set_most_behind(&self, keyspace: Option<KeyspaceId>) {
+        lock(&self.state).most_behind = keyspace;
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Job {
+    Flush,
+    Compact,
+}
+
+fn run(store: &Arc<Store>, job: Job) {
+    loop {
+        let epoch = {
+            let state = lock(&store.background.state);
+            if state.stopping {
+                return;
+            }
+            state.work_epoch
+        };
+        let outcome = match job {
+            Job::Flush => flush_step(store),
+            Job::Compact => compact_step(store),
+        };
+        let (wait, for_work) = match outcome {
+            Ok(true) => continue,
+            Ok(false) => (IDLE_MAX, true),
+            Err(Error::Cancelled | Error::Closed) => (Duration::ZERO, true),
+            Err(Error::Poisoned { .. }) => (IDLE_MAX, false),
+            Err(_) => (RETRY_AFTER, false),
+        };
+        let state = lock(&store.background.state);
+        if state.stopping || (for_work && state.work_epoch != epoch) {
+            continue;
+        }
+        let (_state, waited) =
+            store.background.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+        if for_work && waited.timed_out() {
+            // Time has passed: something may have expired.
+            let view = store.views.pin();
+            for keyspace in &view.keyspaces {
+                let changed = &keyspace.keyspace.shape_changed;
+                changed.store(true, std::sync::atomic::Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Runs one step of whatever is most urgent. Gives whether there was something to do.
+///
+/// # Errors
+/// How the step failed; it will be tried again.
+pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
+    store.check_writable()?;
+    if flush_step(store)? {
+        return Ok(true);
+    }
+    compact_step(store)
+}
+
+fn flush_step(store: &Arc<Store>) -> Result<bool> {
+    let flushed = flush::flush_next(store);
+    let failure = flushed.as_ref().err().filter(|error| !matches!(error, Error::Cancelled));
+    lock(&store.background.state).flush_failure = failure.cloned();
+    if reported(store, "flush", flushed)? {
+        return Ok(true);
+    }
+    if reported(store, "prepare a log segment", store.prepare_segment())? {
+        return Ok(true);
+    }
+    Ok(store.reclaim.has_work() && store.reclaim.run(&*store.env.fs) > 0)
+}
+
+fn compact_step(store: &Arc<Store>) -> Result<bool> {
+    reported(store, "compact", compact::compact_next(store))
+}
+
+/// Tells of a step's end: to those who wait for it, and of a failure to the listener.
+fn reported(store: &Store, job: &'static str, outcome: Result<bool>) -> Result<bool> {
+    match &outcome {
+        Ok(false) | Err(Error::Cancelled | Error::Closed | Error::ReadOnly) => {}
+        Ok(true) => store.background.notify_progress(),
+        Err(error) => {
+            store.counters.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            store.env.emit(&Event::BackgroundFailed { job, error: error.clone() });
+            store.background.notify_progress();
+        }
+    }
+    outcome
+}

@@ -1,0 +1,157 @@
+//! Checkpoints: a copy of the store in another directory that shares its tables.
+//!
+//! All memtables are sealed at one moment and flushed; until the tables have been taken stock of, what is
+//! sealed later is not flushed, so the copy shows exactly that moment in every keyspace. The
+//! tables are linked, and the copy's own manifest and pointer written, the pointer last: without it the
+//! directory is no store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::transform::FileKind;
+use vault_core::vfs::parent_of;
+use vault_core::{Error, Event, Result, SequenceNumber};
+
+use crate::layout::{Env, file_name};
+use crate::manifest::{Manifest, State};
+use crate::store::Store;
+use crate::version::TableFile;
+
+/// Bytes copied at a time where links are not possible.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What a checkpoint holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckpointOutcome {
+    /// The last write it holds.
+    pub sequence: SequenceNumber,
+    /// Tables it shares with the store.
+    pub tables_linked: u64,
+    /// Their bytes.
+    pub bytes_linked: u64,
+    /// Tables that had to be copied, because the target is on another file system.
+    pub tables_copied: u64,
+}
+
+/// Makes a checkpoint.
+pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<CheckpointOutcome> {
+    store.check_writable()?;
+    let fs = &store.env.fs;
+    if fs.kind(target).map_err(|e| Error::io("look at", target, e))?.is_some() {
+        return Err(Error::TargetExists { path: target.to_path_buf() });
+    }
+    let stock = take_stock(store)?;
+    fs.create_dir_all(target).map_err(|e| Error::io("create directory", target, e))?;
+    let outcome = fill(store, target, stock).inspect_err(|_| remove(store, target))?;
+    let bytes_shared = outcome.bytes_linked;
+    store.env.emit(&Event::Checkpointed { path: target.to_path_buf(), bytes_shared });
+    Ok(outcome)
+}
+
+/// The tables of one moment, and the edits that state them.
+struct Stock {
+    sequence: SequenceNumber,
+    state: State,
+    /// Held, so that their files stay.
+    tables: Vec<Arc<TableFile>>,
+}
+
+/// Holds back the flushes of what is sealed after a moment.
+struct Barrier<'a>(&'a Store);
+
+impl Drop for Barrier<'_> {
+    fn drop(&mut self) {
+        self.0.flush_barrier.store(u64::MAX, Ordering::Release);
+        self.0.background.wake();
+    }
+}
+
+fn take_stock(store: &Arc<Store>) -> Result<Stock> {
+    // One at a time: they share the barrier.
+    let _turn = crate::store::lock(&store.checkpoint_turn);
+    let _barrier = Barrier(store);
+    let (sequence, waiting) = {
+        let commit = store.commit()?;
+        let pinned = store.views.pin();
+        for view in &pinned.keyspaces {
+            store.seal(&commit, view.keyspace.id);
+        }
+        store.flush_barrier.store(store.next_run.load(Ordering::Acquire), Ordering::Release);
+        let pinned = store.views.pin();
+        let waiting: Vec<_> =
+            pinned.keyspaces.iter().flat_map(|view| view.sealed.iter().cloned()).collect();
+        (commit.last_sequence, waiting)
+    };
+    crate::flush::wait_until_flushed(store, &waiting)?;
+    let manifest = store.manifest()?;
+    let mut state = manifest.state().clone();
+    // The copy has no log: everything of its moment is in tables.
+    state.logs.clear();
+    state.log_floor = 0;
+    state.last_sequence = sequence;
+    let pinned = store.views.pin();
+    let tables = pinned
+        .keyspaces
+        .iter()
+        .flat_map(|view| view.version.tables().map(|(_, _, file)| Arc::clone(file)))
+        .collect();
+    Ok(Stock { sequence, state, tables })
+}
+
+fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome> {
+    let mut outcome = CheckpointOutcome { sequence: stock.sequence, ..Default::default() };
+    for file in &stock.tables {
+        let name = file_name(FileKind::Table, file.meta().number);
+        let (from, to) = (store.env.directory.join(&name), target.join(&name));
+        match store.env.fs.hard_link(&from, &to) {
+            Ok(()) => {
+                outcome.tables_linked += 1;
+                outcome.bytes_linked += file.meta().bytes;
+            }
+            Err(e) if cannot_link(&e) => {
+                copy(store, &from, &to)?;
+                outcome.tables_copied += 1;
+            }
+            Err(e) => return Err(Error::io("link", &to, e)),
+        }
+    }
+    let env = Env { directory: target.to_path_buf(), ..store.env.clone() };
+    env.sync_directory()?;
+    Manifest::begin(&env, stock.state, 0)?;
+    let parent = parent_of(target);
+    store.env.fs.sync_dir(&parent).map_err(|e| Error::io("sync directory", &parent, e))?;
+    Ok(outcome)
+}
+
+fn cannot_link(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | Unsupported | TooManyLinks | PermissionDenied)
+}
+
+fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
+    let fs = &store.env.fs;
+    let source = fs.open(from).map_err(|e| Error::io("open", from, e))?;
+    let target = fs.create(to).map_err(|e| Error::io("create", to, e))?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = source.read_at(&mut buffer, offset).map_err(|e| Error::io("read", from, e))?;
+        target.write_at(&buffer[..read], offset).map_err(|e| Error::io("write", to, e))?;
+        offset += read as u64;
+        if read < buffer.len() {
+            break;
+        }
+    }
+    target.sync().map_err(|e| Error::io("sync", to, e))
+}
+
+/// Removes what was begun, best effort: without a pointer it is no store anyway.
+fn remove(store: &Store, target: &Path) {
+    let fs = &store.env.fs;
+    for entry in fs.read_dir(target).unwrap_or_default() {
+        let _ = fs.remove(&target.join(PathBuf::from(entry.name)));
+    }
+    let _ = fs.remove_dir(target);
+}
+

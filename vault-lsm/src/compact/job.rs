@@ -1,0 +1,309 @@
+//! One compaction, from the policy's choice to the manifest.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use vault_core::{
+    CompactionOutcome, CompactionProgress, Error, Event, KeyspaceId, Result,
+};
+use vault_snapshot::policy::{Choice, Compaction, Placement};
+use vault_snapshot::shape::Shape;
+use vault_snapshot::visibility::Rules;
+
+use super::output::{Output, OutputTables};
+use super::{is_nothing, shape_of};
+use crate::counters::Operation;
+use crate::internal_key::RangeTombstone;
+use crate::keyspace::KeyspaceView;
+use crate::manifest::Edit;
+use crate::read::level::{Purpose, RunCursor};
+use crate::read::merge::{MergeCursor, Source};
+use crate::store::Store;
+use crate::tombstones::Fragments;
+use crate::version::{Placed, TableFile};
+
+/// Called from time to time while a compaction runs; `Break` ends it with nothing changed.
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(CompactionProgress) -> ControlFlow<()>;
+
+/// A choice whose tables nobody else may touch until this is dropped.
+pub(crate) struct Claim {
+    view: Arc<KeyspaceView>,
+    choice: Choice,
+    tables: Vec<u64>,
+}
+
+/// Has `choose` look at the keyspace, and claims the tables of what it wants.
+pub(crate) fn claim(
+    store: &Store,
+    id: KeyspaceId,
+    choose: impl FnOnce(&KeyspaceView, &Shape<'_>) -> Choice,
+) -> Option<Claim> {
+    let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
+    // The set of busy tables is locked before the view is pinned: whoever gave tables back has also
+    // published what became of them.
+    let mut busy = keyspace.busy();
+    let pinned = store.views.pin();
+    let view = Arc::clone(pinned.keyspace(id)?);
+    let choice = choose(&view, &shape_of(store, &view, &busy));
+    if is_nothing(&choice) {
+        return None;
+    }
+    let tables: Vec<u64> = match &choice {
+        Choice::Merge(compaction) => {
+            compaction.inputs.iter().flat_map(|input| input.tables.iter().copied()).collect()
+        }
+        Choice::Move { table, .. } => vec![*table],
+        Choice::Drop { tables, .. } => tables.iter().map(|&(_, number)| number).collect(),
+        Choice::Nothing => Vec::new(),
+    };
+    busy.extend(&tables);
+    drop(busy);
+    Some(Claim { view, choice, tables })
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut busy = self.view.keyspace.busy();
+        self.tables.iter().for_each(|number| {
+            busy.remove(number);
+        });
+    }
+}
+
+impl Claim {
+    /// Carries the choice out.
+    pub(crate) fn run(
+        &self,
+        store: &Arc<Store>,
+        progress: Progress<'_>,
+    ) -> Result<CompactionOutcome> {
+        match &self.choice {
+            Choice::Nothing => Ok(CompactionOutcome::default()),
+            Choice::Merge(compaction) => self.merge(store, compaction, progress),
+            Choice::Move { level, table, to_level, .. } => {
+                self.relocate(store, *level, *table, *to_level)
+            }
+            Choice::Drop { tables, reason } => self.drop_tables(store, tables, reason),
+        }
+    }
+
+    fn file(&self, number: u64) -> Option<(usize, u64, &Arc<TableFile>)> {
+        self.view.version.tables().find(|(_, _, file)| file.meta().number == number)
+    }
+
+    fn merge(
+        &self,
+        store: &Arc<Store>,
+        compaction: &Compaction,
+        progress: Progress<'_>,
+    ) -> Result<CompactionOutcome> {
+        let timing = store.counters.begin(Operation::Compact, &*store.env.clock);
+        let began = store.env.clock.monotonic();
+        let inputs: Vec<(usize, u64, &Arc<TableFile>)> =
+            self.tables.iter().filter_map(|&number| self.file(number)).collect();
+        let bytes_read: u64 = inputs.iter().map(|(_, _, file)| file.meta().bytes).sum();
+        let raw_bytes: u64 = inputs.iter().map(|(_, _, file)| file.meta().raw_bytes).sum();
+
+        let written = self.write_merged(store, compaction, &inputs, raw_bytes, progress)?;
+        let bytes_written: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
+        let run = match compaction.placement {
+            Placement::ReplaceRun => 0,
+            Placement::NewRun => inputs.iter().map(|&(_, run, _)| run).max().unwrap_or(0),
+        };
+        let mut edits: Vec<Edit> = self.removals(inputs.iter().map(|&(level, _, file)| (level, file)));
+        edits.extend(written.tables.iter().map(|meta| Edit::AddTable {
+            keyspace: self.view.keyspace.id.0,
+            level: compaction.output_level as u32,
+            run,
+            meta: Arc::clone(meta),
+        }));
+        let files = written.open(store, self.view.keyspace.id)?;
+        let added = files
+            .into_iter()
+            .map(|file| Placed { level: compaction.output_level, run, file })
+            .collect();
+        self.install(store, &edits, added).inspect_err(|_| written.discard(store))?;
+
+        written.counts.add_to(&store.counters);
+        store.counters.compactions.fetch_add(1, Relaxed);
+        store.counters.compaction_bytes.fetch_add(bytes_written, Relaxed);
+        store.counters.end(Operation::Compact, &timing, &*store.env.clock);
+        store.env.emit(&Event::Compacted {
+            keyspace: self.view.keyspace.id,
+            output_level: compaction.output_level,
+            tables_read: inputs.len(),
+            tables_written: written.tables.len(),
+            bytes_read,
+            bytes_written,
+            elapsed: store.env.clock.monotonic().saturating_sub(began),
+            reason: compaction.reason,
+        });
+        let entries_dropped = written.counts.total();
+        Ok(CompactionOutcome { bytes_read, bytes_written, entries_dropped })
+    }
+
+    fn write_merged(
+        &self,
+        store: &Arc<Store>,
+        compaction: &Compaction,
+        inputs: &[(usize, u64, &Arc<TableFile>)],
+        raw_bytes: u64,
+        progress: Progress<'_>,
+    ) -> Result<OutputTables> {
+        let sources = compaction
+            .inputs
+            .iter()
+            .map(|input| {
+                let files = input.tables.iter().filter_map(|&number| self.file(number));
+                let files = files.map(|(_, _, file)| Arc::clone(file)).collect();
+                Source::Run(RunCursor::new(files, Purpose::Compaction))
+            })
+            .collect();
+        let tombstones: Vec<RangeTombstone> = inputs
+            .iter()
+            .flat_map(|(_, _, file)| file.table.range_tombstones().iter().cloned())
+            .collect();
+        let rules = Rules {
+            snapshots: store.snapshots.sequences(),
+            bottommost: compaction.bottommost,
+            now: store.expiry_clock.now(),
+        };
+        let mut pace = Pace::new(store, raw_bytes);
+        let mut tick = |bytes: u64| {
+            pace.tick(bytes, &self.view)?;
+            match progress(pace.progress()) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Error::Cancelled),
+            }
+        };
+        tick(0)?;
+        let output = Output::new(store, &self.view, self.view.options.table_bytes);
+        let merge = MergeCursor::new(sources);
+        output.write(merge, &Fragments::build(tombstones), &rules, &mut tick)
+    }
+
+    /// Moves a table to another level without rewriting it.
+    fn relocate(
+        &self,
+        store: &Arc<Store>,
+        level: usize,
+        number: u64,
+        to_level: usize,
+    ) -> Result<CompactionOutcome> {
+        let Some((_, _, file)) = self.file(number) else {
+            return Ok(CompactionOutcome::default());
+        };
+        let keyspace = self.view.keyspace.id.0;
+        let meta = Arc::new(file.meta().clone());
+        let edits = [
+            Edit::RemoveTable { keyspace, level: level as u32, number },
+            Edit::AddTable { keyspace, level: to_level as u32, run: 0, meta },
+        ];
+        let moved = Placed { level: to_level, run: 0, file: Arc::clone(file) };
+        self.install(store, &edits, vec![moved])?;
+        store.counters.tables_moved.fetch_add(1, Relaxed);
+        Ok(CompactionOutcome::default())
+    }
+
+    /// Drops tables whole.
+    fn drop_tables(
+        &self,
+        store: &Arc<Store>,
+        tables: &[(usize, u64)],
+        reason: &'static str,
+    ) -> Result<CompactionOutcome> {
+        let files: Vec<(usize, &Arc<TableFile>)> = tables
+            .iter()
+            .filter_map(|&(_, number)| self.file(number))
+            .map(|(level, _, file)| (level, file))
+            .collect();
+        let edits = self.removals(files.iter().copied());
+        self.install(store, &edits, Vec::new())?;
+        let bytes = files.iter().map(|(_, file)| file.meta().bytes).sum();
+        let entries: u64 = files.iter().map(|(_, file)| file.meta().entries).sum();
+        let expired: u64 = files.iter().map(|(_, file)| file.meta().expiring).sum();
+        store.counters.tables_dropped.fetch_add(files.len() as u64, Relaxed);
+        store.counters.expired_removed.fetch_add(expired, Relaxed);
+        let keyspace = self.view.keyspace.id;
+        store.env.emit(&Event::TablesDropped { keyspace, tables: files.len(), bytes, reason });
+        Ok(CompactionOutcome { entries_dropped: entries, ..CompactionOutcome::default() })
+    }
+
+    fn removals<'a>(&self, files: impl Iterator<Item = (usize, &'a Arc<TableFile>)>) -> Vec<Edit> {
+        let keyspace = self.view.keyspace.id.0;
+        files
+            .map(|(level, file)| Edit::RemoveTable {
+                keyspace,
+                level: level as u32,
+                number: file.meta().number,
+            })
+            .collect()
+    }
+
+    /// Makes the change durable, then visible. Tables that are only moved stay.
+    fn install(&self, store: &Arc<Store>, edits: &[Edit], added: Vec<Placed>) -> Result<()> {
+        let id = self.view.keyspace.id;
+        let mut manifest = store.manifest()?;
+        if self.view.keyspace.is_dropped() {
+            return Err(Error::Cancelled);
+        }
+        manifest.commit(&store.env, edits).map_err(|error| store.poison_on(error))?;
+        let stays: Vec<u64> = added.iter().map(|placed| placed.file.meta().number).collect();
+        let mut added = Some(added);
+        store.update_keyspace(id, |current| {
+            let mut next = KeyspaceView::clone(current);
+            let added = added.take().unwrap_or_default();
+            next.version = Arc::new(current.version.changed(&self.tables, added));
+            next
+        });
+        drop(manifest);
+        for &number in self.tables.iter().filter(|number| !stays.contains(number)) {
+            if let Some((_, _, file)) = self.file(number) {
+                file.make_obsolete();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Holds a compaction to its rate, and notices when it should end.
+struct Pace<'a> {
+    store: &'a Store,
+    began: Duration,
+    done: CompactionProgress,
+}
+
+impl<'a> Pace<'a> {
+    fn new(store: &'a Store, bytes_total: u64) -> Self {
+        let done = CompactionProgress { bytes_total, ..CompactionProgress::default() };
+        Self { store, began: store.env.clock.monotonic(), done }
+    }
+
+    const fn progress(&self) -> CompactionProgress {
+        self.done
+    }
+
+    fn tick(&mut self, bytes: u64, view: &KeyspaceView) -> Result<()> {
+        self.done.bytes_done += bytes;
+        let written = self.done.bytes_done / view.options.table_bytes.max(1);
+        self.done.tables_written = written;
+        if view.keyspace.is_dropped() || self.store.background.is_stopping() {
+            return Err(Error::Cancelled);
+        }
+        self.store.check_writable()?;
+        let rate = self.store.settings.compaction_bytes_per_second;
+        if rate > 0 {
+            let due = Duration::from_secs_f64(self.done.bytes_done as f64 / rate as f64);
+            let elapsed = self.store.env.clock.monotonic().saturating_sub(self.began);
+            if let Some(ahead) = due.checked_sub(elapsed)
+                && ahead > Duration::from_millis(1)
+            {
+                self.store.env.clock.sleep(ahead.min(Duration::from_millis(100)));
+            }
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,87 @@
+//! Compaction: merging tables so that reads stay cheap and space comes back.
+//!
+//! The keyspace's policy looks at the shape of its levels and chooses ([`vault_snapshot::policy`]); this
+//! module carries the choice out. [`output`] writes the merged entries, [`job`] runs one choice from
+//! inputs to the manifest, [`manual`] compacts what a caller asked for.
+
+pub(crate) mod job;
+pub(crate) mod manual;
+pub(crate) mod output;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Release};
+
+use vault_core::{KeyspaceId, Result};
+use vault_snapshot::policy::Choice;
+use vault_snapshot::shape::Shape;
+
+use crate::keyspace::KeyspaceView;
+use crate::store::Store;
+
+/// Carries out the next choice of the first keyspace whose policy wants something. Gives whether there
+/// was one.
+pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
+    let pinned = store.views.pin();
+    for view in &pinned.keyspaces {
+        // Taken back first: a change that comes meanwhile is not lost.
+        if !view.keyspace.shape_changed.swap(false, AcqRel) {
+            continue;
+        }
+        let claim = job::claim(store, view.keyspace.id, |view, shape| view.planner.choose(shape));
+        let Some(claim) = claim else { continue };
+        // There may be more to do beside what was just claimed.
+        view.keyspace.shape_changed.store(true, Release);
+        store.background.wake();
+        let outcome = claim.run(store, &mut |_| std::ops::ControlFlow::Continue(()));
+        shape_changed(store, view.keyspace.id);
+        return outcome.map(|_| true);
+    }
+    Ok(false)
+}
+
+/// The shape of a keyspace changed: measures the pressure anew, and has the policy look at it.
+pub(crate) fn shape_changed(store: &Store, id: KeyspaceId) {
+    let pinned = store.views.pin();
+    if let Some(view) = pinned.keyspace(id) {
+        view.keyspace.shape_changed.store(true, Release);
+    }
+    update_pressure(store);
+    store.background.wake();
+}
+
+/// Measures how far compactions are behind, and holds writers to it.
+pub(crate) fn update_pressure(store: &Store) {
+    let pinned = store.views.pin();
+    let (mut highest, mut most_behind) = (0.0, None);
+    for view in &pinned.keyspaces {
+        let pressure = with_shape(store, view, |shape| view.planner.debt(shape).pressure);
+        if pressure > highest {
+            (highest, most_behind) = (pressure, Some(view.keyspace.id));
+        }
+    }
+    store.background.set_most_behind(most_behind);
+    store.pacer.set_pressure(highest);
+}
+
+/// Shows the policy the keyspace's shape.
+fn with_shape<T>(store: &Store, view: &KeyspaceView, look: impl FnOnce(&Shape<'_>) -> T) -> T {
+    let busy = view.keyspace.busy();
+    look(&shape_of(store, view, &busy))
+}
+
+/// The keyspace's shape, with the tables in `busy` marked.
+fn shape_of<'a>(
+    store: &Store,
+    view: &'a KeyspaceView,
+    busy: &std::collections::BTreeSet<u64>,
+) -> Shape<'a> {
+    let visible = store.visible.load(std::sync::atomic::Ordering::Acquire);
+    let oldest_snapshot = store.snapshots.sequences().first().copied().unwrap_or(visible);
+    let now = store.expiry_clock.now();
+    view.version.shape(busy, now, oldest_snapshot, view.options.table_bytes)
+}
+
+/// Whether a choice has nothing to carry out.
+const fn is_nothing(choice: &Choice) -> bool {
+    matches!(choice, Choice::Nothing)
+}

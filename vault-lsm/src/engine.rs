@@ -1,0 +1,299 @@
+//! The engine's handle: what callers hold.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::stats::{EngineStats, SpaceReport};
+use vault_core::{
+    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyRange, KeyspaceId,
+    KeyspaceInfo, KeyspaceOptions, Reader, Result, SequenceNumber, Slice, Snapshot, Timestamp,
+    WriteBatch, WriteOptions,
+};
+
+use crate::background::{self, Background};
+use crate::checkpoint::{self, CheckpointOutcome};
+use crate::counters::Operation;
+use crate::ingest::{self, IngestOutcome};
+use crate::options::LsmOptions;
+use crate::read::get;
+use crate::read::scan::ScanCursor;
+use crate::snapshot::LsmSnapshot;
+use crate::store::{Store, unknown_keyspace};
+use crate::write::admission::Patience;
+use crate::{close, compact, flush, keyspaces, recover, report};
+
+/// A store on disk, open.
+///
+/// A handle is cheap to clone and serves any number of threads; the store is closed by [`Engine::close`]
+/// or when the last handle goes. What [`Engine`] guarantees holds here; beyond it there are bulk
+/// [ingest](Lsm::ingest), [checkpoints](Lsm::checkpoint), opening [read-only](Lsm::open_read_only) beside
+/// a writer, and a [report on space](Lsm::explain_space).
+///
+/// A write that asks for [`Durability::Sync`](vault_core::Durability::Sync) is applied, and visible to other
+/// readers, before it is durable; it returns when it is durable.
+///
+/// ```
+/// use vault_core::{Engine, KeyspaceOptions, Reader, WriteOptions};
+/// use vault_lsm::{Lsm, LsmOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// let store = Lsm::open(directory.path(), LsmOptions::default())?;
+/// let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
+/// store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
+/// assert_eq!(store.get(users, b"alice")?.as_deref(), Some(&b"admin"[..]));
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Lsm {
+    handle: Arc<Handle>,
+}
+
+/// Closes the store when the last handle goes.
+struct Handle {
+    store: Arc<Store>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error: that is what `close` is for.
+        let _ = close::close(&self.store);
+    }
+}
+
+impl Lsm {
+    /// Opens the store in `directory`, or creates it, as [`OpenMode`](crate::OpenMode) says.
+    ///
+    /// # Errors
+    /// [`AlreadyOpen`](vault_core::Error::AlreadyOpen) with the process that holds it,
+    /// [`NotAStore`](vault_core::Error::NotAStore), [`NoSuchStore`](vault_core::Error::NoSuchStore),
+    /// [`TargetExists`](vault_core::Error::TargetExists),
+    /// [`NewerFormat`](vault_core::Error::NewerFormat), [`Corruption`](vault_core::Error::Corruption),
+    /// [`MissingMergeOperator`](vault_core::Error::MissingMergeOperator),
+    /// [`InvalidSetting`](vault_core::Error::InvalidSetting), [`Io`](vault_core::Error::Io),
+    /// [`DiskFull`](vault_core::Error::DiskFull). A store that is refused is left as it was.
+    pub fn open(directory: impl AsRef<Path>, options: LsmOptions) -> Result<Self> {
+        let store = Arc::new(recover::open(directory.as_ref(), options)?);
+        let lsm = Self { handle: Arc::new(Handle { store }) };
+        let store = &lsm.handle.store;
+        compact::update_pressure(store);
+        Background::start(store)?;
+        Ok(lsm)
+    }
+
+    /// Opens the store in `directory` for reading only, beside the process that writes it, if there is
+    /// one. The handle shows the moment of its opening; open another to see later writes. Nothing on
+    /// disk is touched.
+    ///
+    /// # Errors
+    /// As [`Lsm::open`], but never [`AlreadyOpen`](vault_core::Error::AlreadyOpen).
+    pub fn open_read_only(directory: impl AsRef<Path>, options: &LsmOptions) -> Result<Self> {
+        let store = Arc::new(recover::open_read_only(directory.as_ref(), options)?);
+        Ok(Self { handle: Arc::new(Handle { store }) })
+    }
+
+    /// Takes in sorted data past the log: pairs with strictly ascending keys become tables, and are
+    /// visible all at once when this returns, durable. They replace what was there under their keys.
+    ///
+    /// ```
+    /// # use vault_core::{Engine, KeyspaceOptions, Reader};
+    /// # use vault_lsm::{Lsm, LsmOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Lsm::open(directory.path(), LsmOptions::default())?;
+    /// let squares = store.create_keyspace("squares", &KeyspaceOptions::default())?;
+    /// let pairs = (0..1000_u32).map(|n| (n.to_be_bytes(), (n * n).to_be_bytes()));
+    /// let outcome = store.ingest(squares, pairs)?;
+    /// assert_eq!(outcome.entries, 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`UnsortedInput`](vault_core::Error::UnsortedInput) with the position of the entry, and the
+    /// errors of a write; then nothing was taken in.
+    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        keyspace: KeyspaceId,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<IngestOutcome> {
+        ingest::ingest(self.store(), keyspace, pairs.into_iter())
+    }
+
+    /// Copies the store as it is now into a new directory, by hard links: at once, however large it is,
+    /// and sharing its space. The copy is a store of its own.
+    ///
+    /// # Errors
+    /// [`TargetExists`](vault_core::Error::TargetExists), [`Io`](vault_core::Error::Io),
+    /// [`DiskFull`](vault_core::Error::DiskFull) and the errors of [`Engine::flush`]. What was begun is
+    /// removed; should the process end midway, what is left does not open as a store.
+    pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointOutcome> {
+        checkpoint::checkpoint(self.store(), directory.as_ref())
+    }
+
+    /// Says where the bytes of the store go, and who keeps those that could be freed.
+    ///
+    /// Reads keys to do so: all of them in keyspaces of up to a million entries, a sample in larger ones.
+    ///
+    /// # Errors
+    /// [`Corruption`](vault_core::Error::Corruption), [`Io`](vault_core::Error::Io),
+    /// [`Closed`](vault_core::Error::Closed).
+    pub fn explain_space(&self) -> Result<SpaceReport> {
+        report::space::explain(self.store())
+    }
+
+    /// Runs one step of background work on this thread, whatever is most urgent. Gives whether there was
+    /// something to do. Meant for [`BackgroundWork::Manual`](crate::BackgroundWork::Manual).
+    ///
+    /// # Errors
+    /// How the step failed. It will be tried again with the next one.
+    pub fn background_step(&self) -> Result<bool> {
+        background::step(self.store())
+    }
+
+    /// Waits until there is nothing left to flush or to compact.
+    ///
+    /// # Errors
+    /// As [`Engine::flush`].
+    pub fn settle(&self) -> Result<()> {
+        report::settle(self.store())
+    }
+
+    const fn store(&self) -> &Arc<Store> {
+        &self.handle.store
+    }
+}
+
+impl fmt::Debug for Lsm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lsm").field("directory", &self.store().env.directory).finish_non_exhaustive()
+    }
+}
+
+impl Reader for Lsm {
+    #[inline]
+    fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Slice>> {
+        let store = self.store();
+        let timing = store.counters.begin(Operation::Get, &*store.env.clock);
+        store.settings.limits.check_key(key)?;
+        let (view, sequence) = store.pin()?;
+        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+        let found = get::get(view, key, sequence, &store.expiry_clock);
+        store.counters.end(Operation::Get, &timing, &*store.env.clock);
+        found
+    }
+
+    fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
+        let store = self.store();
+        let timing = store.counters.begin(Operation::MultiGet, &*store.env.clock);
+        keys.iter().try_for_each(|key| store.settings.limits.check_key(key))?;
+        let (view, sequence) = store.pin()?;
+        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+        let found =
+            keys.iter().map(|key| get::get(view, key, sequence, &store.expiry_clock)).collect();
+        store.counters.end(Operation::MultiGet, &timing, &*store.env.clock);
+        found
+    }
+
+    fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {
+        let store = self.store();
+        let timing = store.counters.begin(Operation::Cursor, &*store.env.clock);
+        let (view, sequence) = store.pin()?;
+        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+        let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None);
+        store.counters.end(Operation::Cursor, &timing, &*store.env.clock);
+        Ok(Box::new(cursor))
+    }
+}
+
+impl Engine for Lsm {
+    fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<KeyspaceId> {
+        keyspaces::create(self.store(), name, options)
+    }
+
+    fn keyspace(&self, name: &str) -> Result<Option<KeyspaceId>> {
+        let (view, _) = self.store().pin()?;
+        let found = view.keyspaces.iter().find(|view| view.keyspace.name == name);
+        Ok(found.map(|view| view.keyspace.id))
+    }
+
+    fn keyspaces(&self) -> Result<Vec<KeyspaceInfo>> {
+        let (view, _) = self.store().pin()?;
+        let info = |view: &Arc<crate::keyspace::KeyspaceView>| KeyspaceInfo {
+            id: view.keyspace.id,
+            name: view.keyspace.name.clone(),
+            options: KeyspaceOptions::clone(&view.options),
+        };
+        Ok(view.keyspaces.iter().map(info).collect())
+    }
+
+    fn drop_keyspace(&self, keyspace: KeyspaceId) -> Result<()> {
+        keyspaces::drop(self.store(), keyspace)
+    }
+
+    fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
+        self.store().write(batch, options, Patience::Wait)
+    }
+
+    fn try_write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
+        self.store().write(batch, options, Patience::Refuse)
+    }
+
+    fn compare_and_set(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+        options: &WriteOptions,
+    ) -> Result<CasOutcome> {
+        self.store().compare_and_set(keyspace, key, expected, new, options)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
+        Ok(Arc::new(LsmSnapshot::take(self.store())?))
+    }
+
+    fn latest_sequence(&self) -> SequenceNumber {
+        self.store().visible.load(Ordering::Acquire)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.store().expiry_clock.now()
+    }
+
+    fn sync(&self) -> Result<()> {
+        let store = self.store();
+        let timing = store.counters.begin(Operation::Sync, &*store.env.clock);
+        store.check_writable()?;
+        store.sync_log(store.log_sync.position())?;
+        store.counters.end(Operation::Sync, &timing, &*store.env.clock);
+        Ok(())
+    }
+
+    fn flush(&self, keyspace: Option<KeyspaceId>) -> Result<()> {
+        flush::flush_and_wait(self.store(), keyspace)
+    }
+
+    fn compact(
+        &self,
+        keyspace: KeyspaceId,
+        range: KeyRange,
+        progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<CompactionOutcome> {
+        compact::manual::compact_range(self.store(), keyspace, &range, progress)
+    }
+
+    fn stats(&self) -> Result<EngineStats> {
+        report::stats(self.store())
+    }
+
+    fn close(&self) -> Result<()> {
+        close::close(self.store())
+    }
+}

@@ -1,0 +1,191 @@
+//! Bulk ingest: sorted data becomes tables without passing through the log and the memtables.
+//!
+//! The tables are written first, with sequence number 0 in every entry, while writers go on. Then, under the
+//! commit lock, the whole gets the next sequence number: it is recorded in the tables' metadata and
+//! stands for every entry ([`crate::table`]). Under that lock no memtable may hold anything in the range,
+//! or it would be asked before the newer tables: such memtables are flushed first.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::error::printable;
+use vault_core::{Error, Event, KeyspaceId, Result, SequenceNumber};
+
+use crate::compact::output::{OutputTables, PLAIN_PUT};
+use crate::internal_key::{SEQUENCE_MAX, pack};
+use crate::keyspace::KeyspaceView;
+use crate::manifest::Edit;
+use crate::store::{Store, unknown_keyspace};
+use crate::table::{TableMeta, TableOptions, TableWriter};
+use crate::version::Placed;
+use vault_core::transform::FileKind;
+
+/// What an ingest took in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IngestOutcome {
+    /// Entries.
+    pub entries: u64,
+    /// Tables written.
+    pub tables: u64,
+    /// Bytes of the tables.
+    pub bytes: u64,
+    /// The sequence number of all entries (that of the latest write where there were none).
+    pub sequence: SequenceNumber,
+}
+
+/// Takes in pairs with strictly ascending keys.
+pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    store: &Arc<Store>,
+    id: KeyspaceId,
+    pairs: impl Iterator<Item = (K, V)>,
+) -> Result<IngestOutcome> {
+    store.check_writable()?;
+    let view = Arc::clone(store.views.pin().keyspace(id).ok_or_else(|| unknown_keyspace(id))?);
+    let mut writing = Writing { store, view: &view, writer: None, written: OutputTables::default() };
+    let entries = match writing.write(pairs) {
+        Ok(entries) => entries,
+        Err(error) => {
+            writing.abandon();
+            return Err(error);
+        }
+    };
+    let written = writing.written;
+    if entries == 0 {
+        let sequence = store.visible.load(Ordering::Acquire);
+        return Ok(IngestOutcome { sequence, ..IngestOutcome::default() });
+    }
+    let tables = written.tables.len() as u64;
+    let bytes = written.tables.iter().map(|meta| meta.bytes).sum();
+    let sequence = install(store, id, &written).inspect_err(|_| written.discard(store))?;
+    store.counters.ingest_bytes.fetch_add(bytes, Ordering::Relaxed);
+    store.env.emit(&Event::Ingested { keyspace: id, entries, bytes });
+    crate::compact::shape_changed(store, id);
+    Ok(IngestOutcome { entries, tables, bytes, sequence })
+}
+
+struct Writing<'a> {
+    store: &'a Arc<Store>,
+    view: &'a KeyspaceView,
+    writer: Option<TableWriter>,
+    written: OutputTables,
+}
+
+impl Writing<'_> {
+    fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        pairs: impl Iterator<Item = (K, V)>,
+    ) -> Result<u64> {
+        let limits = self.store.settings.limits;
+        let mut previous: Option<Vec<u8>> = None;
+        let mut entries = 0;
+        for (key, value) in pairs {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            limits.check_key(key)?;
+            limits.check_value(value)?;
+            if let Some(previous) = previous.as_mut() {
+                if key <= previous.as_slice() {
+                    let (key, previous) = (printable(key), printable(previous));
+                    return Err(Error::UnsortedInput { index: entries, key, previous });
+                }
+                previous.clear();
+                previous.extend_from_slice(key);
+            } else {
+                previous = Some(key.to_vec());
+            }
+            self.add(key, value)?;
+            entries += 1;
+            if entries % 4096 == 0 {
+                self.store.check_writable()?;
+            }
+        }
+        self.finish_table()?;
+        if entries > 0 {
+            self.store.env.sync_directory()?;
+        }
+        Ok(entries)
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let full = self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.estimated_bytes() >= self.view.options.table_bytes);
+        if full {
+            self.finish_table()?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let number = self.store.manifest()?.next_file_number();
+                none.insert(TableWriter::create(
+                    &self.store.table_env,
+                    &self.store.env.path(FileKind::Table, number),
+                    number,
+                    self.view.keyspace.id,
+                    &TableOptions::from(&*self.view.options),
+                    self.store.expiry_clock.now(),
+                )?)
+            }
+        };
+        writer.add(key, pack(0, PLAIN_PUT), value)
+    }
+
+    fn finish_table(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.written.tables.push(Arc::new(writer.finish()?));
+        }
+        Ok(())
+    }
+
+    fn abandon(self) {
+        if let Some(writer) = self.writer {
+            writer.abandon();
+        }
+        self.written.discard(self.store);
+    }
+}
+
+/// Gives the tables their sequence number and makes them part of the store.
+fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result<SequenceNumber> {
+    loop {
+        let commit = store.commit()?;
+        let pinned = store.views.pin();
+        let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
+        if view.buffers().any(|buffer| !buffer.is_empty()) {
+            // Whatever is in memory would be asked before the tables.
+            drop(commit);
+            crate::flush::flush_and_wait(store, Some(id))?;
+            continue;
+        }
+        let mut commit = commit;
+        let sequence = commit.last_sequence + 1;
+        assert!(sequence <= SEQUENCE_MAX, "2^56 sequence numbers are used up");
+        // Later writes must not outlive the ones before them.
+        store.sync_log(store.log_sync.position())?;
+        let run = store.next_run.fetch_add(1, Ordering::Relaxed);
+        let tables: Vec<Arc<TableMeta>> = written
+            .tables
+            .iter()
+            .map(|meta| Arc::new(meta.with_sequence(sequence)))
+            .collect();
+        let with_sequence = OutputTables { tables, ..OutputTables::default() };
+        let files = with_sequence.open(store, id)?;
+        let mut edits: Vec<Edit> = with_sequence
+            .tables
+            .iter()
+            .map(|meta| Edit::AddTable { keyspace: id.0, level: 0, run, meta: Arc::clone(meta) })
+            .collect();
+        edits.push(Edit::LastSequence(sequence));
+        let mut manifest = store.manifest()?;
+        manifest.commit(&store.env, &edits).map_err(|error| store.poison_on(error))?;
+        store.update_keyspace(id, |current| {
+            let mut next = KeyspaceView::clone(current);
+            let added = files.into_iter().map(|file| Placed { level: 0, run, file }).collect();
+            next.version = Arc::new(current.version.changed(&[], added));
+            next
+        });
+        commit.last_sequence = sequence;
+        store.visible.store(sequence, Ordering::Release);
+        return Ok(sequence);
+    }
+}

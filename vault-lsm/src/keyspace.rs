@@ -1,0 +1,113 @@
+//! A keyspace: what it is, and what a view holds of it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vault_core::{KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
+use vault_snapshot::policy::Planner;
+
+use crate::memtable::Memtable;
+use crate::version::Version;
+
+/// What stays the same about a keyspace, and what is shared by all views of it.
+pub(crate) struct Keyspace {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    /// Set when the keyspace is dropped: background work on it ends.
+    pub(crate) dropped: AtomicBool,
+    /// Whether a memtable of it is being flushed right now. One at a time, oldest first.
+    pub(crate) flushing: AtomicBool,
+    /// Whether its shape changed since the planner last found nothing to do.
+    pub(crate) shape_changed: AtomicBool,
+    busy: Mutex<BTreeSet<u64>>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(
+        id: KeyspaceId,
+        name: String,
+        operator: Option<Arc<dyn MergeOperator>>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            operator,
+            dropped: AtomicBool::new(false),
+            flushing: AtomicBool::new(false),
+            shape_changed: AtomicBool::new(true),
+            busy: Mutex::default(),
+        }
+    }
+
+    /// The tables that a compaction is working on.
+    pub(crate) fn busy(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+}
+
+/// A memtable with what the engine must know of it.
+pub(crate) struct WriteBuffer {
+    pub(crate) memtable: Arc<Memtable>,
+    /// The log segment of its first write; 0 while it is empty.
+    pub(crate) first_log: AtomicU64,
+    /// Its place among the runs of level 0, given when it is sealed; 0 before.
+    pub(crate) run: AtomicU64,
+    /// The last sequence number given out when it was sealed.
+    pub(crate) last_sequence: AtomicU64,
+    /// The log position when it was sealed.
+    pub(crate) log_end: AtomicU64,
+}
+
+impl WriteBuffer {
+    pub(crate) fn new() -> Self {
+        Self {
+            memtable: Arc::new(Memtable::new()),
+            first_log: AtomicU64::new(0),
+            run: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
+            log_end: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first_log.load(Ordering::Acquire) == 0
+    }
+}
+
+/// What a view holds of a keyspace.
+#[derive(Clone)]
+pub(crate) struct KeyspaceView {
+    pub(crate) keyspace: Arc<Keyspace>,
+    pub(crate) options: Arc<KeyspaceOptions>,
+    pub(crate) planner: Arc<dyn Planner>,
+    /// Takes writes.
+    pub(crate) active: Arc<WriteBuffer>,
+    /// Waiting to be flushed, newest first.
+    pub(crate) sealed: Vec<Arc<WriteBuffer>>,
+    pub(crate) version: Arc<Version>,
+}
+
+impl KeyspaceView {
+    /// The memtables, newest first.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = &Arc<WriteBuffer>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    /// This view with its active memtable sealed and an empty one in its place.
+    pub(crate) fn sealing(&self, run: u64, last_sequence: SequenceNumber, log_end: u64) -> Self {
+        self.active.run.store(run, Ordering::Release);
+        self.active.last_sequence.store(last_sequence, Ordering::Release);
+        self.active.log_end.store(log_end, Ordering::Release);
+        let mut next = self.clone();
+        let sealed = std::mem::replace(&mut next.active, Arc::new(WriteBuffer::new()));
+        next.sealed.insert(0, sealed);
+        next
+    }
+}

@@ -1,0 +1,124 @@
+//! Creating, altering and dropping keyspaces.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::limits::{KEYSPACES_MAX, check_keyspace_name};
+use vault_core::{Error, Event, KeyspaceId, KeyspaceOptions, Result};
+
+use crate::flush::{log_floor, remove_logs_below};
+use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
+use crate::manifest::Edit;
+use crate::recover::find_operator;
+use crate::store::{Store, unknown_keyspace};
+use crate::version::Version;
+
+/// Creates a keyspace, or opens it and takes over the options that may change.
+pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) -> Result<KeyspaceId> {
+    check_keyspace_name(name)?;
+    options.check()?;
+    store.check_open()?;
+    let operator = find_operator(&store.operators, name, options.merge_operator.as_deref())?;
+    {
+        // Most calls open what is there, unchanged.
+        let pinned = store.views.pin();
+        if let Some(view) = pinned.keyspaces.iter().find(|view| view.keyspace.name == name) {
+            check_compatible(name, &view.options, options)?;
+            if *view.options == *options || store.is_read_only() {
+                return Ok(view.keyspace.id);
+            }
+        }
+    }
+    let mut manifest = store.manifest()?;
+    let pinned = store.views.pin();
+    if let Some(view) = pinned.keyspaces.iter().find(|view| view.keyspace.name == name) {
+        check_compatible(name, &view.options, options)?;
+        let id = view.keyspace.id;
+        let edit = Edit::AlterKeyspace { id: id.0, options: options.clone() };
+        manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+        store.update_keyspace(id, |current| {
+            let mut next = KeyspaceView::clone(current);
+            next.options = Arc::new(options.clone());
+            next.planner = Arc::from(vault_snapshot::policy::planner(&options.policy));
+            next
+        });
+        drop(manifest);
+        crate::compact::shape_changed(store, id);
+        return Ok(id);
+    }
+    if pinned.keyspaces.len() >= KEYSPACES_MAX {
+        let problem = format!("a store holds at most {KEYSPACES_MAX} keyspaces; drop one first");
+        return Err(Error::InvalidSetting { setting: "keyspaces", problem });
+    }
+    let id = KeyspaceId(manifest.state().next_keyspace);
+    let edit =
+        Edit::CreateKeyspace { id: id.0, name: name.to_owned(), options: options.clone() };
+    manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+    let view = KeyspaceView {
+        keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
+        options: Arc::new(options.clone()),
+        planner: Arc::from(vault_snapshot::policy::planner(&options.policy)),
+        active: Arc::new(WriteBuffer::new()),
+        sealed: Vec::new(),
+        version: Arc::new(Version::default()),
+    };
+    store.views.update(|current| Some(current.replacing(view)));
+    drop(manifest);
+    store.env.emit(&Event::KeyspaceCreated { id, name: name.to_owned() });
+    Ok(id)
+}
+
+fn check_compatible(
+    name: &str,
+    stored: &KeyspaceOptions,
+    requested: &KeyspaceOptions,
+) -> Result<()> {
+    let conflict = |option, stored: &str, requested: &str| Error::OptionsConflict {
+        subject: format!("keyspace {name:?}"),
+        option,
+        stored: stored.to_owned(),
+        requested: requested.to_owned(),
+    };
+    if stored.policy.name() != requested.policy.name() {
+        return Err(conflict("policy", stored.policy.name(), requested.policy.name()));
+    }
+    if stored.merge_operator != requested.merge_operator {
+        let name = |options: &KeyspaceOptions| {
+            options.merge_operator.clone().unwrap_or_else(|| "none".to_owned())
+        };
+        return Err(conflict("merge_operator", &name(stored), &name(requested)));
+    }
+    Ok(())
+}
+
+/// Drops a keyspace and gives its space back.
+pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
+    // Under the commit lock, so that no batch is between its check and its memtables.
+    let commit = store.commit()?;
+    let mut manifest = store.manifest()?;
+    let view = Arc::clone(store.views.pin().keyspace(id).ok_or_else(|| unknown_keyspace(id))?);
+    let edit = Edit::DropKeyspace { id: id.0 };
+    manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+    view.keyspace.dropped.store(true, Ordering::Release);
+    store.snapshots.keep_dropped(&view);
+    store.views.update(|current| Some(current.without(id)));
+    std::mem::drop(commit);
+
+    // Its unflushed writes no longer need the log.
+    let floor = log_floor(store, None);
+    if manifest.commit(&store.env, &[Edit::LogFloor(floor)]).is_ok() {
+        remove_logs_below(store, floor);
+    }
+    std::mem::drop(manifest);
+    let mut bytes = 0;
+    for (_, _, file) in view.version.tables() {
+        bytes += file.meta().bytes;
+        file.make_obsolete();
+    }
+    let name = view.keyspace.name.clone();
+    std::mem::drop(view);
+    store.reclaim.run(&*store.env.fs);
+    store.background.wake();
+    store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Which files a store consists of, and how they are named. See `docs/format/store.md`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vault_core::random::Random;
+use vault_core::transform::{
+    BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, Transform,
+};
+use vault_core::vfs::{File, FileSystem};
+use vault_core::{Clock, Error, Event, EventListener, Result};
+
+/// Name of the pointer to the current manifest.
+pub(crate) const POINTER_NAME: &str = "CURRENT";
+/// Name of the file that carries the process lock.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+/// Ending of a file that is being made ready under its final name.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+
+/// What everything in the engine needs: where the store is, and the doors to the outside world.
+#[derive(Clone)]
+pub(crate) struct Env {
+    pub(crate) directory: PathBuf,
+    pub(crate) store: [u8; 16],
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) transform: Arc<dyn Transform>,
+    pub(crate) listener: Option<Arc<dyn EventListener>>,
+}
+
+impl Env {
+    /// The path of a numbered file.
+    pub(crate) fn path(&self, kind: FileKind, number: u64) -> PathBuf {
+        self.directory.join(file_name(kind, number))
+    }
+
+    /// The identity under which the blocks of a file that belongs to the whole store are sealed.
+    pub(crate) fn identity(&self, kind: FileKind, number: u64) -> FileIdentity {
+        FileIdentity { store: self.store, kind, number, domain: 0 }
+    }
+
+    /// Tells the listener, if there is one.
+    pub(crate) fn emit(&self, event: &Event) {
+        if let Some(listener) = &self.listener {
+            listener.on_event(event);
+        }
+    }
+
+    /// Makes the directory's entries durable.
+    pub(crate) fn sync_directory(&self) -> Result<()> {
+        self.fs
+            .sync_dir(&self.directory)
+            .map_err(|e| Error::io("sync directory", &self.directory, e))
+    }
+
+    /// Creates a numbered file that belongs to the whole store and writes its header.
+    pub(crate) fn create_file(&self, kind: FileKind, number: u64, version: u16) -> Result<NewFile> {
+        let path = self.path(kind, number);
+        self.create_file_at(path, kind, number, version)
+    }
+
+    /// As [`Env::create_file`], under another path.
+    pub(crate) fn create_file_at(
+        &self,
+        path: PathBuf,
+        kind: FileKind,
+        number: u64,
+        version: u16,
+    ) -> Result<NewFile> {
+        let identity = self.identity(kind, number);
+        let (header, blocks) =
+            FileHeader::create(identity, version, &*self.transform, &*self.random)?;
+        let header = header.encode();
+        let file = self.fs.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        if let Err(e) = file.write_at(&header, 0) {
+            // Best effort: the next opening removes what this leaves behind.
+            let _ = self.fs.remove(&path);
+            return Err(Error::io("write", &path, e));
+        }
+        Ok(NewFile { path, file, blocks, header_checksum: header_checksum(&header) })
+    }
+
+    /// Opens a numbered file, reads its header and checks that it is the one it should be.
+    pub(crate) fn open_file(
+        &self,
+        kind: FileKind,
+        number: u64,
+        version_max: u16,
+    ) -> Result<NewFile> {
+        let path = self.path(kind, number);
+        let file = self.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let mut header = [0; HEADER_BYTES];
+        let read = file.read_at(&mut header, 0).map_err(|e| Error::io("read", &path, e))?;
+        let decoded = FileHeader::decode(&path, &header[..read], kind, version_max)?;
+        if decoded.identity != self.identity(kind, number) {
+            return Err(Error::corruption(
+                &path,
+                16,
+                format!(
+                    "the header is that of file {} of store {:02x?}, not of file {number} of store {:02x?}",
+                    decoded.identity.number, decoded.identity.store, self.store
+                ),
+            ));
+        }
+        let blocks = decoded.open(&path, &*self.transform)?;
+        Ok(NewFile { path, file, blocks, header_checksum: header_checksum(&header) })
+    }
+}
+
+/// An open file with its header read or written.
+pub(crate) struct NewFile {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) blocks: Arc<dyn BlockTransform>,
+    pub(crate) header_checksum: u32,
+}
+
+fn header_checksum(header: &[u8; HEADER_BYTES]) -> u32 {
+    let at = HEADER_BYTES - 4;
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+/// The name of a numbered file.
+pub(crate) fn file_name(kind: FileKind, number: u64) -> String {
+    let extension = match kind {
+        FileKind::Log => "log",
+        FileKind::Table => "tab",
+        FileKind::Manifest => "man",
+        FileKind::Pointer | FileKind::Blob | FileKind::Archive => "dat",
+    };
+    format!("{number:06}.{extension}")
+}
+
+/// What the name of a file in a store's directory says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameMeaning {
+    /// The pointer or the lock.
+    Fixed,
+    /// A numbered file.
+    Numbered(FileKind, u64),
+    /// A file that was being made ready.
+    Unfinished,
+    /// None of Vault's.
+    Foreign,
+}
+
+/// Reads a file name.
+pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
+    let Some(name) = name.to_str() else { return NameMeaning::Foreign };
+    if name == POINTER_NAME || name == LOCK_NAME {
+        return NameMeaning::Fixed;
+    }
+    if let Some(stem) = name.strip_suffix(UNFINISHED_SUFFIX) {
+        let ours = meaning_of(Path::new(stem)) != NameMeaning::Foreign;
+        return if ours { NameMeaning::Unfinished } else { NameMeaning::Foreign };
+    }
+    let numbered = name.split_once('.').and_then(|(stem, extension)| {
+        let kind = match extension {
+            "log" => FileKind::Log,
+            "tab" => FileKind::Table,
+            "man" => FileKind::Manifest,
+            _ => return None,
+        };
+        let number = stem.parse().ok()?;
+        // Only the one spelling that this engine writes.
+        (file_name(kind, number) == name).then_some(NameMeaning::Numbered(kind, number))
+    });
+    numbered.unwrap_or(NameMeaning::Foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_foreign_ones_left_alone() {
+        let meaning = |name: &str| meaning_of(Path::new(name));
+        assert_eq!(meaning("000012.log"), NameMeaning::Numbered(FileKind::Log, 12));
+        assert_eq!(meaning("1234567.tab"), NameMeaning::Numbered(FileKind::Table, 1_234_567));
+        assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
+        assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);
+        for foreign in ["12.log", "0000012.log", "000012.sst", "notes.txt", "x.new", "", "+00012.log"] {
+            assert_eq!(meaning(foreign), NameMeaning::Foreign, "{foreign}");
+        }
+    }
+}

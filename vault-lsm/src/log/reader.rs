@@ -1,0 +1,367 @@
+//! Reading the log back.
+//!
+//! Segments are walked in order and each batch handed on. The walk ends at the log's end, at a torn
+//! tail, or with [`Error::Corruption`]; `docs/format/log.md` says how they are told apart.
+
+use std::path::PathBuf;
+
+use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::{Error, Result};
+
+use crate::frame::{Next, Records};
+use crate::layout::{Env, NewFile};
+use crate::log::LOG_VERSION;
+use crate::log::record::{self, Body, Start};
+
+/// A batch as the log recorded it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplayedBatch<'a> {
+    /// The segment it stands in.
+    pub(crate) segment: u64,
+    /// Sequence number of its first operation.
+    pub(crate) first_sequence: u64,
+    /// Number of operations.
+    pub(crate) count: u32,
+    /// The operations, encoded.
+    pub(crate) operations: &'a [u8],
+}
+
+/// What to read.
+pub(crate) struct ReplayRequest<'a> {
+    /// The segments that the manifest knows and still needs, ascending.
+    pub(crate) segments: &'a [u64],
+    /// The last segment and where it ends, where the store was closed cleanly.
+    pub(crate) clean_end: Option<(u64, u64)>,
+    /// Whether a writer may be appending while we read: then the log ends at the first record that is
+    /// not whole, without judgement.
+    pub(crate) live: bool,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    /// The last segment that holds records; 0: none.
+    pub(crate) last_segment: u64,
+    /// Byte offset at which it ends.
+    pub(crate) last_end: u64,
+    /// Log position behind the last record.
+    pub(crate) position: u64,
+    /// Segments that were read from.
+    pub(crate) used: Vec<u64>,
+    /// Segments behind the end, of no use to anybody.
+    pub(crate) unused: Vec<u64>,
+    /// Batches handed on.
+    pub(crate) batches: u64,
+    /// Bytes behind the last whole record, cut off.
+    pub(crate) torn_bytes: u64,
+}
+
+/// Reads the segments and hands each batch to `apply`.
+pub(crate) fn replay(
+    env: &Env,
+    request: &ReplayRequest<'_>,
+    mut apply: impl FnMut(ReplayedBatch<'_>) -> Result<()>,
+) -> Result<Replay> {
+    let mut starts = Vec::with_capacity(request.segments.len());
+    for &number in request.segments {
+        starts.push(peek_start(env, number)?);
+    }
+    let mut walk = Walk { replay: Replay::default(), next_sequence: 0, broken: None };
+    for (i, &number) in request.segments.iter().enumerate() {
+        // Where the next segment's start record says that this one ends.
+        let successor = starts[i + 1..].iter().flatten().find(|start| start.previous == number);
+        let mut end = successor.map(|start| start.previous_end);
+        if let Some((clean_segment, clean_end)) = request.clean_end
+            && clean_segment == number
+        {
+            end = Some(clean_end);
+        }
+        walk.segment(env, number, starts[i], end, request.live, &mut apply)?;
+    }
+    walk.finish(request)
+}
+
+/// Reads the start record of a segment. `None` where there is none that opens.
+fn peek_start(env: &Env, number: u64) -> Result<Option<Start>> {
+    const PEEK_BYTES: usize = HEADER_BYTES + 256;
+    let opened = open_segment(env, number)?;
+    let mut bytes = vec![0; PEEK_BYTES];
+    let read = opened.file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &opened.path, e))?;
+    bytes.truncate(read);
+    let mut records = Records::new(&mut bytes, opened.header_checksum, &*opened.blocks);
+    let Next::Record { payload, .. } = records.next() else { return Ok(None) };
+    Ok(record::decode(payload).and_then(|record| match record.body {
+        Body::Start(start) => Some(start),
+        Body::Batch { .. } => None,
+    }))
+}
+
+fn open_segment(env: &Env, number: u64) -> Result<NewFile> {
+    env.open_file(FileKind::Log, number, LOG_VERSION).map_err(|error| match error {
+        Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::corruption(&path, 0, "this log segment is needed and is missing")
+        }
+        other => other,
+    })
+}
+
+/// The place where the log stops making sense.
+struct Broken {
+    path: PathBuf,
+    offset: u64,
+    position: u64,
+    problem: String,
+}
+
+struct Walk {
+    replay: Replay,
+    next_sequence: u64,
+    broken: Option<Broken>,
+}
+
+impl Walk {
+    fn segment(
+        &mut self,
+        env: &Env,
+        number: u64,
+        start: Option<Start>,
+        end: Option<u64>,
+        live: bool,
+        apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.broken.is_some() {
+            self.replay.unused.push(number);
+            if live {
+                return Ok(());
+            }
+        }
+        if end == Some(HEADER_BYTES as u64) {
+            // Begun, but its first record could not be written; the next segment took over.
+            return Ok(());
+        }
+        let NewFile { path, file, blocks, header_checksum } = open_segment(env, number)?;
+        let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
+        let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
+        let mut bytes = vec![0; len];
+        let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+        bytes.truncate(read);
+        let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
+
+        if self.broken.is_none() {
+            let problem = if start.is_none() {
+                let first = records.next();
+                if end.is_none() && matches!(first, Next::End) {
+                    // Reserved and never begun.
+                    self.replay.unused.push(number);
+                    return Ok(());
+                }
+                Some("the record that begins the segment does not open".to_owned())
+            } else {
+                self.replay.used.push(number);
+                self.replay.last_segment = number;
+                self.records(&mut records, number, end, apply)?
+            };
+            self.replay.last_end = records.offset() as u64;
+            let Some(problem) = problem else { return Ok(()) };
+            self.replay.torn_bytes += (read - records.offset().min(read)) as u64;
+            self.broken = Some(Broken {
+                path: path.clone(),
+                offset: records.offset() as u64,
+                position: self.replay.position,
+                problem,
+            });
+            if live {
+                return Ok(());
+            }
+        }
+        self.check_nothing_durable_behind(&mut records)
+    }
+
+    /// Hands on the records of a segment. Gives what is wrong where they end too early.
+    fn records(
+        &mut self,
+        records: &mut Records<'_>,
+        number: u64,
+        end: Option<u64>,
+        apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
+    ) -> Result<Option<String>> {
+        loop {
+            let offset = records.offset() as u64;
+            if end.is_some_and(|end| offset >= end) {
+                return Ok(None);
+            }
+            match records.next() {
+                Next::Record { payload, len, .. } => {
+                    let Some(record) = record::decode(payload) else {
+                        return Ok(Some("a record that opens makes no sense".to_owned()));
+                    };
+                    match record.body {
+                        Body::Start(start) => {
+                            if start.base < self.replay.position {
+                                return Ok(Some(format!(
+                                    "the segment begins at log position {}, before {}",
+                                    start.base, self.replay.position
+                                )));
+                            }
+                            self.replay.position = start.base;
+                        }
+                        Body::Batch { first_sequence, count, operations } => {
+                            if first_sequence < self.next_sequence {
+                                return Ok(Some(format!(
+                                    "sequence number {first_sequence} follows {}",
+                                    self.next_sequence
+                                )));
+                            }
+                            self.next_sequence = first_sequence + u64::from(count);
+                            self.replay.batches += 1;
+                            apply(ReplayedBatch { segment: number, first_sequence, count, operations })?;
+                        }
+                    }
+                    self.replay.position += len as u64;
+                }
+                Next::End if end.is_none() => return Ok(None),
+                Next::End => {
+                    let end = end.unwrap_or_default();
+                    return Ok(Some(format!("records end here, {end} was recorded as their end")));
+                }
+                Next::Broken => return Ok(Some("a record does not open".to_owned())),
+            }
+        }
+    }
+
+    /// Refuses the log if a record behind the broken place says that the place was durable.
+    fn check_nothing_durable_behind(&self, records: &mut Records<'_>) -> Result<()> {
+        let Some(broken) = &self.broken else { return Ok(()) };
+        let durable = |payload: &[u8]| {
+            record::decode(payload).is_some_and(|record| record.synced > broken.position)
+        };
+        match records.find_behind(durable) {
+            Some(at) => Err(Error::corruption(
+                &broken.path,
+                broken.offset,
+                format!("{}, but a record at byte {at} behind it says that it was durable", broken.problem),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self, request: &ReplayRequest<'_>) -> Result<Replay> {
+        if request.clean_end.is_some()
+            && let Some(broken) = &self.broken
+        {
+            let problem = format!("{}, but the store was closed cleanly", broken.problem);
+            return Err(Error::corruption(&broken.path, broken.offset, problem));
+        }
+        Ok(self.replay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use vault_core::clock::ManualClock;
+    use vault_core::random::SeededRandom;
+    use vault_core::transform::ChecksumTransform;
+    use vault_core::vfs::{FileSystem, MemoryFileSystem};
+    use vault_core::Timestamp;
+
+    use super::*;
+    use crate::log::{LogSync, LogWriter, Segment, SegmentSource};
+
+    struct Source<'a>(&'a Env, std::cell::Cell<u64>);
+
+    impl SegmentSource for Source<'_> {
+        fn new_segment(&self, bytes: u64) -> Result<Segment> {
+            self.1.set(self.1.get() + 1);
+            Segment::create(self.0, self.1.get(), bytes)
+        }
+    }
+
+    fn env(fs: &MemoryFileSystem) -> Env {
+        fs.create_dir_all(Path::new("/s")).unwrap();
+        Env {
+            directory: "/s".into(),
+            store: [1; 16],
+            fs: Arc::new(fs.clone()),
+            clock: Arc::new(ManualClock::new(Timestamp(1))),
+            random: Arc::new(SeededRandom::new(1)),
+            transform: Arc::new(ChecksumTransform),
+            listener: None,
+        }
+    }
+
+    /// Writes `batches` of 100 bytes into segments of 4 KiB; syncs after those in `synced`.
+    fn write(env: &Env, batches: u64, synced: &[u64]) -> (Vec<u64>, (u64, u64)) {
+        let sync = Arc::new(LogSync::new(0));
+        let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
+        let source = Source(env, std::cell::Cell::new(0));
+        for i in 0..batches {
+            let appended = writer.append(&source, 1 + i, 1, &[i as u8; 100]).unwrap();
+            if synced.contains(&i) {
+                sync.wait_for(appended.end).unwrap();
+            }
+        }
+        ((1..=source.1.get()).collect(), writer.end())
+    }
+
+    fn read(env: &Env, segments: &[u64], clean_end: Option<(u64, u64)>) -> Result<(Vec<u64>, Replay)> {
+        let mut seen = Vec::new();
+        let request = ReplayRequest { segments, clean_end, live: false };
+        let replay = replay(env, &request, |batch| {
+            assert_eq!(batch.operations, [(batch.first_sequence - 1) as u8; 100]);
+            seen.push(batch.first_sequence);
+            Ok(())
+        })?;
+        Ok((seen, replay))
+    }
+
+    #[test]
+    fn batches_come_back_across_segments() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let (segments, end) = write(&env, 100, &[]);
+        assert!(segments.len() > 2);
+        let (seen, replay) = read(&env, &segments, Some(end)).unwrap();
+        assert_eq!(seen, (1..=100).collect::<Vec<_>>());
+        assert_eq!((replay.last_segment, replay.last_end), end);
+        assert_eq!(replay.torn_bytes, 0);
+    }
+
+    #[test]
+    fn an_unsynced_tail_is_cut_and_a_synced_middle_is_refused() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let (segments, _) = write(&env, 100, &[80]);
+        let path = env.path(FileKind::Log, segments[0]);
+        let mut bytes = fs.read_file(&path).unwrap();
+        bytes[300] ^= 1;
+        fs.write_file(&path, &bytes).unwrap();
+        let error = read(&env, &segments, None).unwrap_err();
+        assert!(matches!(error, Error::Corruption { .. }), "{error}");
+
+        let fs = MemoryFileSystem::new();
+        let env = super::tests::env(&fs);
+        let (segments, end) = write(&env, 100, &[]);
+        let path = env.path(FileKind::Log, segments[1]);
+        let mut bytes = fs.read_file(&path).unwrap();
+        bytes[1000] ^= 1;
+        fs.write_file(&path, &bytes).unwrap();
+        let (seen, replay) = read(&env, &segments, None).unwrap();
+        assert!(seen.len() < 100 && seen.len() > 20);
+        assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
+        assert!(replay.torn_bytes > 0 && !replay.unused.is_empty());
+        // The same damage in a store that was closed cleanly is never taken for a torn tail.
+        assert!(matches!(read(&env, &segments, Some(end)), Err(Error::Corruption { .. })));
+    }
+
+    #[test]
+    fn a_missing_segment_is_refused() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let (segments, _) = write(&env, 100, &[]);
+        fs.remove(&env.path(FileKind::Log, segments[1])).unwrap();
+        assert!(matches!(read(&env, &segments, None), Err(Error::Corruption { .. })));
+    }
+}

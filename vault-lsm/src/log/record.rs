@@ -1,0 +1,106 @@
+//! The payload of a log record.
+
+use vault_core::codec::{Decoder, put_varint};
+
+const KIND_START: u8 = 1;
+const KIND_BATCH: u8 = 2;
+
+/// A decoded payload.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    /// The log position known to be durable when the record was written.
+    pub(crate) synced: u64,
+    /// What the record says.
+    pub(crate) body: Body<'a>,
+}
+
+/// What a record says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Body<'a> {
+    /// A segment begins.
+    Start(Start),
+    /// A batch was committed.
+    Batch { first_sequence: u64, count: u32, operations: &'a [u8] },
+}
+
+/// The first record of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Number of the segment before this one; 0: none.
+    pub(crate) previous: u64,
+    /// Byte offset at which that segment ends.
+    pub(crate) previous_end: u64,
+    /// Log position at which this segment begins.
+    pub(crate) base: u64,
+}
+
+/// Appends the payload of a start record.
+pub(crate) fn encode_start(out: &mut Vec<u8>, synced: u64, start: &Start) {
+    out.push(KIND_START);
+    put_varint(out, synced);
+    put_varint(out, start.previous);
+    put_varint(out, start.previous_end);
+    put_varint(out, start.base);
+}
+
+/// Appends the payload of a batch record.
+#[inline]
+pub(crate) fn encode_batch(
+    out: &mut Vec<u8>,
+    synced: u64,
+    first_sequence: u64,
+    count: u32,
+    operations: &[u8],
+) {
+    out.push(KIND_BATCH);
+    put_varint(out, synced);
+    put_varint(out, first_sequence);
+    put_varint(out, u64::from(count));
+    out.extend_from_slice(operations);
+}
+
+/// Decodes a payload; `None` where it makes no sense.
+pub(crate) fn decode(payload: &[u8]) -> Option<Record<'_>> {
+    let mut decoder = Decoder::new(payload);
+    let kind = decoder.u8()?;
+    let synced = decoder.varint()?;
+    let body = match kind {
+        KIND_START => {
+            let start = Start {
+                previous: decoder.varint()?,
+                previous_end: decoder.varint()?,
+                base: decoder.varint()?,
+            };
+            if !decoder.is_empty() {
+                return None;
+            }
+            Body::Start(start)
+        }
+        KIND_BATCH => Body::Batch {
+            first_sequence: decoder.varint()?,
+            count: u32::try_from(decoder.varint()?).ok()?,
+            operations: decoder.rest(),
+        },
+        _ => return None,
+    };
+    Some(Record { synced, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip() {
+        let start = Start { previous: 3, previous_end: 4096, base: 1 << 40 };
+        let mut out = Vec::new();
+        encode_start(&mut out, 9, &start);
+        assert_eq!(decode(&out), Some(Record { synced: 9, body: Body::Start(start) }));
+        out.clear();
+        encode_batch(&mut out, 300, 7, 2, b"operations");
+        let body = Body::Batch { first_sequence: 7, count: 2, operations: b"operations" };
+        assert_eq!(decode(&out), Some(Record { synced: 300, body }));
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[9, 0]), None);
+    }
+}

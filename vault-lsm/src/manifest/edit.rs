@@ -1,0 +1,114 @@
+//! The edits of a manifest.
+
+use std::sync::Arc;
+
+use vault_core::codec::{Decoder, put_bytes, put_varint};
+use vault_core::{KeyspaceOptions, SequenceNumber};
+
+use super::options;
+use crate::table::TableMeta;
+
+/// A change to what makes up the store.
+#[derive(Debug, Clone)]
+pub(crate) enum Edit {
+    /// At least this many file numbers have been given out.
+    NextFile(u64),
+    /// A keyspace comes into being.
+    CreateKeyspace { id: u32, name: String, options: KeyspaceOptions },
+    /// A keyspace takes on other options.
+    AlterKeyspace { id: u32, options: KeyspaceOptions },
+    /// A keyspace goes, with its tables.
+    DropKeyspace { id: u32 },
+    /// A table joins a run.
+    AddTable { keyspace: u32, level: u32, run: u64, meta: Arc<TableMeta> },
+    /// A table leaves.
+    RemoveTable { keyspace: u32, level: u32, number: u64 },
+    /// Everything of the keyspace up to this sequence number is in tables.
+    FlushedThrough { keyspace: u32, sequence: SequenceNumber },
+    /// A log segment exists.
+    AddLog(u64),
+    /// Log segments below are not needed.
+    LogFloor(u64),
+    /// At least this sequence number was given out.
+    LastSequence(SequenceNumber),
+    /// At least this many keyspace ids have been given out.
+    NextKeyspace(u32),
+}
+
+impl Edit {
+    /// Appends the edit's bytes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let numbers = |out: &mut Vec<u8>, tag: u8, numbers: &[u64]| {
+            out.push(tag);
+            numbers.iter().for_each(|&number| put_varint(out, number));
+        };
+        match self {
+            Self::NextFile(number) => numbers(out, 1, &[*number]),
+            Self::CreateKeyspace { id, name, options } => {
+                numbers(out, 2, &[u64::from(*id)]);
+                put_bytes(out, name.as_bytes());
+                put_bytes(out, &options::encode(options));
+            }
+            Self::AlterKeyspace { id, options } => {
+                numbers(out, 3, &[u64::from(*id)]);
+                put_bytes(out, &options::encode(options));
+            }
+            Self::DropKeyspace { id } => numbers(out, 4, &[u64::from(*id)]),
+            Self::AddTable { keyspace, level, run, meta } => {
+                numbers(out, 5, &[u64::from(*keyspace), u64::from(*level), *run]);
+                let mut encoded = Vec::new();
+                meta.encode(&mut encoded);
+                put_bytes(out, &encoded);
+            }
+            Self::RemoveTable { keyspace, level, number } => {
+                numbers(out, 6, &[u64::from(*keyspace), u64::from(*level), *number]);
+            }
+            Self::FlushedThrough { keyspace, sequence } => {
+                numbers(out, 7, &[u64::from(*keyspace), *sequence]);
+            }
+            Self::AddLog(number) => numbers(out, 8, &[*number]),
+            Self::LogFloor(number) => numbers(out, 9, &[*number]),
+            Self::LastSequence(sequence) => numbers(out, 10, &[*sequence]),
+            Self::NextKeyspace(id) => numbers(out, 11, &[u64::from(*id)]),
+        }
+    }
+
+    /// Decodes the edit at the front.
+    pub(crate) fn decode(decoder: &mut Decoder<'_>) -> Option<Self> {
+        let small = |decoder: &mut Decoder<'_>| u32::try_from(decoder.varint()?).ok();
+        Some(match decoder.u8()? {
+            1 => Self::NextFile(decoder.varint()?),
+            2 => Self::CreateKeyspace {
+                id: small(decoder)?,
+                name: String::from_utf8(decoder.bytes()?.to_vec()).ok()?,
+                options: options::decode(decoder.bytes()?)?,
+            },
+            3 => Self::AlterKeyspace {
+                id: small(decoder)?,
+                options: options::decode(decoder.bytes()?)?,
+            },
+            4 => Self::DropKeyspace { id: small(decoder)? },
+            5 => {
+                let (keyspace, level) = (small(decoder)?, small(decoder)?);
+                let run = decoder.varint()?;
+                let mut encoded = Decoder::new(decoder.bytes()?);
+                let meta = Arc::new(TableMeta::decode(&mut encoded)?);
+                if !encoded.is_empty() {
+                    return None;
+                }
+                Self::AddTable { keyspace, level, run, meta }
+            }
+            6 => Self::RemoveTable {
+                keyspace: small(decoder)?,
+                level: small(decoder)?,
+                number: decoder.varint()?,
+            },
+            7 => Self::FlushedThrough { keyspace: small(decoder)?, sequence: decoder.varint()? },
+            8 => Self::AddLog(decoder.varint()?),
+            9 => Self::LogFloor(decoder.varint()?),
+            10 => Self::LastSequence(decoder.varint()?),
+            11 => Self::NextKeyspace(small(decoder)?),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! The manifest: which keyspaces, tables and log segments make up the store. Bytes:
+//! `docs/format/manifest.md`.
+//!
+//! [`edit`] lays edits out, [`state`] is what they add up to, [`pointer`] names the current file, and
+//! [`Manifest`] appends to it.
+//!
+//! # Invariants
+//! - An edit is durable before anything relies on it, and nothing is removed from disk before the edit
+//!   that lets go of it is durable.
+//! - A manifest that was opened for reading is never appended to: each opening writes a new one.
+//! - A record that could not be written whole is never followed by another in the same file.
+
+mod edit;
+mod options;
+mod pointer;
+mod state;
+
+use std::sync::Arc;
+
+use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES};
+use vault_core::vfs::File;
+use vault_core::{Error, Result};
+
+pub(crate) use edit::Edit;
+pub(crate) use pointer::Pointer;
+pub(crate) use state::{KeyspaceState, State, TablePlace};
+
+use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
+use crate::layout::{Env, NewFile};
+
+/// Version of the manifest's format.
+pub(crate) const MANIFEST_VERSION: u16 = 1;
+/// A manifest that has grown beyond this, and beyond four times what it began with, is replaced.
+const REPLACE_BYTES_MIN: u64 = 1 << 20;
+
+/// The current manifest of a store that is open for writing.
+pub(crate) struct Manifest {
+    state: State,
+    file: OpenManifest,
+    generation: u64,
+    /// Whether the file's tail is unknown after a failed write: the next commit starts a new file.
+    tail_unknown: bool,
+    bytes_written: u64,
+}
+
+struct OpenManifest {
+    number: u64,
+    file: Arc<dyn File>,
+    path: std::path::PathBuf,
+    blocks: Arc<dyn BlockTransform>,
+    header_checksum: u32,
+    ordinal: u32,
+    chain: u32,
+    offset: u64,
+    first_bytes: u64,
+}
+
+impl Manifest {
+    /// Starts the manifest of this opening: writes a file that states everything, and points to it.
+    /// Files that are no longer named are removed by the caller.
+    pub(crate) fn begin(env: &Env, mut state: State, generation: u64) -> Result<Self> {
+        let file = OpenManifest::create(env, &mut state)?;
+        let mut manifest =
+            Self { bytes_written: file.offset, state, file, generation, tail_unknown: false };
+        manifest.point(env, (0, 0))?;
+        Ok(manifest)
+    }
+
+    /// What all edits so far add up to.
+    pub(crate) const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Number of the current file.
+    pub(crate) const fn number(&self) -> u64 {
+        self.file.number
+    }
+
+    /// Bytes of the current file.
+    pub(crate) const fn len(&self) -> u64 {
+        self.file.offset
+    }
+
+    /// Bytes written to manifests since opening.
+    pub(crate) const fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// How often the pointer was replaced in the life of this store.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes a file number that was never used and never will be again.
+    ///
+    /// Numbers are not recorded one by one: every number in use stands in some edit, and what was given
+    /// out without an edit left either no file or one that the next opening sees and removes.
+    pub(crate) fn next_file_number(&mut self) -> u64 {
+        let number = self.state.next_file;
+        self.state.next_file += 1;
+        number
+    }
+
+    /// Makes edits durable, together or not at all, and applies them.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`]: nothing changed, may be tried again. After any other the store must not be
+    /// written any more.
+    pub(crate) fn commit(&mut self, env: &Env, edits: &[Edit]) -> Result<()> {
+        let mut state = self.state.clone();
+        for edit in edits {
+            state.apply(edit).map_err(|problem| {
+                Error::corruption(&self.file.path, self.file.offset, problem)
+            })?;
+        }
+        let outgrown = self.file.offset > REPLACE_BYTES_MIN.max(4 * self.file.first_bytes);
+        if self.tail_unknown || outgrown {
+            return self.replace(env, state);
+        }
+        let mut payload = Vec::new();
+        edits.iter().for_each(|edit| edit.encode(&mut payload));
+        let before = self.file.offset;
+        if let Err(error) = self.file.append(&payload) {
+            self.tail_unknown = true;
+            return Err(error);
+        }
+        self.file.sync()?;
+        self.bytes_written += self.file.offset - before;
+        self.state = state;
+        Ok(())
+    }
+
+    /// States everything in a new file, points to it and removes the old one.
+    fn replace(&mut self, env: &Env, mut state: State) -> Result<()> {
+        // Numbers may have been taken meanwhile.
+        state.next_file = state.next_file.max(self.state.next_file);
+        let new = OpenManifest::create(env, &mut state)?;
+        let old = std::mem::replace(&mut self.file, new);
+        let old_state = std::mem::replace(&mut self.state, state);
+        if let Err(error) = self.point(env, (0, 0)) {
+            let failed = std::mem::replace(&mut self.file, old);
+            let next_file = self.state.next_file;
+            self.state = State { next_file, ..old_state };
+            let _ = env.fs.remove(&failed.path);
+            return Err(error);
+        }
+        self.tail_unknown = false;
+        self.bytes_written += self.file.offset;
+        // The pointer is durable: the old file is nobody's any more. Should removal fail, the next
+        // opening does it.
+        let _ = env.fs.remove(&old.path);
+        Ok(())
+    }
+
+    /// Notes in the pointer that the store was closed cleanly, with the log's end.
+    pub(crate) fn close(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
+        self.point(env, log_end)
+    }
+
+    fn point(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
+        let pointer = Pointer {
+            manifest: self.file.number,
+            generation: self.generation + 1,
+            manifest_bytes: self.file.offset,
+            log_end,
+        };
+        let number = self.next_file_number();
+        pointer.write(env, number)?;
+        self.generation += 1;
+        Ok(())
+    }
+}
+
+impl OpenManifest {
+    /// Creates a durable manifest that states everything.
+    fn create(env: &Env, state: &mut State) -> Result<Self> {
+        let number = state.next_file;
+        state.next_file += 1;
+        let NewFile { path, file, blocks, header_checksum } =
+            env.create_file(FileKind::Manifest, number, MANIFEST_VERSION)?;
+        let mut manifest = Self {
+            number,
+            file,
+            path,
+            blocks,
+            header_checksum,
+            ordinal: 0,
+            chain: header_checksum,
+            offset: HEADER_BYTES as u64,
+            first_bytes: 0,
+        };
+        let mut payload = Vec::new();
+        // The pointer to this manifest takes a number too.
+        state.statement().iter().for_each(|edit| edit.encode(&mut payload));
+        let made = manifest.append(&payload).and_then(|()| manifest.sync());
+        if let Err(error) = made.and_then(|()| env.sync_directory()) {
+            let _ = env.fs.remove(&manifest.path);
+            return Err(error);
+        }
+        manifest.first_bytes = manifest.offset;
+        Ok(manifest)
+    }
+
+    fn append(&mut self, edits: &[u8]) -> Result<()> {
+        let mut record = vec![0; FRAME_BYTES];
+        record.extend_from_slice(&self.chain.to_le_bytes());
+        record.extend_from_slice(edits);
+        self.blocks.seal(&record_identity(self.ordinal), &mut record, FRAME_BYTES)?;
+        let sealed = &record[FRAME_BYTES..];
+        let sealed_checksum = crc32fast::hash(sealed);
+        let sealed_len = u32::try_from(sealed.len()).map_err(|_| {
+            Error::corruption(&self.path, self.offset, "more edits at once than a record can hold")
+        })?;
+        let frame = frame::encode(self.header_checksum, self.ordinal, sealed_len);
+        record[..FRAME_BYTES].copy_from_slice(&frame);
+        self.file
+            .write_at(&record, self.offset)
+            .map_err(|e| Error::io("write", &self.path, e))?;
+        self.ordinal += 1;
+        self.chain = sealed_checksum;
+        self.offset += record.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(|e| Error::io("sync", &self.path, e))
+    }
+}
+
+/// Reads the manifest that the pointer names.
+///
+/// With `live`, a writer may be appending meanwhile: the state ends at the last whole record.
+///
+/// # Errors
+/// [`Error::Corruption`], [`Error::NewerFormat`], [`Error::Io`].
+pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
+    let NewFile { path, file, blocks, header_checksum } =
+        env.open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)?;
+    let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
+    let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
+    let mut bytes = vec![0; len];
+    let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+    bytes.truncate(read);
+    let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
+    let mut state = State::default();
+    let mut chain = header_checksum;
+    loop {
+        let offset = records.offset() as u64;
+        match records.next() {
+            Next::Record { payload, sealed_checksum, .. } => {
+                let damaged = |problem| Error::corruption(&path, offset, problem);
+                apply_record(&mut state, payload, chain).map_err(damaged)?;
+                chain = sealed_checksum;
+            }
+            Next::End | Next::Broken if live && offset >= pointer.manifest_bytes => break,
+            Next::End if offset >= pointer.manifest_bytes => break,
+            Next::Broken
+                if offset >= pointer.manifest_bytes && records.find_behind(|_| true).is_none() =>
+            {
+                break;
+            }
+            Next::End | Next::Broken => {
+                return Err(Error::corruption(
+                    &path,
+                    offset,
+                    format!(
+                        "a record does not open; the manifest was durable up to byte {}",
+                        pointer.manifest_bytes
+                    ),
+                ));
+            }
+        }
+    }
+    // The manifest's own number, and that of the pointer to it, stand in no edit.
+    state.next_file = state.next_file.max(pointer.manifest + 1);
+    Ok(state)
+}
+
+fn apply_record(state: &mut State, payload: &[u8], chain: u32) -> Result<(), String> {
+    let mut decoder = vault_core::codec::Decoder::new(payload);
+    let stored = decoder.u32().ok_or("a record without its chain")?;
+    if stored != chain {
+        return Err(format!("the record follows {stored:08x}, but {chain:08x} stands before it"));
+    }
+    while !decoder.is_empty() {
+        let edit = Edit::decode(&mut decoder).ok_or("an edit that makes no sense")?;
+        state.apply(&edit)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `CURRENT`: the pointer to the current manifest. Bytes: `docs/format/store.md`.
+
+use std::path::PathBuf;
+
+use vault_core::codec::Decoder;
+use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
+use vault_core::vfs::FileSystem;
+use vault_core::{Error, Result};
+
+use crate::frame::record_identity;
+use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
+
+const POINTER_VERSION: u16 = 1;
+const PAYLOAD_BYTES: usize = 5 * 8;
+/// More than a pointer can be, whatever the transform adds.
+const READ_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES + 256;
+
+/// What `CURRENT` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// Number of the current manifest.
+    pub(crate) manifest: u64,
+    /// One more with every replacement.
+    pub(crate) generation: u64,
+    /// Bytes of the manifest that were durable when this was written.
+    pub(crate) manifest_bytes: u64,
+    /// The last log segment and where it ends, after a clean close; zeros otherwise.
+    pub(crate) log_end: (u64, u64),
+}
+
+impl Pointer {
+    /// Reads the pointer of the store in `directory`, with the store's id. `None` where there is none.
+    pub(crate) fn read(
+        fs: &dyn FileSystem,
+        directory: &std::path::Path,
+        transform: &dyn Transform,
+    ) -> Result<Option<(Self, [u8; 16])>> {
+        let path = directory.join(POINTER_NAME);
+        let file = match fs.open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("open", &path, e)),
+        };
+        let mut bytes = vec![0; READ_BYTES_MAX];
+        let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+        bytes.truncate(read);
+        let header = FileHeader::decode(&path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
+        let blocks = header.open(&path, transform)?;
+        let damaged = || Error::corruption(&path, HEADER_BYTES as u64, "the pointer does not open");
+        let payload = blocks
+            .open(&record_identity(0), &mut bytes[HEADER_BYTES..])
+            .map_err(|_| damaged())?;
+        let mut decoder = Decoder::new(payload);
+        let pointer = (|| {
+            Some(Self {
+                manifest: decoder.u64()?,
+                generation: decoder.u64()?,
+                manifest_bytes: decoder.u64()?,
+                log_end: (decoder.u64()?, decoder.u64()?),
+            })
+        })();
+        match pointer {
+            Some(pointer) if decoder.is_empty() => Ok(Some((pointer, header.identity.store))),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Replaces the pointer atomically and durably.
+    pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
+        let current = env.directory.join(POINTER_NAME);
+        let unfinished = env.directory.join(format!("{POINTER_NAME}{UNFINISHED_SUFFIX}"));
+        match env.fs.remove(&unfinished) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("remove", &unfinished, e)),
+        }
+        self.write_to(env, unfinished.clone(), number)?;
+        env.fs.rename(&unfinished, &current).map_err(|e| Error::io("rename", &unfinished, e))?;
+        env.sync_directory()
+    }
+
+    fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {
+        let NewFile { path, file, blocks, .. } =
+            env.create_file_at(path, FileKind::Pointer, number, POINTER_VERSION)?;
+        let mut payload = Vec::with_capacity(PAYLOAD_BYTES);
+        let fields =
+            [self.manifest, self.generation, self.manifest_bytes, self.log_end.0, self.log_end.1];
+        fields.iter().for_each(|field| payload.extend_from_slice(&field.to_le_bytes()));
+        blocks.seal(&record_identity(0), &mut payload, 0)?;
+        file.write_at(&payload, HEADER_BYTES as u64).map_err(|e| Error::io("write", &path, e))?;
+        file.sync().map_err(|e| Error::io("sync", &path, e))
+    }
+}

@@ -1,0 +1,158 @@
+//! What the edits of a manifest add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use vault_core::{KeyspaceOptions, SequenceNumber};
+
+use super::Edit;
+use crate::table::TableMeta;
+
+/// What makes up the store. Cloning is cheap: keyspaces are shared until they change.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) next_file: u64,
+    pub(crate) next_keyspace: u32,
+    pub(crate) last_sequence: SequenceNumber,
+    pub(crate) log_floor: u64,
+    /// Log segments at or above the floor.
+    pub(crate) logs: BTreeSet<u64>,
+    pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
+}
+
+/// What makes up a keyspace.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyspaceState {
+    pub(crate) name: String,
+    pub(crate) options: KeyspaceOptions,
+    pub(crate) flushed_through: SequenceNumber,
+    /// Its tables by number.
+    pub(crate) tables: BTreeMap<u64, TablePlace>,
+}
+
+/// Where a table stands.
+#[derive(Debug, Clone)]
+pub(crate) struct TablePlace {
+    pub(crate) level: u32,
+    pub(crate) run: u64,
+    pub(crate) meta: Arc<TableMeta>,
+}
+
+/// Deepest level there can be.
+pub(crate) const LEVELS_MAX: u32 = 64;
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            next_file: 1,
+            next_keyspace: 1,
+            last_sequence: 0,
+            log_floor: 0,
+            logs: BTreeSet::new(),
+            keyspaces: BTreeMap::new(),
+        }
+    }
+}
+
+impl State {
+    /// Applies an edit, or says how it contradicts the state.
+    pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
+        match edit {
+            Edit::NextFile(number) => self.next_file = self.next_file.max(*number),
+            Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
+            Edit::LastSequence(sequence) => self.last_sequence = self.last_sequence.max(*sequence),
+            Edit::AddLog(number) => {
+                self.use_number(*number);
+                if !self.logs.insert(*number) {
+                    return Err(format!("log segment {number} is added twice"));
+                }
+            }
+            Edit::LogFloor(floor) => {
+                self.log_floor = self.log_floor.max(*floor);
+                self.logs = self.logs.split_off(floor);
+            }
+            Edit::CreateKeyspace { id, name, options } => self.create(*id, name, options)?,
+            Edit::AlterKeyspace { id, options } => self.keyspace(*id)?.options = options.clone(),
+            Edit::DropKeyspace { id } => {
+                self.keyspace(*id)?;
+                self.keyspaces.remove(id);
+            }
+            Edit::FlushedThrough { keyspace, sequence } => {
+                let keyspace = self.keyspace(*keyspace)?;
+                keyspace.flushed_through = keyspace.flushed_through.max(*sequence);
+                self.last_sequence = self.last_sequence.max(*sequence);
+            }
+            Edit::AddTable { keyspace, level, run, meta } => {
+                if *level >= LEVELS_MAX {
+                    return Err(format!("table {} in level {level}", meta.number));
+                }
+                self.use_number(meta.number);
+                self.last_sequence = self.last_sequence.max(meta.sequence_max);
+                let place = TablePlace { level: *level, run: *run, meta: Arc::clone(meta) };
+                if self.keyspace(*keyspace)?.tables.insert(meta.number, place).is_some() {
+                    return Err(format!("table {} is added twice", meta.number));
+                }
+            }
+            Edit::RemoveTable { keyspace, level, number } => {
+                let removed = self.keyspace(*keyspace)?.tables.remove(number);
+                if removed.is_none_or(|place| place.level != *level) {
+                    return Err(format!("table {number} is removed from level {level}, where it is not"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits that state everything.
+    pub(crate) fn statement(&self) -> Vec<Edit> {
+        let mut edits = vec![
+            Edit::NextFile(self.next_file),
+            Edit::NextKeyspace(self.next_keyspace),
+            Edit::LastSequence(self.last_sequence),
+            Edit::LogFloor(self.log_floor),
+        ];
+        edits.extend(self.logs.iter().map(|&number| Edit::AddLog(number)));
+        for (&id, keyspace) in &self.keyspaces {
+            let (name, options) = (keyspace.name.clone(), keyspace.options.clone());
+            edits.push(Edit::CreateKeyspace { id, name, options });
+            let sequence = keyspace.flushed_through;
+            edits.push(Edit::FlushedThrough { keyspace: id, sequence });
+            edits.extend(keyspace.tables.values().map(|place| Edit::AddTable {
+                keyspace: id,
+                level: place.level,
+                run: place.run,
+                meta: Arc::clone(&place.meta),
+            }));
+        }
+        edits
+    }
+
+    fn create(&mut self, id: u32, name: &str, options: &KeyspaceOptions) -> Result<(), String> {
+        if self.keyspaces.values().any(|keyspace| keyspace.name == name) {
+            return Err(format!("keyspace {name:?} is created twice"));
+        }
+        let keyspace = KeyspaceState {
+            name: name.to_owned(),
+            options: options.clone(),
+            flushed_through: 0,
+            tables: BTreeMap::new(),
+        };
+        if self.keyspaces.insert(id, Arc::new(keyspace)).is_some() {
+            return Err(format!("keyspace {id} is created twice"));
+        }
+        let next = id.checked_add(1).ok_or("the last keyspace id is used up")?;
+        self.next_keyspace = self.next_keyspace.max(next);
+        Ok(())
+    }
+
+    fn keyspace(&mut self, id: u32) -> Result<&mut KeyspaceState, String> {
+        self.keyspaces
+            .get_mut(&id)
+            .map(Arc::make_mut)
+            .ok_or_else(|| format!("keyspace {id} does not exist"))
+    }
+
+    fn use_number(&mut self, number: u64) {
+        self.next_file = self.next_file.max(number.saturating_add(1));
+    }
+}

@@ -1,0 +1,263 @@
+//! How a store is opened.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vault_core::clock::SystemClock;
+use vault_core::merge;
+use vault_core::random::{Random, SystemRandom};
+use vault_core::transform::{ChecksumTransform, Transform};
+use vault_core::vfs::{DiskFileSystem, FileSystem};
+use vault_core::{Clock, Durability, Error, EventListener, Limits, MergeOperator, Result};
+
+/// What may be there when a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenMode {
+    /// Open the store, or create it where there is none.
+    #[default]
+    CreateIfMissing,
+    /// The store must be there.
+    MustExist,
+    /// The store must not be there yet.
+    MustCreate,
+}
+
+/// Who does the background work: flushing, compacting, preparing the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackgroundWork {
+    /// One thread that flushes, and this many that compact.
+    Threads {
+        /// Threads that compact, 1 to 64.
+        compaction: u8,
+    },
+    /// Nobody but the callers: [`Lsm::background_step`](crate::Lsm::background_step), and writers that
+    /// would have to wait. For simulations, where one thread must decide everything.
+    Manual,
+}
+
+impl Default for BackgroundWork {
+    /// Half the processors compact, at least one and at most four.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::Threads { compaction: (processors / 2).clamp(1, 4) as u8 }
+    }
+}
+
+/// The settings of a store: plain data, fit for a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// What may be there already.
+    pub mode: OpenMode,
+    /// Durability of writes that don't name one.
+    pub durability: Durability,
+    /// What callers are held to.
+    pub limits: Limits,
+    /// Bytes of decoded blocks to keep in memory; 0: none.
+    pub cache_bytes: u64,
+    /// Bytes of filters and indexes to keep with their tables before they share the cache.
+    pub table_metadata_bytes: u64,
+    /// Bytes of a log segment, 64 KiB to 1 GiB.
+    pub log_segment_bytes: u64,
+    /// Bytes of log beyond which the keyspace that holds the oldest segment is flushed.
+    pub log_bytes_max: u64,
+    /// Full memtables a keyspace may have waiting before its writers stand still, 1 to 64.
+    pub memtables_waiting_max: u8,
+    /// Who does the background work.
+    pub background: BackgroundWork,
+    /// Bytes a second that compactions may write; 0: no limit.
+    pub compaction_bytes_per_second: u64,
+    /// One in how many reads and writes is timed for the latency histograms; 1: all of them.
+    pub latency_sample_every: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: OpenMode::default(),
+            durability: Durability::default(),
+            limits: Limits::default(),
+            cache_bytes: 256 << 20,
+            table_metadata_bytes: 256 << 20,
+            log_segment_bytes: 64 << 20,
+            log_bytes_max: 512 << 20,
+            memtables_waiting_max: 3,
+            background: BackgroundWork::default(),
+            compaction_bytes_per_second: 0,
+            latency_sample_every: 16,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks each setting against its bounds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] that names the setting and what it accepts.
+    pub fn check(&self) -> Result<()> {
+        fn within(setting: &'static str, value: u64, min: u64, max: u64) -> Result<()> {
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            let problem = format!("{value} is not between {min} and {max}");
+            Err(Error::InvalidSetting { setting, problem })
+        }
+        self.limits.check()?;
+        within("log_segment_bytes", self.log_segment_bytes, 64 << 10, 1 << 30)?;
+        within("log_bytes_max", self.log_bytes_max, self.log_segment_bytes, u64::MAX)?;
+        within("memtables_waiting_max", u64::from(self.memtables_waiting_max), 1, 64)?;
+        within("latency_sample_every", u64::from(self.latency_sample_every), 1, 1 << 20)?;
+        if let BackgroundWork::Threads { compaction } = self.background {
+            within("background.threads.compaction", u64::from(compaction), 1, 64)?;
+        }
+        Ok(())
+    }
+}
+
+/// How to open a store: [`Settings`], and the components behind the engine's doors.
+///
+/// ```
+/// use vault_core::Durability;
+/// use vault_lsm::LsmOptions;
+/// let options = LsmOptions::default().cache_bytes(64 << 20).durability(Durability::Sync);
+/// assert_eq!(options.settings.cache_bytes, 64 << 20);
+/// ```
+#[derive(Clone)]
+pub struct LsmOptions {
+    /// Plain settings.
+    pub settings: Settings,
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) transform: Arc<dyn Transform>,
+    pub(crate) listener: Option<Arc<dyn EventListener>>,
+    pub(crate) operators: Vec<Arc<dyn MergeOperator>>,
+}
+
+impl Default for LsmOptions {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            fs: Arc::new(DiskFileSystem),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            transform: Arc::new(ChecksumTransform),
+            listener: None,
+            operators: merge::built_in(),
+        }
+    }
+}
+
+impl LsmOptions {
+    /// Starts from settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Sets what may be there already.
+    #[must_use]
+    pub const fn mode(mut self, mode: OpenMode) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// Sets the durability of writes that don't name one.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
+        self
+    }
+
+    /// Sets how many bytes of decoded blocks are kept in memory.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.settings.cache_bytes = bytes;
+        self
+    }
+
+    /// Sets who does the background work.
+    #[must_use]
+    pub const fn background(mut self, background: BackgroundWork) -> Self {
+        self.settings.background = background;
+        self
+    }
+
+    /// Sets what callers are held to.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Sets the file system.
+    #[must_use]
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = fs;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the source of randomness (store ids and salts).
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Sets the transform that seals what is written.
+    #[must_use]
+    pub fn transform(mut self, transform: Arc<dyn Transform>) -> Self {
+        self.transform = transform;
+        self
+    }
+
+    /// Sets who hears of what the engine does.
+    #[must_use]
+    pub fn listener(mut self, listener: Arc<dyn EventListener>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Registers a merge operator, beside the built-in ones.
+    #[must_use]
+    pub fn merge_operator(mut self, operator: Arc<dyn MergeOperator>) -> Self {
+        self.operators.push(operator);
+        self
+    }
+}
+
+impl fmt::Debug for LsmOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LsmOptions")
+            .field("settings", &self.settings)
+            .field("fs", &self.fs)
+            .field("transform", &self.transform)
+            .field("operators", &self.operators)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_bounds_name_themselves() {
+        assert!(Settings::default().check().is_ok());
+        let small = Settings { log_segment_bytes: 1, ..Settings::default() };
+        let Err(Error::InvalidSetting { setting, .. }) = small.check() else { panic!() };
+        assert_eq!(setting, "log_segment_bytes");
+        let none = Settings { memtables_waiting_max: 0, ..Settings::default() };
+        assert!(none.check().is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! Point reads: memtables, then runs, newest first, until one decides.
+
+use std::ops::ControlFlow;
+
+use vault_core::{Error, Result, SequenceNumber, Slice};
+
+use crate::internal_key::seek_trailer;
+use crate::keyspace::KeyspaceView;
+use crate::read::visible::{ExpiryClock, Malformed, Resolver};
+use crate::table::key_hash;
+
+/// Looks a key up as a reader at `snapshot` sees it.
+pub(crate) fn get(
+    view: &KeyspaceView,
+    key: &[u8],
+    snapshot: SequenceNumber,
+    clock: &ExpiryClock,
+) -> Result<Option<Slice>> {
+    let mut resolver = Resolver::new(key, snapshot, clock);
+    if !ask_memtables(view, key, snapshot, &mut resolver)? {
+        ask_runs(view, key, snapshot, &mut resolver)?;
+    }
+    resolver.finish(view.keyspace.operator.as_deref())
+}
+
+/// Offers the versions in memtables. Gives whether the outcome is decided.
+fn ask_memtables(
+    view: &KeyspaceView,
+    key: &[u8],
+    snapshot: SequenceNumber,
+    resolver: &mut Resolver<'_>,
+) -> Result<bool> {
+    for buffer in view.buffers() {
+        let memtable = &buffer.memtable;
+        if let Some(covering) =
+            memtable.range_tombstones().and_then(|all| all.covering(key, snapshot))
+        {
+            resolver.hide_below(covering);
+        }
+        let mut malformed = None;
+        let _ = memtable.visit(key, seek_trailer(snapshot), |trailer, stored| {
+            resolver
+                .offer(trailer, stored, |skip| Slice::from(&stored[skip..]))
+                .unwrap_or_else(|error| {
+                    malformed = Some(error);
+                    ControlFlow::Break(())
+                })
+        });
+        check(malformed, view)?;
+        if resolver.is_decided() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn ask_runs(
+    view: &KeyspaceView,
+    key: &[u8],
+    snapshot: SequenceNumber,
+    resolver: &mut Resolver<'_>,
+) -> Result<()> {
+    let mut hash = None;
+    for run in view.version.runs() {
+        let Some(file) = run.find(key) else { continue };
+        if let Some(covering) = file.tombstones.as_ref().and_then(|all| all.covering(key, snapshot))
+        {
+            resolver.hide_below(covering);
+        }
+        let hash = *hash.get_or_insert_with(|| key_hash(key));
+        let mut malformed = None;
+        let _ = file.table.visit(key, hash, seek_trailer(snapshot), |trailer, stored| {
+            resolver
+                .offer(trailer, &stored, |skip| if skip == 0 { stored.clone() } else { Slice::from(&stored[skip..]) })
+                .unwrap_or_else(|error| {
+                    malformed = Some(error);
+                    ControlFlow::Break(())
+                })
+        })?;
+        check(malformed, view)?;
+        if resolver.is_decided() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn check(malformed: Option<Malformed>, view: &KeyspaceView) -> Result<()> {
+    malformed.map_or(Ok(()), |_| Err(malformed_entry(view)))
+}
+
+/// An entry that opened but makes no sense.
+pub(crate) fn malformed_entry(view: &KeyspaceView) -> Error {
+    let path = std::path::Path::new(&view.keyspace.name);
+    Error::corruption(path, 0, "an entry of this keyspace has an unknown kind or no room for its expiry")
+}

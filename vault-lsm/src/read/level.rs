@@ -1,0 +1,155 @@
+//! A cursor over one sorted run: the cursors of its tables, one after the other.
+
+use std::sync::Arc;
+
+use vault_core::{Result, Slice};
+
+use crate::cursor::InternalCursor;
+use crate::internal_key::compare;
+use crate::table::TableCursor;
+use crate::version::TableFile;
+
+/// What a cursor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A reader: blocks go through the cache.
+    Read,
+    /// A compaction: reads ahead and leaves the cache alone.
+    Compaction,
+}
+
+/// A cursor over tables that don't overlap, ascending.
+pub(crate) struct RunCursor {
+    tables: Vec<Arc<TableFile>>,
+    at: usize,
+    current: Option<TableCursor>,
+    purpose: Purpose,
+}
+
+impl RunCursor {
+    pub(crate) fn new(tables: Vec<Arc<TableFile>>, purpose: Purpose) -> Self {
+        Self { tables, at: 0, current: None, purpose }
+    }
+
+    /// Opens the cursor of table `at`, unless it is open.
+    fn open(&mut self, at: usize) -> Option<&mut TableCursor> {
+        let file = self.tables.get(at)?;
+        if self.current.is_none() || self.at != at {
+            self.at = at;
+            let table = &file.table;
+            self.current = Some(match self.purpose {
+                Purpose::Read => table.cursor(),
+                Purpose::Compaction => table.scan_cursor(),
+            });
+        }
+        self.current.as_mut()
+    }
+
+    /// While the current table is at its end, goes on to the first entry of the next.
+    fn skip_forward(&mut self) -> Result<()> {
+        while self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
+            match self.open(self.at + 1) {
+                Some(cursor) => cursor.first()?,
+                None => self.current = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_backward(&mut self) -> Result<()> {
+        while self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
+            let before = self.at.checked_sub(1);
+            match before.and_then(|at| self.open(at)) {
+                Some(cursor) => cursor.last()?,
+                None => self.current = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn standing(&self) -> &TableCursor {
+        self.current.as_ref().expect("callers check `valid` first")
+    }
+}
+
+impl InternalCursor for RunCursor {
+    fn valid(&self) -> bool {
+        self.current.is_some()
+    }
+
+    fn first(&mut self) -> Result<()> {
+        if let Some(cursor) = self.open(0) {
+            cursor.first()?;
+        }
+        self.skip_forward()
+    }
+
+    fn last(&mut self) -> Result<()> {
+        let last = self.tables.len().checked_sub(1);
+        if let Some(cursor) = last.and_then(|at| self.open(at)) {
+            cursor.last()?;
+        }
+        self.skip_backward()
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: u64) -> Result<()> {
+        // The first table that may reach as far as the key.
+        let at = self.tables.partition_point(|table| table.meta().largest.as_slice() < key);
+        match self.open(at) {
+            Some(cursor) => cursor.seek(key, trailer)?,
+            None => self.current = None,
+        }
+        self.skip_forward()
+    }
+
+    fn seek_back(&mut self, key: &[u8], trailer: u64) -> Result<()> {
+        let behind = self.tables.partition_point(|table| table.meta().smallest.as_slice() <= key);
+        match behind.checked_sub(1).and_then(|at| self.open(at)) {
+            Some(cursor) => cursor.seek_back(key, trailer)?,
+            None => self.current = None,
+        }
+        self.skip_backward()
+    }
+
+    fn next(&mut self) -> Result<()> {
+        if let Some(cursor) = &mut self.current {
+            cursor.next()?;
+            if !cursor.valid() {
+                return self.skip_forward();
+            }
+        }
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if let Some(cursor) = &mut self.current {
+            cursor.prev()?;
+            if !cursor.valid() {
+                return self.skip_backward();
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self) -> &[u8] {
+        self.standing().key()
+    }
+
+    fn trailer(&self) -> u64 {
+        self.standing().trailer()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.standing().value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.standing().value_slice()
+    }
+}
+
+/// Compares the entries that two cursors stand on.
+#[inline]
+pub(crate) fn compare_cursors(a: &impl InternalCursor, b: &impl InternalCursor) -> std::cmp::Ordering {
+    compare((a.key(), a.trailer()), (b.key(), b.trailer()))
+}

@@ -1,0 +1,11 @@
+//! The read path.
+//!
+//! A point read ([`get`]) asks the memtables and then the runs, newest first, until one decides. A scan
+//! ([`scan`]) merges all of them ([`merge`], over [`level`] cursors) and decides key by key. Both leave
+//! the decision to [`visible`], the one place that knows what a reader may see.
+
+pub(crate) mod get;
+pub(crate) mod level;
+pub(crate) mod merge;
+pub(crate) mod scan;
+pub(crate) mod visible;

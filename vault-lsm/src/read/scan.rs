@@ -1,0 +1,321 @@
+//! Scans: a cursor over what a reader sees of a range.
+//!
+//! Underneath is the merge of all versions of all keys. Going forward, the cursor *stands on* the
+//! merge where the visible version is a plain put, and borrows key and value from it; the other
+//! versions are skipped with the next move. Going backward, versions come oldest first: those of one key are
+//! gathered, then decided newest first, and the merge stands on the key before.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use vault_core::batch::OperationKind;
+use vault_core::{Cursor, KeyRange, Result, SequenceNumber, Slice};
+
+use crate::cursor::InternalCursor;
+use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
+use crate::keyspace::KeyspaceView;
+use crate::read::get::malformed_entry;
+use crate::read::level::{Purpose, RunCursor};
+use crate::read::merge::{MergeCursor, Source};
+use crate::read::visible::Resolver;
+use crate::store::Store;
+use crate::tombstones::Fragments;
+
+/// Versions of one key that are stepped over before the cursor seeks behind them.
+const STEPS_BEFORE_SEEK: usize = 8;
+
+/// A cursor over what a reader at one sequence number sees of a range.
+pub(crate) struct ScanCursor {
+    store: Arc<Store>,
+    view: Arc<KeyspaceView>,
+    snapshot: SequenceNumber,
+    range: KeyRange,
+    merge: MergeCursor,
+    tombstones: Vec<Arc<Fragments>>,
+    place: Place,
+    /// The key the cursor stands on, or stood on last.
+    key: Vec<u8>,
+    value: Slice,
+    /// Keeps what the cursor must outlive: a registered snapshot, where it reads through one.
+    held: Option<Arc<dyn Send + Sync>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On no entry.
+    Nowhere,
+    /// On the entry of the merge, which goes forward.
+    OnMerge,
+    /// On `key` and `value`; the merge goes forward and stands behind the visible version.
+    ForwardOwned,
+    /// On `key` and `value`; the merge goes backward and stands on an entry of a key before.
+    BackwardOwned,
+}
+
+impl ScanCursor {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        view: Arc<KeyspaceView>,
+        snapshot: SequenceNumber,
+        range: KeyRange,
+        held: Option<Arc<dyn Send + Sync>>,
+    ) -> Self {
+        store.cursor_opened();
+        let mut sources = Vec::new();
+        let mut tombstones = Vec::new();
+        for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
+            sources.push(Source::Memtable(buffer.memtable.cursor()));
+            tombstones.extend(buffer.memtable.range_tombstones());
+        }
+        for run in view.version.runs() {
+            let tables = run.overlapping(&range);
+            if !tables.is_empty() {
+                tombstones.extend(tables.iter().filter_map(|table| table.tombstones.clone()));
+                sources.push(Source::Run(RunCursor::new(tables.to_vec(), Purpose::Read)));
+            }
+        }
+        Self {
+            store,
+            view,
+            snapshot,
+            range,
+            merge: MergeCursor::new(sources),
+            tombstones,
+            place: Place::Nowhere,
+            key: Vec::new(),
+            value: Slice::empty(),
+            held: held,
+        }
+    }
+
+    fn covering(&self, key: &[u8]) -> SequenceNumber {
+        let cover = |fragments: &Arc<Fragments>| fragments.covering(key, self.snapshot);
+        self.tombstones.iter().filter_map(cover).max().unwrap_or(0)
+    }
+
+    /// From where the merge stands, goes forward to the next key the reader sees something of.
+    fn settle_forward(&mut self) -> Result<()> {
+        self.place = Place::Nowhere;
+        while self.merge.valid() {
+            if !self.range.is_before_end(self.merge.key()) {
+                return Ok(());
+            }
+            let trailer = self.merge.trailer();
+            if sequence_of(trailer) > self.snapshot {
+                self.merge.next()?;
+                continue;
+            }
+            self.key.clear();
+            self.key.extend_from_slice(self.merge.key());
+            let plain = kind_of(trailer) == Some(OperationKind::Put) && !has_expiry(trailer);
+            if plain && (self.tombstones.is_empty() || self.covering(&self.key) < sequence_of(trailer)) {
+                self.place = Place::OnMerge;
+                return Ok(());
+            }
+            if let Some(value) = self.resolve_forward()? {
+                self.value = value;
+                self.place = Place::ForwardOwned;
+                return Ok(());
+            }
+            self.skip_key()?;
+        }
+        Ok(())
+    }
+
+    /// Decides `self.key` from the merge, which stands on its newest visible version.
+    fn resolve_forward(&mut self) -> Result<Option<Slice>> {
+        let covering = self.covering(&self.key);
+        let mut resolver = Resolver::new(&self.key, self.snapshot, &self.store.expiry_clock);
+        resolver.hide_below(covering);
+        while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            let merge = &self.merge;
+            let whole = |skip: usize| value_behind(&merge.value_slice(), skip);
+            match resolver.offer(merge.trailer(), merge.value(), whole) {
+                Ok(ControlFlow::Break(())) => break,
+                Ok(ControlFlow::Continue(())) => self.merge.next()?,
+                Err(_) => return Err(malformed_entry(&self.view)),
+            }
+        }
+        resolver.finish(self.view.keyspace.operator.as_deref())
+    }
+
+    /// Moves the merge forward behind all versions of `self.key`.
+    fn skip_key(&mut self) -> Result<()> {
+        for _ in 0..STEPS_BEFORE_SEEK {
+            if !self.merge.valid() || self.merge.key() != self.key.as_slice() {
+                return Ok(());
+            }
+            self.merge.next()?;
+        }
+        if self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            self.merge.seek(&self.key, 0)?;
+        }
+        Ok(())
+    }
+
+    /// From where the merge stands, goes backward to the next key the reader sees something of.
+    fn settle_backward(&mut self) -> Result<()> {
+        self.place = Place::Nowhere;
+        let mut versions: Vec<(u64, Slice)> = Vec::new();
+        while self.merge.valid() {
+            if !self.range.is_after_start(self.merge.key()) {
+                return Ok(());
+            }
+            self.key.clear();
+            self.key.extend_from_slice(self.merge.key());
+            versions.clear();
+            while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+                if sequence_of(self.merge.trailer()) <= self.snapshot {
+                    versions.push((self.merge.trailer(), self.merge.value_slice()));
+                }
+                self.merge.prev()?;
+            }
+            if let Some(value) = self.resolve_gathered(&versions)? {
+                self.value = value;
+                self.place = Place::BackwardOwned;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides `self.key` from its versions, given oldest first.
+    fn resolve_gathered(&self, versions: &[(u64, Slice)]) -> Result<Option<Slice>> {
+        let mut resolver = Resolver::new(&self.key, self.snapshot, &self.store.expiry_clock);
+        if !self.tombstones.is_empty() {
+            resolver.hide_below(self.covering(&self.key));
+        }
+        for (trailer, stored) in versions.iter().rev() {
+            match resolver.offer(*trailer, stored, |skip| value_behind(stored, skip)) {
+                Ok(ControlFlow::Break(())) => break,
+                Ok(ControlFlow::Continue(())) => {}
+                Err(_) => return Err(malformed_entry(&self.view)),
+            }
+        }
+        resolver.finish(self.view.keyspace.operator.as_deref())
+    }
+
+    /// Runs a move: refuses it on a closed store, and unpositions the cursor where it fails.
+    fn moving(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.store.check_open()?;
+        let outcome = go(self);
+        if outcome.is_err() {
+            self.place = Place::Nowhere;
+        }
+        outcome
+    }
+
+    fn to_first(&mut self) -> Result<()> {
+        match &self.range.start {
+            Bound::Included(start) => self.merge.seek(start, u64::MAX)?,
+            Bound::Excluded(start) => self.merge.seek(start, 0)?,
+            Bound::Unbounded => self.merge.first()?,
+        }
+        self.settle_forward()
+    }
+
+    fn to_last(&mut self) -> Result<()> {
+        match &self.range.end {
+            Bound::Included(end) => self.merge.seek_back(end, 0)?,
+            Bound::Excluded(end) => self.merge.seek_back(end, u64::MAX)?,
+            Bound::Unbounded => self.merge.last()?,
+        }
+        self.settle_backward()
+    }
+}
+
+/// The stored value without the expiry in front of it.
+fn value_behind(stored: &Slice, skip: usize) -> Slice {
+    if skip == 0 { stored.clone() } else { Slice::from(&stored[skip..]) }
+}
+
+impl Cursor for ScanCursor {
+    fn first(&mut self) -> Result<()> {
+        self.moving(Self::to_first)
+    }
+
+    fn last(&mut self) -> Result<()> {
+        self.moving(Self::to_last)
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.moving(|cursor| {
+            if !cursor.range.is_after_start(key) {
+                return cursor.to_first();
+            }
+            cursor.merge.seek(key, seek_trailer(cursor.snapshot))?;
+            cursor.settle_forward()
+        })
+    }
+
+    fn seek_back(&mut self, key: &[u8]) -> Result<()> {
+        self.moving(|cursor| {
+            if !cursor.range.is_before_end(key) {
+                return cursor.to_last();
+            }
+            cursor.merge.seek_back(key, 0)?;
+            cursor.settle_backward()
+        })
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.moving(|cursor| {
+            match cursor.place {
+                Place::Nowhere => return Ok(()),
+                Place::OnMerge => {
+                    cursor.merge.next()?;
+                    cursor.skip_key()?;
+                }
+                Place::ForwardOwned => cursor.skip_key()?,
+                Place::BackwardOwned => cursor.merge.seek(&cursor.key, 0)?,
+            }
+            cursor.settle_forward()
+        })
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        self.moving(|cursor| {
+            match cursor.place {
+                Place::Nowhere => return Ok(()),
+                Place::OnMerge | Place::ForwardOwned => {
+                    cursor.merge.seek_back(&cursor.key, u64::MAX)?;
+                }
+                Place::BackwardOwned => {}
+            }
+            cursor.settle_backward()
+        })
+    }
+
+    fn entry(&self) -> Option<(&[u8], &[u8])> {
+        match self.place {
+            Place::Nowhere => None,
+            Place::OnMerge => Some((self.merge.key(), self.merge.value())),
+            Place::ForwardOwned | Place::BackwardOwned => Some((&self.key, &self.value)),
+        }
+    }
+
+    fn value(&self) -> Slice {
+        match self.place {
+            Place::Nowhere => Slice::empty(),
+            Place::OnMerge => self.merge.value_slice(),
+            Place::ForwardOwned | Place::BackwardOwned => self.value.clone(),
+        }
+    }
+
+    fn fork(&self) -> Result<Box<dyn Cursor>> {
+        self.store.check_open()?;
+        Ok(Box::new(Self::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.view),
+            self.snapshot,
+            self.range.clone(),
+            self.held.clone(),
+        )))
+    }
+}
+
+impl Drop for ScanCursor {
+    fn drop(&mut self) {
+        self.store.cursor_closed();
+    }
+}

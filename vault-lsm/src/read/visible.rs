@@ -1,0 +1,141 @@
+//! What a reader may see: the one place that decides.
+//!
+//! The versions of a key are offered newest first. A reader at sequence number *s* sees what the newest
+//! version up to *s* says:
+//! - a version under a range tombstone (newer than it, not newer than *s*) reads as deleted;
+//! - a version whose expiry has come reads as deleted, whatever the reader's sequence number: time is
+//!   not part of a snapshot;
+//! - a put is the value; a delete is its absence;
+//! - a merge operand is kept, and the next older version asked, until one of the above is met; then the
+//!   operands are folded over it, oldest first.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vault_core::batch::OperationKind;
+use vault_core::error::printable;
+use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice, Timestamp};
+
+use crate::internal_key::{kind_of, sequence_of, split_expiry};
+
+/// Wall-clock time that never goes back: what has expired stays expired, though the clock may jump.
+pub(crate) struct ExpiryClock {
+    clock: Arc<dyn Clock>,
+    latest: AtomicU64,
+}
+
+impl ExpiryClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, latest: AtomicU64::new(0) }
+    }
+
+    /// The latest moment that was ever read.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.now().0;
+        Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+}
+
+/// Takes the versions of one key, newest first, and finds what the reader sees.
+pub(crate) struct Resolver<'a> {
+    key: &'a [u8],
+    snapshot: SequenceNumber,
+    clock: &'a ExpiryClock,
+    /// The newest range tombstone over the key that the reader sees; 0: none.
+    hidden_below: SequenceNumber,
+    operands: Vec<Slice>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// More versions are needed.
+    Open,
+    Absent,
+    Value(Slice),
+}
+
+/// What stands in memory or on disk is no entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Malformed;
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(key: &'a [u8], snapshot: SequenceNumber, clock: &'a ExpiryClock) -> Self {
+        let (operands, outcome) = (Vec::new(), Outcome::Open);
+        Self { key, snapshot, clock, hidden_below: 0, operands, outcome }
+    }
+
+    /// Takes note of a range tombstone over the key. To be called before older versions are offered.
+    pub(crate) fn hide_below(&mut self, sequence: SequenceNumber) {
+        self.hidden_below = self.hidden_below.max(sequence);
+    }
+
+    /// Whether nothing older can change the outcome. Once a range tombstone has been met, whatever
+    /// stands in older memtables and tables is under it.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.hidden_below > 0 || !matches!(self.outcome, Outcome::Open)
+    }
+
+    /// Takes the next older version. `value` makes its stored value, where it is needed.
+    #[inline]
+    pub(crate) fn offer(
+        &mut self,
+        trailer: u64,
+        stored: &[u8],
+        value: impl FnOnce(usize) -> Slice,
+    ) -> Result<ControlFlow<()>, Malformed> {
+        let sequence = sequence_of(trailer);
+        if sequence > self.snapshot {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let (expiry, user_value) = split_expiry(trailer, stored).ok_or(Malformed)?;
+        let gone = sequence < self.hidden_below
+            || expiry.is_some_and(|expiry| expiry <= self.clock.now());
+        let skipped = stored.len() - user_value.len();
+        self.outcome = match kind_of(trailer).ok_or(Malformed)? {
+            _ if gone => Outcome::Absent,
+            OperationKind::Put => Outcome::Value(value(skipped)),
+            OperationKind::Delete => Outcome::Absent,
+            OperationKind::Merge => {
+                self.operands.push(value(skipped));
+                return Ok(ControlFlow::Continue(()));
+            }
+            OperationKind::RangeDelete => return Err(Malformed),
+        };
+        Ok(ControlFlow::Break(()))
+    }
+
+    /// What the reader sees.
+    pub(crate) fn finish(self, operator: Option<&dyn MergeOperator>) -> Result<Option<Slice>> {
+        let base = match self.outcome {
+            Outcome::Value(value) => Some(value),
+            Outcome::Absent | Outcome::Open => None,
+        };
+        if self.operands.is_empty() {
+            return Ok(base);
+        }
+        fold(self.key, base.as_deref(), self.operands.iter().rev().map(|o| &o[..]), operator)
+            .map(|folded| Some(Slice::from(folded)))
+    }
+}
+
+/// Folds operands, oldest first, over a value.
+pub(crate) fn fold<'a>(
+    key: &[u8],
+    base: Option<&[u8]>,
+    operands: impl Iterator<Item = &'a [u8]>,
+    operator: Option<&dyn MergeOperator>,
+) -> Result<Vec<u8>> {
+    let failed = |operator: &str, problem: String| Error::MergeFailed {
+        operator: operator.to_owned(),
+        key: printable(key),
+        problem,
+    };
+    let Some(operator) = operator else {
+        return Err(failed("(none)", "the keyspace has no merge operator".to_owned()));
+    };
+    let operands: Vec<&[u8]> = operands.collect();
+    operator
+        .merge(key, base, &operands)
+        .map_err(|problem| failed(operator.name(), problem))
+}

@@ -1,0 +1,63 @@
+//! Giving space back: removing the files of tables that nothing refers to any more.
+//!
+//! A table's file is removed when the manifest has let go of it *and* the last reader has. The last
+//! reader only notes the file here; the removal happens on a background thread, or on the thread that
+//! dropped a keyspace.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vault_core::vfs::FileSystem;
+
+/// Files waiting to be removed.
+#[derive(Default)]
+pub(crate) struct ReclaimQueue {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Tables that no version holds, but some reader still does: number and bytes.
+    retired: BTreeMap<u64, u64>,
+    /// Files that nobody holds.
+    ready: Vec<PathBuf>,
+}
+
+impl ReclaimQueue {
+    /// Notes that no version holds this table any more.
+    pub(crate) fn retired(&self, number: u64, bytes: u64) {
+        self.lock().retired.insert(number, bytes);
+    }
+
+    /// Notes that nobody reads this table any more.
+    pub(crate) fn push(&self, path: PathBuf, number: u64, _bytes: u64) {
+        let mut state = self.lock();
+        state.retired.remove(&number);
+        state.ready.push(path);
+    }
+
+    /// Bytes of tables that exist only for readers that still hold them.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.lock().retired.values().sum()
+    }
+
+    /// Whether there are files to remove.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.lock().ready.is_empty()
+    }
+
+    /// Removes the files that nobody holds. One that cannot be removed is left to the next opening.
+    pub(crate) fn run(&self, fs: &dyn FileSystem) -> usize {
+        let ready = std::mem::take(&mut self.lock().ready);
+        for path in &ready {
+            // The manifest no longer names the file: should this fail, it is an orphan, not a danger.
+            let _ = fs.remove(path);
+        }
+        ready.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,445 @@
+//! Opening a store: lock, pointer, manifest, tables, log; then a new manifest and a clean directory.
+//!
+//! The steps are those of `docs/format/store.md`. Nothing is written before everything has been read and
+//! found sound, so a store that is refused is left as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::batch::decode_operation;
+use vault_core::codec::Decoder;
+use vault_core::transform::FileKind;
+use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, parent_of};
+use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
+
+use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
+use crate::layout::{Env, LOCK_NAME, NameMeaning, POINTER_NAME, meaning_of};
+use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
+use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
+use crate::options::{LsmOptions, OpenMode, Settings};
+use crate::reclaim::ReclaimQueue;
+use crate::store::{Store, StoreParts};
+use crate::table::{BlockCache, MetadataBudget, Table, TableEnv};
+use crate::version::{Placed, TableFile, Version};
+use crate::view::{View, ViewCell};
+use crate::write::commit::apply;
+
+/// How often a read-only opening starts over because the writer went on meanwhile.
+const READ_ONLY_ATTEMPTS: usize = 16;
+
+/// Opens a store for writing.
+pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
+    options.settings.check()?;
+    let fs = &*options.fs;
+    let found = look_at(fs, directory)?;
+    match (&found, options.settings.mode) {
+        (Found::Store, OpenMode::MustCreate) => {
+            return Err(Error::TargetExists { path: directory.to_path_buf() });
+        }
+        (Found::Nothing | Found::Empty, OpenMode::MustExist) => {
+            return Err(Error::NoSuchStore { path: directory.to_path_buf() });
+        }
+        (Found::Foreign(problem), _) => {
+            let path = directory.to_path_buf();
+            return Err(Error::NotAStore { path, problem: problem.clone() });
+        }
+        _ => {}
+    }
+    if matches!(found, Found::Nothing) {
+        fs.create_dir_all(directory).map_err(|e| Error::io("create directory", directory, e))?;
+        let parent = parent_of(directory);
+        fs.sync_dir(&parent).map_err(|e| Error::io("sync directory", &parent, e))?;
+    }
+    let lock = take_lock(fs, directory)?;
+    Opening::new(directory, options)?.for_writing(lock)
+}
+
+/// Opens a store for reading, beside a writer if there is one.
+pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<Store> {
+    options.settings.check()?;
+    match look_at(&*options.fs, directory)? {
+        Found::Store => {}
+        Found::Foreign(problem) => {
+            return Err(Error::NotAStore { path: directory.to_path_buf(), problem });
+        }
+        Found::Nothing | Found::Empty => {
+            return Err(Error::NoSuchStore { path: directory.to_path_buf() });
+        }
+    }
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match Opening::new(directory, options.clone())?.for_reading() {
+            // The writer may have replaced the manifest, or removed a file that it named, while we read.
+            Err(Error::Io { .. } | Error::Corruption { .. }) if attempt < READ_ONLY_ATTEMPTS => {
+                options.clock.sleep(std::time::Duration::from_millis(1));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// What a path holds.
+enum Found {
+    Nothing,
+    /// A directory with nothing of a store in it, fit to become one.
+    Empty,
+    Store,
+    Foreign(String),
+}
+
+fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
+    match fs.kind(directory).map_err(|e| Error::io("look at", directory, e))? {
+        None => return Ok(Found::Nothing),
+        Some(EntryKind::Directory) => {}
+        Some(_) => return Ok(Found::Foreign("it is a file, not a directory".to_owned())),
+    }
+    let pointer = directory.join(POINTER_NAME);
+    if fs.kind(&pointer).map_err(|e| Error::io("look at", &pointer, e))?.is_some() {
+        return Ok(Found::Store);
+    }
+    let entries = fs.read_dir(directory).map_err(|e| Error::io("list", directory, e))?;
+    let mut ours = false;
+    for entry in &entries {
+        match meaning_of(Path::new(&entry.name)) {
+            // A store whose creation was interrupted: nothing was ever acknowledged by it.
+            NameMeaning::Unfinished | NameMeaning::Fixed => {}
+            NameMeaning::Numbered(FileKind::Manifest, 1) => {}
+            NameMeaning::Numbered(..) => ours = true,
+            NameMeaning::Foreign => {
+                let name = entry.name.to_string_lossy();
+                return Ok(Found::Foreign(format!("it holds {name:?}, which is not Vault's")));
+            }
+        }
+    }
+    if ours {
+        let problem = format!("files of a store are there, but not {POINTER_NAME}; restore it, or salvage the tables");
+        return Err(Error::corruption(&pointer, 0, problem));
+    }
+    Ok(Found::Empty)
+}
+
+fn take_lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn LockGuard>> {
+    let path = directory.join(LOCK_NAME);
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
+    let program = program.as_deref().unwrap_or("an unknown program");
+    let holder = format!("process {} ({program})", std::process::id());
+    match fs.lock(&path, &holder).map_err(|e| Error::io("lock", &path, e))? {
+        LockOutcome::Acquired(guard) => Ok(guard),
+        LockOutcome::Held(holder) => {
+            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
+            Err(Error::AlreadyOpen { path: directory.to_path_buf(), holder })
+        }
+    }
+}
+
+/// A store on its way to being open.
+struct Opening {
+    env: Env,
+    settings: Settings,
+    operators: BTreeMap<String, Arc<dyn MergeOperator>>,
+    table_env: TableEnv,
+    reclaim: Arc<ReclaimQueue>,
+    pointer: Option<Pointer>,
+    began: std::time::Duration,
+}
+
+/// What reading the log added.
+struct Replayed {
+    replay: Replay,
+    last_sequence: SequenceNumber,
+}
+
+impl Opening {
+    fn new(directory: &Path, options: LsmOptions) -> Result<Self> {
+        let began = options.clock.monotonic();
+        let read = Pointer::read(&*options.fs, directory, &*options.transform)?;
+        let (pointer, store) = match read {
+            Some((pointer, store)) => (Some(pointer), store),
+            None => {
+                let mut store = [0; 16];
+                options.random.fill(&mut store)?;
+                (None, store)
+            }
+        };
+        let env = Env {
+            directory: directory.to_path_buf(),
+            store,
+            fs: options.fs,
+            clock: options.clock,
+            random: options.random,
+            transform: options.transform,
+            listener: options.listener,
+        };
+        let table_env = TableEnv {
+            fs: Arc::clone(&env.fs),
+            transform: Arc::clone(&env.transform),
+            random: Arc::clone(&env.random),
+            store,
+            cache: Arc::new(BlockCache::new(options.settings.cache_bytes)),
+            metadata_budget: Arc::new(MetadataBudget::new(options.settings.table_metadata_bytes)),
+        };
+        let operators =
+            options.operators.into_iter().map(|op| (op.name().to_owned(), op)).collect();
+        let reclaim = Arc::default();
+        Ok(Self { env, settings: options.settings, operators, table_env, reclaim, pointer, began })
+    }
+
+    fn for_writing(self, lock: Box<dyn LockGuard>) -> Result<Store> {
+        let state = match &self.pointer {
+            Some(pointer) => manifest::read(&self.env, pointer, false)?,
+            None => State::default(),
+        };
+        self.check_directory(&state)?;
+        let view = self.view(&state)?;
+        let replayed = self.replay(&state, &view, false)?;
+        self.sync_replayed(&replayed.replay)?;
+
+        let (state, log) = self.settle(state, &replayed)?;
+        let generation = self.pointer.map_or(0, |pointer| pointer.generation);
+        let manifest = Manifest::begin(&self.env, state, generation)?;
+        self.clean_directory(manifest.state(), manifest.number())?;
+
+        let mut log_segments = BTreeMap::new();
+        for &number in &manifest.state().logs {
+            log_segments.insert(number, self.log_bytes(number)?);
+        }
+        let log_sync = Arc::new(LogSync::new(log.position));
+        let segment_bytes = self.settings.log_segment_bytes;
+        let writer =
+            LogWriter::new(log.last, log.end, log.position, segment_bytes, Arc::clone(&log_sync));
+        self.env.emit(&Event::Recovered {
+            log_segments: replayed.replay.used.len() as u64,
+            batches: replayed.replay.batches,
+            torn_bytes: replayed.replay.torn_bytes,
+            elapsed: self.env.clock.monotonic().saturating_sub(self.began),
+        });
+        let last_sequence = replayed.last_sequence;
+        let writing = Some((writer, manifest, lock));
+        let store = self.into_store(view, last_sequence, log_sync, log_segments, writing);
+        store.log_current.store(log.last, Ordering::Release);
+        Ok(store)
+    }
+
+    fn for_reading(self) -> Result<Store> {
+        let Some(pointer) = &self.pointer else {
+            return Err(Error::NoSuchStore { path: self.env.directory.clone() });
+        };
+        let state = manifest::read(&self.env, pointer, true)?;
+        let view = self.view(&state)?;
+        let replayed = self.replay(&state, &view, true)?;
+        let log_sync = Arc::new(LogSync::new(replayed.replay.position));
+        let last_sequence = replayed.last_sequence;
+        Ok(self.into_store(view, last_sequence, log_sync, BTreeMap::new(), None))
+    }
+
+    fn into_store(
+        self,
+        view: View,
+        last_sequence: SequenceNumber,
+        log_sync: Arc<LogSync>,
+        log_segments: BTreeMap<u64, u64>,
+        writing: Option<(LogWriter, Manifest, Box<dyn LockGuard>)>,
+    ) -> Store {
+        let runs = view.keyspaces.iter().flat_map(|keyspace| {
+            keyspace.version.levels.first().into_iter().flat_map(|level| &level.runs)
+        });
+        let next_run = runs.map(|run| run.number).max().unwrap_or(0) + 1;
+        Store::new(StoreParts {
+            env: self.env,
+            settings: self.settings,
+            operators: self.operators,
+            table_env: self.table_env,
+            views: ViewCell::new(view),
+            last_sequence,
+            reclaim: self.reclaim,
+            log_sync,
+            log_segments,
+            next_run,
+            writing,
+        })
+    }
+
+    /// Checks that what the manifest names is there, and as long as it says.
+    fn check_directory(&self, state: &State) -> Result<()> {
+        let tables = state.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+        for place in tables {
+            let path = self.env.path(FileKind::Table, place.meta.number);
+            let there = self.env.fs.kind(&path).map_err(|e| Error::io("look at", &path, e))?;
+            if there.is_none() {
+                return Err(Error::corruption(&path, 0, "this table is needed and is missing"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the keyspaces with their tables.
+    fn view(&self, state: &State) -> Result<View> {
+        let keyspaces: Result<Vec<_>> = state
+            .keyspaces
+            .iter()
+            .map(|(&id, keyspace)| self.keyspace(KeyspaceId(id), keyspace).map(Arc::new))
+            .collect();
+        Ok(View { generation: 1, keyspaces: keyspaces? })
+    }
+
+    fn keyspace(&self, id: KeyspaceId, state: &KeyspaceState) -> Result<KeyspaceView> {
+        let operator =
+            find_operator(&self.operators, &state.name, state.options.merge_operator.as_deref())?;
+        let mut placed = Vec::with_capacity(state.tables.len());
+        for place in state.tables.values() {
+            let path = self.env.path(FileKind::Table, place.meta.number);
+            let meta = crate::table::TableMeta::clone(&place.meta);
+            let table = Table::open(&self.table_env, &path, id, meta)?;
+            let file = Arc::new(TableFile::new(table, path, Arc::clone(&self.reclaim)));
+            placed.push(Placed { level: place.level as usize, run: place.run, file });
+        }
+        Ok(KeyspaceView {
+            keyspace: Arc::new(Keyspace::new(id, state.name.clone(), operator)),
+            options: Arc::new(state.options.clone()),
+            planner: Arc::from(vault_snapshot::policy::planner(&state.options.policy)),
+            active: Arc::new(WriteBuffer::new()),
+            sealed: Vec::new(),
+            version: Arc::new(Version::build(placed)),
+        })
+    }
+
+    /// Reads the log into the view's memtables.
+    fn replay(&self, state: &State, view: &View, live: bool) -> Result<Replayed> {
+        let segments: Vec<u64> = state.logs.iter().copied().collect();
+        let clean_end = self.pointer.map(|pointer| pointer.log_end).filter(|end| end.0 != 0);
+        let clean_end = clean_end.filter(|_| !live);
+        let request = ReplayRequest { segments: &segments, clean_end, live };
+        let mut last_sequence = state.last_sequence;
+        let replay = replay(&self.env, &request, |batch| {
+            self.apply(state, view, &batch)?;
+            last_sequence = last_sequence.max(batch.first_sequence + u64::from(batch.count) - 1);
+            Ok(())
+        })?;
+        Ok(Replayed { replay, last_sequence })
+    }
+
+    fn apply(&self, state: &State, view: &View, batch: &ReplayedBatch<'_>) -> Result<()> {
+        let path = self.env.path(FileKind::Log, batch.segment);
+        let damaged = |problem: &str| Error::corruption(&path, 0, problem);
+        let mut decoder = Decoder::new(batch.operations);
+        let last = batch.first_sequence.checked_add(u64::from(batch.count));
+        let last = last.filter(|&last| last <= crate::internal_key::SEQUENCE_MAX);
+        let sequences = batch.first_sequence..last.ok_or_else(|| damaged("a sequence number out of bounds"))?;
+        for sequence in sequences {
+            let operation = decode_operation(&mut decoder)
+                .ok_or_else(|| damaged("a batch holds an operation that makes no sense"))?;
+            let Some(keyspace) = view.keyspace(operation.keyspace) else {
+                if operation.keyspace.0 < state.next_keyspace {
+                    continue; // It was dropped later.
+                }
+                return Err(damaged("a batch names a keyspace that never existed"));
+            };
+            let flushed = &state.keyspaces[&operation.keyspace.0].flushed_through;
+            if sequence <= *flushed {
+                continue;
+            }
+            if keyspace.active.is_empty() {
+                keyspace.active.first_log.store(batch.segment, Ordering::Release);
+            }
+            apply(&keyspace.active.memtable, &operation, sequence);
+        }
+        if decoder.is_empty() { Ok(()) } else { Err(damaged("a batch is longer than its operations")) }
+    }
+
+    /// Makes what was replayed durable: it may have been written but never synced, and what is written
+    /// from now on must not outlive it.
+    fn sync_replayed(&self, replay: &Replay) -> Result<()> {
+        for &number in &replay.used {
+            let path = self.env.path(FileKind::Log, number);
+            let file = self.env.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+            file.sync().map_err(|e| Error::io("sync", &path, e))?;
+        }
+        Ok(())
+    }
+
+    /// What the new manifest shall state, and where the log goes on.
+    fn settle(&self, mut state: State, replayed: &Replayed) -> Result<(State, LogEnd)> {
+        // File numbers that were given out without an edit: their files are still there.
+        for entry in self.list()? {
+            if let NameMeaning::Numbered(_, number) = meaning_of(Path::new(&entry)) {
+                state.next_file = state.next_file.max(number.saturating_add(1));
+            }
+        }
+        state.last_sequence = state.last_sequence.max(replayed.last_sequence);
+        // Segments behind the end hold nothing that counts: they must not come back.
+        let unused: BTreeSet<u64> = replayed.replay.unused.iter().copied().collect();
+        state.logs.retain(|number| !unused.contains(number));
+        let replay = &replayed.replay;
+        let log =
+            LogEnd { last: replay.last_segment, end: replay.last_end, position: replay.position };
+        Ok((state, log))
+    }
+
+    /// Removes files that carry Vault's names and that nothing refers to; reports foreign ones.
+    fn clean_directory(&self, state: &State, manifest: u64) -> Result<()> {
+        let tables: BTreeSet<u64> = state
+            .keyspaces
+            .values()
+            .flat_map(|keyspace| keyspace.tables.keys().copied())
+            .collect();
+        for name in self.list()? {
+            let path = self.env.directory.join(&name);
+            let needed = match meaning_of(Path::new(&name)) {
+                NameMeaning::Fixed => true,
+                NameMeaning::Numbered(FileKind::Table, number) => tables.contains(&number),
+                NameMeaning::Numbered(FileKind::Log, number) => state.logs.contains(&number),
+                NameMeaning::Numbered(FileKind::Manifest, number) => number == manifest,
+                NameMeaning::Numbered(..) | NameMeaning::Unfinished => false,
+                NameMeaning::Foreign => {
+                    self.env.emit(&Event::ForeignFile { path: path.clone() });
+                    true
+                }
+            };
+            if !needed {
+                self.env.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<PathBuf>> {
+        let directory = &self.env.directory;
+        let entries =
+            self.env.fs.read_dir(directory).map_err(|e| Error::io("list", directory, e))?;
+        Ok(entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File)
+            .map(|entry| PathBuf::from(entry.name))
+            .collect())
+    }
+
+    fn log_bytes(&self, number: u64) -> Result<u64> {
+        let path = self.env.path(FileKind::Log, number);
+        let file = self.env.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        file.len().map_err(|e| Error::io("measure", &path, e))
+    }
+}
+
+/// Where the log goes on.
+struct LogEnd {
+    last: u64,
+    end: u64,
+    position: u64,
+}
+
+/// Finds the merge operator a keyspace was created with.
+pub(crate) fn find_operator(
+    operators: &BTreeMap<String, Arc<dyn MergeOperator>>,
+    keyspace: &str,
+    name: Option<&str>,
+) -> Result<Option<Arc<dyn MergeOperator>>> {
+    let Some(name) = name else { return Ok(None) };
+    operators.get(name).cloned().map(Some).ok_or_else(|| Error::MissingMergeOperator {
+        keyspace: keyspace.to_owned(),
+        operator: name.to_owned(),
+    })
+}

@@ -1,0 +1,114 @@
+//! What the engine tells about itself.
+
+pub(crate) mod space;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+use std::time::Duration;
+
+use vault_core::Result;
+use vault_core::stats::{
+    BackgroundStats, BackpressureStats, EngineStats, KeyspaceStats, LogStats, MemoryStats,
+    WrittenStats,
+};
+
+use crate::keyspace::KeyspaceView;
+use crate::options::BackgroundWork;
+use crate::store::{Store, lock};
+
+/// Sums up the engine's counts.
+pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
+    store.check_open()?;
+    let counters = &store.counters;
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let pinned = store.views.pin();
+    let (syncs, writes_synced) = store.log_sync.counts();
+    let (segments, log_bytes) = {
+        let segments = lock(&store.log_segments);
+        (segments.len() as u64, segments.values().sum())
+    };
+    let cache = store.table_env.cache.stats();
+    let memtables = pinned
+        .keyspaces
+        .iter()
+        .flat_map(|view| view.buffers())
+        .map(|buffer| buffer.memtable.bytes() as u64)
+        .sum();
+    let mut stats = EngineStats::default();
+    stats.operations = counters.operations();
+    stats.keyspaces = pinned.keyspaces.iter().map(|view| keyspace(view)).collect();
+    stats.log = LogStats { segments, bytes: log_bytes, syncs, writes_synced };
+    stats.memory = MemoryStats {
+        memtables,
+        cache: cache.bytes,
+        table_metadata: store.table_env.metadata_budget.used(),
+    };
+    stats.cache = cache;
+    stats.written = WrittenStats {
+        user_bytes: count(&counters.user_bytes),
+        log_bytes: count(&counters.log_bytes),
+        flush_bytes: count(&counters.flush_bytes),
+        compaction_bytes: count(&counters.compaction_bytes),
+        ingest_bytes: count(&counters.ingest_bytes),
+        manifest_bytes: store.manifest_unchecked().map_or(0, |manifest| manifest.bytes_written()),
+    };
+    stats.background = BackgroundStats {
+        flushes: count(&counters.flushes),
+        compactions: count(&counters.compactions),
+        tables_moved: count(&counters.tables_moved),
+        tables_dropped: count(&counters.tables_dropped),
+        obsolete_removed: count(&counters.obsolete_removed),
+        tombstones_removed: count(&counters.tombstones_removed),
+        expired_removed: count(&counters.expired_removed),
+        failures: count(&counters.failures),
+    };
+    stats.backpressure = BackpressureStats {
+        delayed: count(&counters.delayed),
+        delayed_for: Duration::from_nanos(count(&counters.delayed_ns)),
+        stopped: count(&counters.stopped),
+        stopped_for: Duration::from_nanos(count(&counters.stopped_ns)),
+        longest: Duration::from_nanos(count(&counters.longest_wait_ns)),
+    };
+    stats.latest_sequence = store.visible.load(Acquire);
+    stats.snapshots_open = store.snapshots.open().len() as u64 + count(&counters.cursors_open);
+    Ok(stats)
+}
+
+fn keyspace(view: &Arc<KeyspaceView>) -> KeyspaceStats {
+    KeyspaceStats {
+        id: view.keyspace.id,
+        name: view.keyspace.name.clone(),
+        memtable_bytes: view.active.memtable.bytes() as u64,
+        memtables_waiting: view.sealed.len() as u64,
+        levels: view.version.level_stats(),
+    }
+}
+
+/// Waits until there is nothing left to flush or to compact.
+pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
+    /// Should a notification be missed.
+    const CHECK_AFTER: Duration = Duration::from_millis(20);
+    crate::flush::flush_and_wait(store, None)?;
+    loop {
+        store.check_writable()?;
+        if store.settings.background == BackgroundWork::Manual {
+            if !crate::background::step(store)? {
+                return Ok(());
+            }
+            continue;
+        }
+        let ticket = store.background.ticket();
+        let pinned = store.views.pin();
+        let quiet = pinned.keyspaces.iter().all(|view| {
+            view.sealed.is_empty()
+                && !view.keyspace.shape_changed.load(Acquire)
+                && view.keyspace.busy().is_empty()
+        });
+        if quiet {
+            store.reclaim.run(&*store.env.fs);
+            return Ok(());
+        }
+        store.background.wake();
+        store.background.wait_for_progress(ticket, CHECK_AFTER);
+    }
+}

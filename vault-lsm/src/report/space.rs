@@ -1,0 +1,243 @@
+//! Where the bytes of a store go, and who keeps those that could be freed.
+//!
+//! Tables don't know which of their entries are hidden by others: that shows only where all versions of a
+//! key stand side by side. So this walks over them, newest first, as a compaction would, and sorts
+//! each by what a compaction would do with it. What it finds is scaled to the bytes the tables take on disk.
+//! In keyspaces with more than [`ENTRIES_MAX`] entries it walks over evenly spread stretches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::stats::{KeyspaceSpace, LogSpace, PinnedSpace, SpaceReport};
+use vault_core::batch::OperationKind;
+use vault_core::{Error, Result, SequenceNumber, Timestamp};
+
+use crate::cursor::InternalCursor;
+use crate::internal_key::{kind_of, sequence_of, split_expiry};
+use crate::keyspace::KeyspaceView;
+use crate::read::level::{Purpose, RunCursor};
+use crate::read::merge::{MergeCursor, Source};
+use crate::snapshot::OpenSnapshot;
+use crate::store::{Store, lock};
+use crate::tombstones::Fragments;
+
+/// Entries of a keyspace that are looked at.
+const ENTRIES_MAX: u64 = 1_000_000;
+/// Stretches into which the sample of a larger keyspace is divided.
+const STRETCHES: usize = 32;
+
+/// Makes the report.
+pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
+    store.check_open()?;
+    let snapshots = store.snapshots.open();
+    let pinned = store.views.pin();
+    let mut report = SpaceReport::default();
+    let mut held: Vec<u64> = vec![0; snapshots.len()];
+    for view in &pinned.keyspaces {
+        let sorted = sort_keyspace(store, view, &snapshots)?;
+        let tables = view.version.tables().map(|(_, _, file)| file.meta().bytes).sum();
+        let scale = |bytes: u64| {
+            let total = sorted.total().max(1);
+            (u128::from(bytes) * u128::from(tables) / u128::from(total)) as u64
+        };
+        let space = KeyspaceSpace {
+            name: view.keyspace.name.clone(),
+            table_bytes: tables,
+            live_bytes: scale(sorted.live),
+            obsolete_bytes: scale(sorted.obsolete),
+            expired_bytes: scale(sorted.expired),
+        };
+        for (total, bytes) in held.iter_mut().zip(&sorted.pinned) {
+            *total += scale(*bytes);
+        }
+        report.live_bytes += space.live_bytes;
+        report.obsolete_bytes += space.obsolete_bytes;
+        report.expired_bytes += space.expired_bytes;
+        report.keyspaces.push(space);
+    }
+    report.pinned = name_holders(store, &snapshots, &held);
+    report.log = log_space(store);
+    report.metadata_bytes = metadata_bytes(store)?;
+    let tables: u64 = report.keyspaces.iter().map(|keyspace| keyspace.table_bytes).sum();
+    let retired = store.reclaim.held_bytes();
+    report.total_bytes = tables + retired + report.log.bytes + report.metadata_bytes;
+    Ok(report)
+}
+
+/// Bytes of keys and values by what a compaction would do with them.
+#[derive(Default)]
+struct Sorted {
+    live: u64,
+    obsolete: u64,
+    expired: u64,
+    /// By snapshot, in the order given.
+    pinned: Vec<u64>,
+}
+
+impl Sorted {
+    fn total(&self) -> u64 {
+        self.live + self.obsolete + self.expired + self.pinned.iter().sum::<u64>()
+    }
+}
+
+fn sort_keyspace(
+    store: &Store,
+    view: &Arc<KeyspaceView>,
+    snapshots: &[OpenSnapshot],
+) -> Result<Sorted> {
+    let mut sorted = Sorted { pinned: vec![0; snapshots.len()], ..Sorted::default() };
+    let version = &view.version;
+    let entries: u64 = version.tables().map(|(_, _, file)| file.meta().entries).sum();
+    let sources = version
+        .runs()
+        .map(|run| Source::Run(RunCursor::new(run.tables.clone(), Purpose::Compaction)))
+        .collect();
+    let tombstones = version
+        .tables()
+        .flat_map(|(_, _, file)| file.table.range_tombstones().iter().cloned())
+        .chain(view.buffers().flat_map(|buffer| buffer.memtable.range_tombstone_list()));
+    let mut walk = Walk {
+        cursor: MergeCursor::new(sources),
+        tombstones: Fragments::build(tombstones),
+        snapshots,
+        now: store.expiry_clock.now(),
+        key: Vec::new(),
+    };
+    if entries <= ENTRIES_MAX {
+        walk.cursor.first()?;
+        walk.sort(u64::MAX, &mut sorted)?;
+        return Ok(sorted);
+    }
+    // Where the stretches begin: at the first keys of evenly spread tables.
+    let mut starts: Vec<&[u8]> =
+        version.tables().map(|(_, _, file)| file.meta().smallest.as_slice()).collect();
+    starts.sort_unstable();
+    let step = starts.len().div_ceil(STRETCHES).max(1);
+    let chosen: Vec<&[u8]> = starts.into_iter().step_by(step).collect();
+    let each = ENTRIES_MAX / chosen.len().max(1) as u64;
+    for start in chosen {
+        store.check_open()?;
+        walk.cursor.seek(start, u64::MAX)?;
+        walk.sort(each, &mut sorted)?;
+    }
+    Ok(sorted)
+}
+
+struct Walk<'a> {
+    cursor: MergeCursor,
+    tombstones: Fragments,
+    snapshots: &'a [OpenSnapshot],
+    now: Timestamp,
+    key: Vec<u8>,
+}
+
+impl Walk<'_> {
+    /// Sorts the versions of the keys from where the cursor stands, up to about `entries` of them.
+    fn sort(&mut self, entries: u64, sorted: &mut Sorted) -> Result<()> {
+        let mut seen = 0;
+        while self.cursor.valid() && seen < entries {
+            self.key.clear();
+            self.key.extend_from_slice(self.cursor.key());
+            seen += self.sort_key(sorted)?;
+        }
+        Ok(())
+    }
+
+    fn sort_key(&mut self, sorted: &mut Sorted) -> Result<u64> {
+        // The sequence number of what hides the next older version; none yet.
+        let mut hidden_by = SequenceNumber::MAX;
+        let mut gone = false;
+        let mut versions = 0;
+        while self.cursor.valid() && self.cursor.key() == self.key.as_slice() {
+            versions += 1;
+            let (trailer, stored) = (self.cursor.trailer(), self.cursor.value());
+            let sequence = sequence_of(trailer);
+            let bytes = (self.key.len() + stored.len()) as u64;
+            let expired = split_expiry(trailer, stored)
+                .and_then(|(expiry, _)| expiry)
+                .is_some_and(|expiry| expiry <= self.now);
+            let covered = self.tombstones.covering(&self.key, SequenceNumber::MAX);
+            if let Some(covering) = covered.filter(|&covering| covering > sequence) {
+                hidden_by = hidden_by.min(covering);
+                gone = true;
+            }
+            let kind = kind_of(trailer);
+            if expired {
+                sorted.expired += bytes;
+            } else if !gone && kind != Some(OperationKind::Delete) {
+                sorted.live += bytes;
+            } else {
+                // The oldest snapshot between this version and what hides it is the one to blame.
+                let holder = self
+                    .snapshots
+                    .iter()
+                    .position(|held| held.sequence >= sequence && held.sequence < hidden_by);
+                match holder.filter(|_| gone) {
+                    Some(at) => sorted.pinned[at] += bytes,
+                    None => sorted.obsolete += bytes,
+                }
+            }
+            if expired || kind != Some(OperationKind::Merge) {
+                gone = true;
+                hidden_by = sequence;
+            }
+            self.cursor.next()?;
+        }
+        Ok(versions)
+    }
+}
+
+fn name_holders(store: &Store, snapshots: &[OpenSnapshot], held: &[u64]) -> Vec<PinnedSpace> {
+    let now = store.env.clock.monotonic();
+    let open_for = |opened: Duration| now.saturating_sub(opened);
+    let mut pinned: Vec<PinnedSpace> = snapshots
+        .iter()
+        .zip(held)
+        .map(|(snapshot, &bytes)| PinnedSpace {
+            holder: format!(
+                "snapshot at sequence {}, open for {:.1?}",
+                snapshot.sequence,
+                open_for(snapshot.opened)
+            ),
+            sequence: snapshot.sequence,
+            bytes,
+        })
+        .collect();
+    let retired = store.reclaim.held_bytes();
+    if retired > 0 {
+        pinned.push(PinnedSpace {
+            holder: "tables already replaced or dropped that open cursors or snapshots still read"
+                .to_owned(),
+            sequence: 0,
+            bytes: retired,
+        });
+    }
+    pinned
+}
+
+fn log_space(store: &Store) -> LogSpace {
+    let (bytes, segments) = {
+        let log = lock(&store.log_segments);
+        (log.values().sum(), log.len() as u64)
+    };
+    let pinned = store.views.pin();
+    let first = |view: &&Arc<KeyspaceView>| {
+        let firsts = view.buffers().map(|b| b.first_log.load(std::sync::atomic::Ordering::Acquire));
+        firsts.filter(|&first| first != 0).min().unwrap_or(u64::MAX)
+    };
+    let holder = pinned.keyspaces.iter().min_by_key(first).filter(|view| first(view) != u64::MAX);
+    LogSpace {
+        bytes,
+        segments,
+        oldest_segment: crate::flush::log_floor(store, None),
+        pinned_by: holder.map(|view| view.keyspace.name.clone()),
+    }
+}
+
+fn metadata_bytes(store: &Store) -> Result<u64> {
+    let Some(manifest) = store.manifest_unchecked() else { return Ok(0) };
+    let pointer = store.env.directory.join(crate::layout::POINTER_NAME);
+    let file = store.env.fs.open(&pointer).map_err(|e| Error::io("open", &pointer, e))?;
+    let len = file.len().map_err(|e| Error::io("measure", &pointer, e))?;
+    Ok(manifest.len() + len)
+}

@@ -1,0 +1,174 @@
+//! Snapshots: a moment of the store, held for as long as somebody wants to read it.
+//!
+//! A snapshot is a sequence number in a registry. Compactions ask the registry which moments somebody
+//! may still read, and keep what those need. Keyspaces that are dropped meanwhile are handed to the
+//! snapshots that were taken before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use vault_core::{Cursor, KeyRange, KeyspaceId, Reader, Result, SequenceNumber, Slice, Snapshot};
+
+use crate::counters::Operation;
+use crate::keyspace::KeyspaceView;
+use crate::read::get;
+use crate::read::scan::ScanCursor;
+use crate::store::{Store, lock, unknown_keyspace};
+
+/// The moments that somebody holds.
+#[derive(Default)]
+pub(crate) struct SnapshotRegistry {
+    state: Mutex<Registered>,
+}
+
+#[derive(Default)]
+struct Registered {
+    next: u64,
+    snapshots: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    sequence: SequenceNumber,
+    opened: Duration,
+    /// Keyspaces that were dropped since.
+    dropped: Vec<Arc<KeyspaceView>>,
+}
+
+/// A snapshot as reports name it.
+pub(crate) struct OpenSnapshot {
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) opened: Duration,
+}
+
+impl SnapshotRegistry {
+    /// Registers the moment that `visible` shows. Read under the registry's lock, so that a compaction
+    /// that asks for the moments afterwards either sees this one or began with everything up to it
+    /// visible.
+    fn register(&self, visible: &AtomicU64, opened: Duration) -> (u64, SequenceNumber) {
+        let mut state = lock(&self.state);
+        let sequence = visible.load(Ordering::Acquire);
+        let id = state.next;
+        state.next += 1;
+        state.snapshots.insert(id, Entry { sequence, opened, dropped: Vec::new() });
+        (id, sequence)
+    }
+
+    fn release(&self, id: u64) {
+        let entry = lock(&self.state).snapshots.remove(&id);
+        // Outside the lock: this may be what kept a dropped keyspace's files.
+        drop(entry);
+    }
+
+    /// The moments somebody holds, ascending, each once.
+    pub(crate) fn sequences(&self) -> Vec<SequenceNumber> {
+        let state = lock(&self.state);
+        let mut sequences: Vec<_> = state.snapshots.values().map(|entry| entry.sequence).collect();
+        drop(state);
+        sequences.sort_unstable();
+        sequences.dedup();
+        sequences
+    }
+
+    /// Every open snapshot, oldest first.
+    pub(crate) fn open(&self) -> Vec<OpenSnapshot> {
+        let state = lock(&self.state);
+        let describe =
+            |entry: &Entry| OpenSnapshot { sequence: entry.sequence, opened: entry.opened };
+        state.snapshots.values().map(describe).collect()
+    }
+
+    /// Hands a keyspace that is being dropped to every open snapshot.
+    pub(crate) fn keep_dropped(&self, view: &Arc<KeyspaceView>) {
+        for entry in lock(&self.state).snapshots.values_mut() {
+            entry.dropped.push(Arc::clone(view));
+        }
+    }
+
+    fn dropped(&self, snapshot: u64, keyspace: KeyspaceId) -> Option<Arc<KeyspaceView>> {
+        let state = lock(&self.state);
+        let entry = state.snapshots.get(&snapshot)?;
+        entry.dropped.iter().find(|view| view.keyspace.id == keyspace).cloned()
+    }
+}
+
+/// A snapshot of an LSM store.
+pub(crate) struct LsmSnapshot {
+    held: Arc<Held>,
+}
+
+/// Keeps a moment registered.
+struct Held {
+    store: Arc<Store>,
+    id: u64,
+    sequence: SequenceNumber,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.store.snapshots.release(self.id);
+        // What it kept may be freed now.
+        self.store.background.shapes_changed(&self.store);
+    }
+}
+
+impl LsmSnapshot {
+    pub(crate) fn take(store: &Arc<Store>) -> Result<Self> {
+        store.check_open()?;
+        let opened = store.env.clock.monotonic();
+        let (id, sequence) = store.snapshots.register(&store.visible, opened);
+        Ok(Self { held: Arc::new(Held { store: Arc::clone(store), id, sequence }) })
+    }
+
+    fn view(&self, keyspace: KeyspaceId) -> Result<Arc<KeyspaceView>> {
+        let Held { store, id, .. } = &*self.held;
+        store.check_open()?;
+        let pinned = store.views.pin();
+        match pinned.keyspace(keyspace) {
+            Some(view) => Ok(Arc::clone(view)),
+            None => {
+                store.snapshots.dropped(*id, keyspace).ok_or_else(|| unknown_keyspace(keyspace))
+            }
+        }
+    }
+}
+
+impl Reader for LsmSnapshot {
+    fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Slice>> {
+        let Held { store, sequence, .. } = &*self.held;
+        let clock = &*store.env.clock;
+        let timing = store.counters.begin(Operation::Get, clock);
+        store.settings.limits.check_key(key)?;
+        let found = get::get(&*self.view(keyspace)?, key, *sequence, &store.expiry_clock);
+        store.counters.end(Operation::Get, &timing, clock);
+        found
+    }
+
+    fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
+        let Held { store, sequence, .. } = &*self.held;
+        let view = self.view(keyspace)?;
+        keys.iter().try_for_each(|key| store.settings.limits.check_key(key))?;
+        keys.iter().map(|key| get::get(&view, key, *sequence, &store.expiry_clock)).collect()
+    }
+
+    fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {
+        let view = self.view(keyspace)?;
+        let Held { store, sequence, .. } = &*self.held;
+        let held: Arc<dyn Send + Sync> = Arc::clone(&self.held) as _;
+        Ok(Box::new(ScanCursor::new(Arc::clone(store), view, *sequence, range, Some(held))))
+    }
+}
+
+impl Snapshot for LsmSnapshot {
+    fn sequence(&self) -> SequenceNumber {
+        self.held.sequence
+    }
+}
+
+impl fmt::Debug for LsmSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LsmSnapshot").field("sequence", &self.held.sequence).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! The cache of decoded blocks, shared by all tables of a store.
+//!
+//! A hit takes a read lock of one shard and no other lock. What is evicted is decided by the cache
+//! (a variant of CLOCK with a ghost list), so that a scan does not flush what lookups keep using.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use vault_core::stats::CacheStats;
+
+use super::block::Block;
+use super::filter::Filter;
+use super::index::IndexPartition;
+
+/// What an entry takes beside its block: the slot, the hash table, the allocation's header.
+const ENTRY_OVERHEAD_BYTES: u64 = 160;
+/// What a block is expected to take: only sizes the cache's tables at the start.
+const BLOCK_BYTES_EXPECTED: u64 = 4 << 10;
+/// Most slots that are made room for at the start; the tables grow beyond that where needed.
+const SLOTS_EXPECTED_MAX: u64 = 1 << 20;
+/// Counters of hits and misses, so that threads seldom share one. A power of two.
+const COUNTERS: usize = 16;
+
+/// A block as it is used.
+#[derive(Debug, Clone)]
+pub(super) enum Cached {
+    Data(Block),
+    Index(Arc<IndexPartition>),
+    Filter(Arc<Filter>),
+}
+
+impl Cached {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Data(block) => block.memory_bytes(),
+            Self::Index(index) => index.memory_bytes(),
+            Self::Filter(filter) => filter.memory_bytes(),
+        }
+    }
+}
+
+/// Which block: table number and ordinal within the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CacheKey {
+    pub(super) table: u64,
+    pub(super) ordinal: u64,
+}
+
+/// Decoded blocks, up to a number of bytes.
+pub(crate) struct BlockCache {
+    /// `None` with a capacity of zero.
+    blocks:
+        Option<Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<CacheKey, Cached>>>,
+    capacity_bytes: u64,
+    counters: [Counter; COUNTERS],
+}
+
+impl BlockCache {
+    /// A cache of `capacity_bytes`, what it needs for itself included. Zero: nothing is kept.
+    pub(crate) fn new(capacity_bytes: u64) -> Self {
+        let blocks = (capacity_bytes > 0).then(|| {
+            let slots = (capacity_bytes / BLOCK_BYTES_EXPECTED).clamp(1, SLOTS_EXPECTED_MAX);
+            Cache::with(
+                slots as usize,
+                capacity_bytes,
+                Weight,
+                FoldBuilder,
+                DefaultLifecycle::default(),
+            )
+        });
+        Self {
+            blocks,
+            capacity_bytes,
+            counters: Default::default(),
+        }
+    }
+
+    /// Hits, misses and sizes.
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.counters.iter().map(|c| c.hits.load(Relaxed)).sum(),
+            misses: self.counters.iter().map(|c| c.misses.load(Relaxed)).sum(),
+            bytes: self.blocks.as_ref().map_or(0, Cache::weight),
+            capacity_bytes: self.capacity_bytes,
+        }
+    }
+
+    /// Drops the blocks of a table that is gone. Best effort: a reader that still has the table open
+    /// may put some back, which then age out.
+    pub(crate) fn remove_table(&self, number: u64) {
+        if let Some(blocks) = &self.blocks {
+            blocks.retain(|key, _| key.table != number);
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: CacheKey) -> Option<Cached> {
+        let found = self.blocks.as_ref()?.get(&key);
+        let counter = &self.counters[key.ordinal as usize % COUNTERS];
+        if found.is_some() {
+            counter.hits.fetch_add(1, Relaxed);
+        } else {
+            counter.misses.fetch_add(1, Relaxed);
+        }
+        found
+    }
+
+    pub(super) fn insert(&self, key: CacheKey, block: Cached) {
+        if let Some(blocks) = &self.blocks {
+            blocks.insert(key, block);
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+/// Alone on its cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<CacheKey, Cached> for Weight {
+    fn weight(&self, _: &CacheKey, block: &Cached) -> u64 {
+        block.bytes() + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// Makes [`Fold`]s. Keys are our own numbers, so nobody can choose them to collide.
+#[derive(Clone)]
+struct FoldBuilder;
+
+impl BuildHasher for FoldBuilder {
+    type Hasher = Fold;
+
+    #[inline]
+    fn build_hasher(&self) -> Fold {
+        Fold(0x243f_6a88_85a3_08d3)
+    }
+}
+
+/// Hashes words by multiplying to twice their width and folding the halves.
+struct Fold(u64);
+
+impl Hasher for Fold {
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        let wide = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        // The low half alone orders like the word, the high half alone loses small ones.
+        self.0 = (wide as u64 ^ (wide >> 64) as u64).rotate_left(23);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        let wide = u128::from(self.0) * u128::from(0xd6e8_feb8_6659_fd93_u64);
+        wide as u64 ^ (wide >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter() -> Cached {
+        Cached::Filter(Arc::new(Filter::build(&[1, 2, 3], 10)))
+    }
+
+    const fn key(table: u64, ordinal: u64) -> CacheKey {
+        CacheKey { table, ordinal }
+    }
+
+    #[test]
+    fn blocks_are_found_counted_and_removed_by_table() {
+        let cache = BlockCache::new(1 << 20);
+        assert!(cache.get(key(1, 1)).is_none());
+        cache.insert(key(1, 1), filter());
+        cache.insert(key(2, 1), filter());
+        assert!(cache.get(key(1, 1)).is_some());
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses), (1, 1));
+        assert!(stats.bytes > 0 && stats.capacity_bytes == 1 << 20);
+        cache.remove_table(1);
+        assert!(cache.get(key(1, 1)).is_none() && cache.get(key(2, 1)).is_some());
+    }
+
+    #[test]
+    fn the_capacity_is_kept() {
+        let cache = BlockCache::new(64 << 10);
+        for ordinal in 0..10_000 {
+            cache.insert(key(1, ordinal), filter());
+        }
+        let bytes = cache.stats().bytes;
+        assert!(bytes > 0 && bytes <= 64 << 10, "{bytes}");
+    }
+
+    #[test]
+    fn without_capacity_nothing_is_kept() {
+        let cache = BlockCache::new(0);
+        cache.insert(key(1, 1), filter());
+        assert!(cache.get(key(1, 1)).is_none());
+        cache.remove_table(1);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn hashes_of_neighbours_spread() {
+        use std::hash::Hash;
+        let mut low = std::collections::BTreeSet::new();
+        let mut high = std::collections::BTreeSet::new();
+        for ordinal in 0..1024 {
+            let mut hasher = FoldBuilder.build_hasher();
+            key(7, ordinal).hash(&mut hasher);
+            low.insert(hasher.finish() & 0x3ff);
+            high.insert(hasher.finish() >> 54);
+        }
+        // 1024 balls into 1024 bins leave 63 % of them filled.
+        assert!(
+            low.len() > 560 && high.len() > 560,
+            "{} {}",
+            low.len(),
+            high.len()
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! Opens tables and answers lookups from them.
+
+use std::ops::{Bound, ControlFlow, Deref};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use vault_core::transform::HEADER_BYTES;
+use vault_core::{KeyRange, KeyspaceId, Result, Slice};
+
+use super::block::Block;
+use super::cache::{CacheKey, Cached};
+use super::cursor::TableCursor;
+use super::fetch::{Handle, Source};
+use super::filter::Filter;
+use super::index::{IndexPartition, Partition, TopIndex};
+use super::open::{Parts, open_source, read_parts};
+use super::{BlockCache, BlockType, MetadataBudget, TableEnv, TableMeta};
+use crate::internal_key::RangeTombstone;
+
+/// A table that is open for reading. Any number of threads share it.
+pub(crate) struct Table {
+    pub(super) source: Source,
+    pub(super) top: TopIndex,
+    meta: TableMeta,
+    tombstones: Box<[RangeTombstone]>,
+    pinned: Box<[Pinned]>,
+    cache: Arc<BlockCache>,
+    budget: Arc<MetadataBudget>,
+    /// What `top` and `tombstones` take, reserved whether or not the budget had it.
+    resident_bytes: u64,
+}
+
+/// What a partition keeps with its table, if the budget allowed it.
+#[derive(Default)]
+struct Pinned {
+    index: OnceLock<Arc<IndexPartition>>,
+    filter: OnceLock<Arc<Filter>>,
+}
+
+impl Table {
+    /// Opens a table and checks that it is the one that `meta` describes. Reads the header and the end
+    /// of the file, no data.
+    ///
+    /// # Errors
+    /// [`vault_core::Error::Corruption`] where it is not; else what the file system and the transform say.
+    pub(crate) fn open(
+        env: &TableEnv,
+        path: &Path,
+        keyspace: KeyspaceId,
+        meta: TableMeta,
+    ) -> Result<Arc<Self>> {
+        let source = open_source(env, path, keyspace, &meta)?;
+        let parts = read_parts(&source, &meta)?;
+        Ok(Arc::new(Self::new(env, source, parts, meta)))
+    }
+
+    /// What is known of the table without reading it.
+    pub(crate) const fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// The table's range tombstones, by start.
+    pub(crate) const fn range_tombstones(&self) -> &[RangeTombstone] {
+        &self.tombstones
+    }
+
+    /// Whether the table may have an entry of this user key. Reads no data block.
+    ///
+    /// # Errors
+    /// What reading a filter says.
+    pub(crate) fn may_contain(&self, key_hash: u64, key: &[u8]) -> Result<bool> {
+        let mut partition = self.top.fences.find(key, u64::MAX);
+        while partition < self.top.partitions.len() {
+            if self.filter_admits(partition, key_hash)? {
+                return Ok(true);
+            }
+            partition += 1;
+            if !self.top.fences.starts_by(partition, key, 0) {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hands the versions of a user key whose trailers are at most `from_trailer` to `f`, newest first,
+    /// until `f` breaks. Gives what `f` gave last.
+    ///
+    /// # Errors
+    /// What reading a block says.
+    pub(crate) fn visit<F: FnMut(u64, Slice) -> ControlFlow<()>>(
+        &self,
+        key: &[u8],
+        key_hash: u64,
+        from_trailer: u64,
+        mut f: F,
+    ) -> Result<ControlFlow<()>> {
+        let mut number = self.top.fences.find(key, from_trailer);
+        while number < self.top.partitions.len() {
+            if self.filter_admits(number, key_hash)?
+                && self
+                    .visit_partition(number, key, from_trailer, &mut f)?
+                    .is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            number += 1;
+            // Versions of one key may go on in the next partition, but only if that begins with it.
+            if number == self.top.partitions.len() || !self.top.fences.starts_by(number, key, 0) {
+                break;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A cursor for reads: looks into the cache and fills it.
+    pub(crate) fn cursor(self: &Arc<Self>) -> TableCursor {
+        TableCursor::new(Arc::clone(self), false)
+    }
+
+    /// A cursor for compaction: leaves the cache alone and reads far ahead.
+    pub(crate) fn scan_cursor(self: &Arc<Self>) -> TableCursor {
+        TableCursor::new(Arc::clone(self), true)
+    }
+
+    /// About how many bytes of the file hold keys within the range. Reads nothing: as exact as a block
+    /// where a partition's index is in memory, else as exact as half a partition.
+    pub(crate) fn approximate_bytes_in(&self, range: &KeyRange) -> u64 {
+        if range.is_empty() {
+            return 0;
+        }
+        let position = |bound: &Bound<Vec<u8>>, unbounded: u64| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => self.position_of(key),
+            Bound::Unbounded => unbounded,
+        };
+        let start = position(&range.start, HEADER_BYTES as u64);
+        position(&range.end, self.top.end).saturating_sub(start)
+    }
+
+    /// A data block, out of the cache or the file.
+    pub(super) fn data_block(&self, handle: &Handle) -> Result<Block> {
+        if let Some(block) = self.cached_data_block(handle) {
+            return Ok(block);
+        }
+        let block = self.source.data_block(handle)?;
+        self.keep_data_block(handle, &block);
+        Ok(block)
+    }
+
+    /// A data block, if the cache has it.
+    pub(super) fn cached_data_block(&self, handle: &Handle) -> Option<Block> {
+        match self.cache.get(self.cache_key(handle.ordinal)) {
+            Some(Cached::Data(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Offers a data block to the cache.
+    pub(super) fn keep_data_block(&self, handle: &Handle, block: &Block) {
+        self.cache
+            .insert(self.cache_key(handle.ordinal), Cached::Data(block.clone()));
+    }
+
+    /// Where the data block `number` of a partition is.
+    pub(super) fn data_handle(
+        &self,
+        partition: usize,
+        index: &IndexPartition,
+        number: usize,
+    ) -> Handle {
+        let (partition, block) = (&self.top.partitions[partition], &index.blocks()[number]);
+        Handle {
+            offset: partition.offset + u64::from(block.offset),
+            stored_len: block.stored_len,
+            plain_len: block.plain_len,
+            ordinal: partition.ordinal + number as u64,
+            block_type: BlockType::Data,
+            codec: block.codec,
+        }
+    }
+
+    /// The index of a partition.
+    pub(super) fn index(&self, number: usize) -> Result<Held<'_, IndexPartition>> {
+        if let Some(index) = self.pinned[number].index.get() {
+            return Ok(Held::Pinned(index));
+        }
+        let partition = &self.top.partitions[number];
+        let key = self.cache_key(partition.index_ordinal());
+        if let Some(Cached::Index(index)) = self.cache.get(key) {
+            return Ok(Held::Shared(index));
+        }
+        let overhead = self.source.overhead();
+        let handle = Handle::raw(
+            BlockType::Index,
+            partition.index_offset(overhead),
+            partition.index_len,
+            key.ordinal,
+        );
+        let decode = |bytes: &[u8]| IndexPartition::decode(bytes, partition, overhead);
+        let index = Arc::new(self.source.decode(&handle, decode)?);
+        if !self.pin(&self.pinned[number].index, &index, index.memory_bytes()) {
+            self.cache.insert(key, Cached::Index(Arc::clone(&index)));
+        }
+        Ok(Held::Shared(index))
+    }
+
+    fn new(env: &TableEnv, source: Source, parts: Parts, meta: TableMeta) -> Self {
+        let Parts { top, tombstones } = parts;
+        let keys: usize = tombstones.iter().map(|t| t.start.len() + t.end.len()).sum();
+        let resident_bytes =
+            top.memory_bytes() + (size_of_val::<[RangeTombstone]>(&tombstones) + keys) as u64;
+        env.metadata_budget.reserve(resident_bytes);
+        Self {
+            pinned: top.partitions.iter().map(|_| Pinned::default()).collect(),
+            cache: Arc::clone(&env.cache),
+            budget: Arc::clone(&env.metadata_budget),
+            source,
+            top,
+            meta,
+            tombstones,
+            resident_bytes,
+        }
+    }
+
+    fn visit_partition(
+        &self,
+        partition: usize,
+        key: &[u8],
+        from_trailer: u64,
+        f: &mut impl FnMut(u64, Slice) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let index = self.index(partition)?;
+        let mut number = index.fences.find(key, from_trailer);
+        loop {
+            let block = self.data_block(&self.data_handle(partition, &index, number))?;
+            let mut entry = block.lower_bound(key, from_trailer);
+            while entry < block.len() {
+                if !block.has_key(entry, key) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if f(block.trailer(entry), block.value_slice(entry)).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                entry += 1;
+            }
+            number += 1;
+            // The block ended within the key's versions, or before them.
+            if number == index.blocks().len() || !index.fences.starts_by(number, key, 0) {
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+    }
+
+    #[inline]
+    fn filter_admits(&self, partition: usize, key_hash: u64) -> Result<bool> {
+        if let Some(filter) = self.pinned[partition].filter.get() {
+            return Ok(filter.may_contain(key_hash));
+        }
+        if self.top.partitions[partition].filter_len == 0 {
+            return Ok(true);
+        }
+        Ok(self.filter(partition)?.may_contain(key_hash))
+    }
+
+    #[cold]
+    fn filter(&self, number: usize) -> Result<Arc<Filter>> {
+        let partition: &Partition = &self.top.partitions[number];
+        let key = self.cache_key(partition.filter_ordinal());
+        if let Some(Cached::Filter(filter)) = self.cache.get(key) {
+            return Ok(filter);
+        }
+        let handle = Handle::raw(
+            BlockType::Filter,
+            partition.filter_offset(),
+            partition.filter_len,
+            key.ordinal,
+        );
+        let filter = Arc::new(self.source.decode(&handle, Filter::decode)?);
+        if !self.pin(&self.pinned[number].filter, &filter, filter.memory_bytes()) {
+            self.cache.insert(key, Cached::Filter(Arc::clone(&filter)));
+        }
+        Ok(filter)
+    }
+
+    /// Keeps a part of the index with the table if the budget has room, or has kept it already.
+    fn pin<T>(&self, slot: &OnceLock<Arc<T>>, part: &Arc<T>, bytes: u64) -> bool {
+        if !self.budget.try_reserve(bytes) {
+            return false;
+        }
+        if slot.set(Arc::clone(part)).is_err() {
+            // Another thread was faster, and has reserved for it.
+            self.budget.release(bytes);
+        }
+        true
+    }
+
+    /// Where in the file an entry of this user key would be.
+    fn position_of(&self, key: &[u8]) -> u64 {
+        let number = self.top.fences.find(key, u64::MAX);
+        let Some(partition) = self.top.partitions.get(number) else {
+            return self.top.end;
+        };
+        let within = match self.pinned[number].index.get() {
+            Some(index) => u64::from(index.blocks()[index.fences.find(key, u64::MAX)].offset),
+            None => partition.data_bytes / 2,
+        };
+        partition.offset + within
+    }
+
+    const fn cache_key(&self, ordinal: u64) -> CacheKey {
+        CacheKey {
+            table: self.meta.number,
+            ordinal,
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let pinned: u64 = self
+            .pinned
+            .iter()
+            .map(|p| {
+                p.index.get().map_or(0, |i| i.memory_bytes())
+                    + p.filter.get().map_or(0, |f| f.memory_bytes())
+            })
+            .sum();
+        self.budget.release(pinned + self.resident_bytes);
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("path", &self.source.path)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A part of the index, kept with the table or shared with the cache.
+pub(super) enum Held<'a, T> {
+    Pinned(&'a Arc<T>),
+    Shared(Arc<T>),
+}
+
+impl<T> Held<'_, T> {
+    pub(super) fn into_arc(self) -> Arc<T> {
+        match self {
+            Self::Pinned(part) => Arc::clone(part),
+            Self::Shared(part) => part,
+        }
+    }
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match self {
+            Self::Pinned(part) => part,
+            Self::Shared(part) => part,
+        }
+    }
+}

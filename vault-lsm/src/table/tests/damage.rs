@@ -1,0 +1,276 @@
+//! Damaged files: a typed error or the right answer, never a wrong one, never a panic.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use vault_core::vfs::{Fault, FaultKind, OperationClass};
+use vault_core::{Error, ErrorKind};
+
+use super::scramble::Scramble;
+use super::*;
+use crate::cursor::InternalCursor;
+use crate::internal_key::pack;
+
+fn small_entries() -> Vec<Entry> {
+    let mut entries: Vec<Entry> = (0..60_u64)
+        .map(|i| {
+            (
+                format!("key{:02}", i / 2).into_bytes(),
+                pack(i + 1, 1),
+                vec![7; i as usize % 30],
+            )
+        })
+        .collect();
+    sort(&mut entries);
+    entries
+}
+
+/// Reads everything by cursor and by lookup.
+fn read_all(table: &Arc<Table>) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut cursor = table.scan_cursor();
+    cursor.first()?;
+    while cursor.valid() {
+        entries.push((
+            cursor.key().to_vec(),
+            cursor.trailer(),
+            cursor.value().to_vec(),
+        ));
+        cursor.next()?;
+    }
+    let mut found = Vec::new();
+    for (key, ..) in &entries {
+        let flow = table.visit(key, key_hash(key), u64::MAX, |trailer, value| {
+            found.push((key.clone(), trailer, value.to_vec()));
+            ControlFlow::Continue(())
+        })?;
+        assert!(flow.is_continue());
+    }
+    sort(&mut found);
+    assert_eq!(entries, found);
+    Ok(entries)
+}
+
+fn ranges() -> [RangeTombstone; 2] {
+    [tombstone(b"a", b"b", 9), tombstone(b"key03", b"key07", 100)]
+}
+
+#[test]
+fn every_flipped_byte_is_noticed() {
+    for transform in [
+        Arc::new(ChecksumTransform) as Arc<dyn Transform>,
+        Arc::new(Scramble),
+    ] {
+        let bench = Bench::new(transform, 0, 0);
+        let options = options(256, Compression::Lz4, FilterPolicy::default());
+        let meta = bench.write(&options, &small_entries(), &ranges());
+        let bytes = bench.bytes();
+        assert_eq!(
+            read_all(&bench.open(&meta).unwrap()).unwrap(),
+            small_entries()
+        );
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= flip;
+                bench.set_bytes(&damaged);
+                let result = bench.open(&meta).and_then(|table| read_all(&table));
+                let error = result.expect_err(&format!("byte {at} ^ {flip:#x} went unnoticed"));
+                // A changed transform id or version is stopped by the header's checksum before.
+                assert_eq!(error.kind(), ErrorKind::Restore, "byte {at}: {error}");
+                assert!(matches!(&error, Error::Corruption { path: p, .. } if *p == path()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let bench = Bench::plain();
+    let meta = bench.write(&tiny(), &small_entries(), &ranges());
+    let bytes = bench.bytes();
+    for len in 0..bytes.len() {
+        bench.set_bytes(&bytes[..len]);
+        let error = bench.open(&meta).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Restore, "{len} bytes: {error}");
+        // Even if the manifest agreed with the length.
+        let shorter = TableMeta {
+            bytes: len as u64,
+            ..meta.clone()
+        };
+        assert_eq!(bench.open(&shorter).unwrap_err().kind(), ErrorKind::Restore);
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    bench.set_bytes(&longer);
+    assert!(bench.open(&meta).is_err());
+}
+
+#[test]
+fn a_file_shortened_while_open_is_noticed() {
+    let bench = Bench::new(Arc::new(ChecksumTransform), 0, 0);
+    let meta = bench.write(&tiny(), &small_entries(), &[]);
+    let table = bench.open(&meta).unwrap();
+    let file = bench.env.fs.open_for_write(&path()).unwrap();
+    file.set_len(200).unwrap();
+    assert_eq!(read_all(&table).unwrap_err().kind(), ErrorKind::Restore);
+}
+
+#[test]
+fn swapped_blocks_and_files_are_noticed() {
+    // Uncompressed blocks of equal length: only their place tells them apart.
+    let entries: Vec<Entry> = (0..40_u8)
+        .map(|i| (vec![i, 0, 0, 0], pack(1, 1), vec![i; 40]))
+        .collect();
+    let bench = Bench::new(Arc::new(ChecksumTransform), 0, 0);
+    let options = options(128, Compression::None, FilterPolicy::None);
+    let meta = bench.write(&options, &entries, &[]);
+    let bytes = bench.bytes();
+    let table = bench.open(&meta).unwrap();
+    let index = table.index(0).unwrap().into_arc();
+    let (a, b) = (
+        table.data_handle(0, &index, 0),
+        table.data_handle(0, &index, 1),
+    );
+    assert_eq!(a.stored_len, b.stored_len);
+    let len = table.source.sealed_len(&a);
+    let (a, b) = (a.offset as usize, b.offset as usize);
+    let mut swapped = bytes.clone();
+    swapped[a..a + len].copy_from_slice(&bytes[b..b + len]);
+    swapped[b..b + len].copy_from_slice(&bytes[a..a + len]);
+    bench.set_bytes(&swapped);
+    assert_eq!(
+        read_all(&bench.open(&meta).unwrap()).unwrap_err().kind(),
+        ErrorKind::Restore
+    );
+
+    // The same bytes as another table, of another keyspace, of another store.
+    bench.fs.write_file(other_path(), &bytes).unwrap();
+    let open = |env: &TableEnv, keyspace, meta: TableMeta| {
+        Table::open(env, other_path(), keyspace, meta).map(drop)
+    };
+    assert!(open(&bench.env, KEYSPACE, meta.clone()).is_ok());
+    let renumbered = TableMeta {
+        number: 43,
+        ..meta.clone()
+    };
+    assert!(open(&bench.env, KEYSPACE, renumbered).is_err());
+    assert!(open(&bench.env, KeyspaceId(4), meta.clone()).is_err());
+    let foreign = TableEnv {
+        store: [8; 16],
+        ..bench.env.clone()
+    };
+    assert!(open(&foreign, KEYSPACE, meta.clone()).is_err());
+    let other = TableEnv {
+        transform: Arc::new(Scramble),
+        ..bench.env.clone()
+    };
+    assert!(matches!(
+        open(&other, KEYSPACE, meta.clone()),
+        Err(Error::OptionsConflict { .. })
+    ));
+
+    // Another idea of the same table.
+    for wrong in [
+        TableMeta {
+            entries: meta.entries + 1,
+            ..meta.clone()
+        },
+        TableMeta {
+            raw_bytes: 1,
+            ..meta.clone()
+        },
+        TableMeta {
+            sequence_max: 900,
+            ..meta.clone()
+        },
+        TableMeta {
+            largest: b"zz".to_vec(),
+            ..meta.clone()
+        },
+        TableMeta {
+            range_tombstones: 1,
+            ..meta.clone()
+        },
+        TableMeta {
+            bytes: meta.bytes + 1,
+            ..meta.clone()
+        },
+    ] {
+        assert_eq!(
+            open(&bench.env, KEYSPACE, wrong).unwrap_err().kind(),
+            ErrorKind::Restore
+        );
+    }
+}
+
+#[test]
+fn a_missing_file_is_an_io_error() {
+    let bench = Bench::plain();
+    let meta = bench.write(&tiny(), &small_entries(), &[]);
+    bench.env.fs.remove(&path()).unwrap();
+    assert!(matches!(
+        bench.open(&meta),
+        Err(Error::Io {
+            operation: "open",
+            ..
+        })
+    ));
+}
+
+/// A read that fails once leaves nothing behind: the next try gives the right answer.
+#[test]
+fn a_failed_read_is_an_error_and_no_more() {
+    let bench = Bench::new(Arc::new(ChecksumTransform), 1 << 20, 1 << 10);
+    let options = options(128, Compression::Lz4, FilterPolicy::default());
+    let meta = bench.write(&options, &small_entries(), &ranges());
+    let broken = FaultKind::Error(io::ErrorKind::Other);
+    for n in 0.. {
+        bench.env.cache.remove_table(NUMBER);
+        bench
+            .fs
+            .inject(Fault::new(OperationClass::Read, broken).after(n));
+        let mut table = bench.open(&meta);
+        if let Err(error) = &table {
+            assert!(
+                matches!(
+                    error,
+                    Error::Io {
+                        operation: "read",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            table = bench.open(&meta);
+        }
+        let table = table.unwrap();
+        let mut cursor = table.cursor();
+        let mut failed = n < 2;
+        for expected in [None, Some(small_entries())] {
+            let walk = cursor.first().and_then(|()| {
+                let mut entries = Vec::new();
+                while cursor.valid() {
+                    entries.push((
+                        cursor.key().to_vec(),
+                        cursor.trailer(),
+                        cursor.value().to_vec(),
+                    ));
+                    cursor.next()?;
+                }
+                Ok(entries)
+            });
+            match (walk, expected) {
+                (Err(error), None) => {
+                    assert!(!failed && !cursor.valid(), "{error}");
+                    failed = true;
+                }
+                (walk, _) => assert_eq!(walk.unwrap(), small_entries()),
+            }
+        }
+        if !failed {
+            bench.fs.clear_faults();
+            assert!(n > 5, "{n} reads were enough for everything");
+            return;
+        }
+    }
+}

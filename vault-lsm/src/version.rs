@@ -1,0 +1,242 @@
+//! The tables of a keyspace: levels of runs of tables.
+//!
+//! # Invariants
+//! - The tables of a run don't overlap and ascend by key.
+//! - For any key, a run higher up holds newer data than those below: within a level the run with the
+//!   higher number is newer, and each level is newer than the next.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vault_core::stats::LevelStats;
+use vault_core::{KeyRange, Timestamp};
+use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
+
+use crate::reclaim::ReclaimQueue;
+use crate::table::{Table, TableMeta};
+use crate::tombstones::Fragments;
+
+/// A table that is part of a version, and its file.
+pub(crate) struct TableFile {
+    pub(crate) table: Arc<Table>,
+    /// Its range tombstones, ready for lookup.
+    pub(crate) tombstones: Option<Arc<Fragments>>,
+    path: PathBuf,
+    /// Whether no version holds it any more: the file goes with the last reader.
+    obsolete: AtomicBool,
+    reclaim: Arc<ReclaimQueue>,
+}
+
+impl TableFile {
+    pub(crate) fn new(table: Arc<Table>, path: PathBuf, reclaim: Arc<ReclaimQueue>) -> Self {
+        let tombstones = table.range_tombstones();
+        let tombstones = (!tombstones.is_empty())
+            .then(|| Arc::new(Fragments::build(tombstones.iter().cloned())));
+        Self { table, tombstones, path, obsolete: AtomicBool::new(false), reclaim }
+    }
+
+    pub(crate) fn meta(&self) -> &TableMeta {
+        self.table.meta()
+    }
+
+    /// Lets go of the file once nobody reads it. Only after the manifest has let go of it.
+    pub(crate) fn make_obsolete(&self) {
+        if !self.obsolete.swap(true, Ordering::AcqRel) {
+            self.reclaim.retired(self.meta().number, self.meta().bytes);
+        }
+    }
+
+    /// Whether the table may hold something about `key`.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        let meta = self.meta();
+        meta.smallest.as_slice() <= key && !is_beyond(meta, key)
+    }
+
+    /// Whether the table may hold something within the range.
+    pub(crate) fn overlaps(&self, range: &KeyRange) -> bool {
+        let meta = self.meta();
+        range.is_before_end(&meta.smallest)
+            && match &range.start {
+                std::ops::Bound::Included(start) | std::ops::Bound::Excluded(start) => {
+                    !is_beyond(meta, start)
+                }
+                std::ops::Bound::Unbounded => true,
+            }
+    }
+}
+
+/// Whether `key` lies behind everything the table holds.
+fn is_beyond(meta: &TableMeta, key: &[u8]) -> bool {
+    let largest = meta.largest.as_slice();
+    if meta.largest_exclusive { key >= largest } else { key > largest }
+}
+
+impl Drop for TableFile {
+    fn drop(&mut self) {
+        if *self.obsolete.get_mut() {
+            let (number, bytes) = (self.meta().number, self.meta().bytes);
+            self.reclaim.push(std::mem::take(&mut self.path), number, bytes);
+        }
+    }
+}
+
+/// Tables that don't overlap, ascending.
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) tables: Vec<Arc<TableFile>>,
+}
+
+impl Run {
+    /// The table that may hold `key`.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableFile>> {
+        let behind = self.tables.partition_point(|t| t.meta().smallest.as_slice() <= key);
+        self.tables.get(behind.checked_sub(1)?).filter(|table| !is_beyond(table.meta(), key))
+    }
+
+    /// The tables that may hold something within the range.
+    pub(crate) fn overlapping(&self, range: &KeyRange) -> &[Arc<TableFile>] {
+        let from = self.tables.partition_point(|table| match &range.start {
+            std::ops::Bound::Included(start) | std::ops::Bound::Excluded(start) => {
+                is_beyond(table.meta(), start)
+            }
+            std::ops::Bound::Unbounded => false,
+        });
+        let to = self.tables.partition_point(|table| range.is_before_end(&table.meta().smallest));
+        self.tables.get(from..to).unwrap_or(&[])
+    }
+}
+
+/// Runs, newest first.
+#[derive(Default, Clone)]
+pub(crate) struct Level {
+    pub(crate) runs: Vec<Arc<Run>>,
+}
+
+/// The tables of a keyspace at one moment. Immutable.
+#[derive(Default, Clone)]
+pub(crate) struct Version {
+    pub(crate) levels: Vec<Level>,
+}
+
+/// A table with its place.
+pub(crate) struct Placed {
+    pub(crate) level: usize,
+    pub(crate) run: u64,
+    pub(crate) file: Arc<TableFile>,
+}
+
+impl Version {
+    /// Puts tables in their places.
+    pub(crate) fn build(tables: Vec<Placed>) -> Self {
+        let mut version = Self::default();
+        let mut tables = tables;
+        tables.sort_by(|a, b| {
+            let place = |t: &Placed| (t.level, std::cmp::Reverse(t.run));
+            place(a)
+                .cmp(&place(b))
+                .then_with(|| a.file.meta().smallest.cmp(&b.file.meta().smallest))
+        });
+        for Placed { level, run, file } in tables {
+            if version.levels.len() <= level {
+                version.levels.resize_with(level + 1, Level::default);
+            }
+            let runs = &mut version.levels[level].runs;
+            match runs.last_mut() {
+                Some(last) if last.number == run => {
+                    let last = Arc::get_mut(last).expect("a run is not shared while it is built");
+                    last.tables.push(file);
+                }
+                _ => runs.push(Arc::new(Run { number: run, tables: vec![file] })),
+            }
+        }
+        version
+    }
+
+    /// Every table with its place, top first.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, u64, &Arc<TableFile>)> {
+        self.levels.iter().enumerate().flat_map(|(level, runs)| {
+            runs.runs
+                .iter()
+                .flat_map(move |run| run.tables.iter().map(move |file| (level, run.number, file)))
+        })
+    }
+
+    /// This version without the tables in `removed` and with those in `added`.
+    pub(crate) fn changed(&self, removed: &[u64], added: Vec<Placed>) -> Self {
+        let kept = self
+            .tables()
+            .filter(|(_, _, file)| !removed.contains(&file.meta().number))
+            .map(|(level, run, file)| Placed { level, run, file: Arc::clone(file) });
+        Self::build(kept.chain(added).collect())
+    }
+
+    /// The runs in the order in which a reader asks them: newest first.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        self.levels.iter().flat_map(|level| &level.runs)
+    }
+
+    /// Counts for statistics.
+    pub(crate) fn level_stats(&self) -> Vec<LevelStats> {
+        let stats = |level: &Level| {
+            let mut stats = LevelStats { runs: level.runs.len(), ..LevelStats::default() };
+            for file in level.runs.iter().flat_map(|run| &run.tables) {
+                let meta = file.meta();
+                stats.tables += 1;
+                stats.bytes += meta.bytes;
+                stats.entries += meta.entries;
+                stats.tombstones += meta.tombstones + meta.range_tombstones;
+            }
+            stats
+        };
+        self.levels.iter().map(stats).collect()
+    }
+
+    /// What a policy looks at.
+    pub(crate) fn shape(
+        &self,
+        busy: &std::collections::BTreeSet<u64>,
+        now: Timestamp,
+        oldest_snapshot: u64,
+        table_bytes: u64,
+    ) -> Shape<'_> {
+        let table = |file: &'_ Arc<TableFile>| {
+            let meta = file.meta();
+            busy.contains(&meta.number)
+        };
+        let levels = self
+            .levels
+            .iter()
+            .map(|level| LevelShape {
+                runs: level
+                    .runs
+                    .iter()
+                    .map(|run| RunShape {
+                        tables: run.tables.iter().map(|file| shape_of(file, table(file))).collect(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        Shape { levels, now, oldest_snapshot, table_bytes }
+    }
+}
+
+fn shape_of(file: &TableFile, busy: bool) -> TableShape<'_> {
+    let meta = file.meta();
+    TableShape {
+        number: meta.number,
+        bytes: meta.bytes,
+        entries: meta.entries,
+        tombstones: meta.tombstones,
+        range_tombstones: meta.range_tombstones,
+        smallest: &meta.smallest,
+        largest: &meta.largest,
+        largest_exclusive: meta.largest_exclusive,
+        sequence_min: meta.sequence_min,
+        sequence_max: meta.sequence_max,
+        expiry_max: meta.expiry_max,
+        expiring: meta.expiring,
+        busy,
+    }
+}

@@ -1,0 +1,195 @@
+//! Letting writes in, or holding them up.
+//!
+//! Three things can be behind: memtables wait to be flushed, level 0 has many runs, or much is waiting to
+//! be compacted. Each keyspace's policy turns the latter two into a *pressure* (0 at rest, 1 slow down, 2
+//! stop). Between 1 and 2 writers are held to a rate that falls steadily, so that they settle at what the
+//! background can keep up with instead of running into a wall; each writer waits a little, none for long.
+//! Memtables are memory: when too many wait, writers of that keyspace stand still until one is flushed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use vault_core::{Error, Event, Result, WriteBatch};
+
+use crate::options::BackgroundWork;
+use crate::store::Store;
+use crate::view::View;
+
+/// Rate at pressure 1, in bytes a second.
+const RATE_MAX: f64 = 256.0 * 1024.0 * 1024.0;
+/// Rate just below pressure 2, in bytes a second.
+const RATE_MIN: f64 = 1024.0 * 1024.0;
+/// Longest a single write is delayed (not: stopped).
+const DELAY_MAX: Duration = Duration::from_millis(20);
+/// Shortest delay worth a sleep; smaller ones add up first.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+/// How long a stopped writer waits before it looks again, should it miss a notification.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// Whether a writer may be made to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    Refuse,
+}
+
+/// The rate that writers are held to.
+#[derive(Default)]
+pub(crate) struct Pacer {
+    /// Pressure in thousandths.
+    pressure_milli: AtomicU64,
+    /// The monotonic moment, in ns, up to which the rate has been used.
+    used_until_ns: AtomicU64,
+    announced: AtomicBool,
+}
+
+impl Pacer {
+    /// Sets the pressure.
+    pub(crate) fn set_pressure(&self, pressure: f64) {
+        self.pressure_milli.store((pressure.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
+        if pressure < 1.0 {
+            self.announced.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn pressure(&self) -> f64 {
+        self.pressure_milli.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+
+    /// Bytes a second at this pressure.
+    fn rate(pressure: f64) -> f64 {
+        RATE_MAX * (RATE_MIN / RATE_MAX).powf((pressure - 1.0).clamp(0.0, 1.0))
+    }
+
+    /// Books `bytes` at `rate` and gives how long their writer has to wait.
+    fn book(&self, now: Duration, bytes: usize, rate: f64) -> Duration {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let cost_ns = (bytes as f64 / rate * 1e9) as u64;
+        let mut until = 0;
+        // Unused time is lost, and debt is bounded: a rate that has since risen is felt soon.
+        let horizon = u64::try_from(DELAY_MAX.as_nanos()).unwrap_or(u64::MAX) * 5;
+        let _ = self.used_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            until = used.clamp(now_ns, now_ns.saturating_add(horizon)) + cost_ns;
+            Some(until)
+        });
+        Duration::from_nanos(until.saturating_sub(now_ns))
+    }
+}
+
+/// Lets a batch in, after waiting where that is needed.
+pub(crate) fn admit(
+    store: &Arc<Store>,
+    view: &View,
+    batch: &WriteBatch,
+    patience: Patience,
+) -> Result<()> {
+    if memtables_full(store, view, batch).is_some() {
+        wait_for_memtables(store, batch, patience)?;
+    }
+    let pressure = store.pacer.pressure();
+    if pressure >= 1.0 {
+        delay(store, batch.encoded().len(), pressure, patience)?;
+    }
+    Ok(())
+}
+
+/// The first keyspace of the batch with too many memtables waiting.
+fn memtables_full(store: &Store, view: &View, batch: &WriteBatch) -> Option<vault_core::KeyspaceId> {
+    let max = usize::from(store.settings.memtables_waiting_max);
+    let mut last = None;
+    batch.iter().map(|operation| operation.keyspace).find(|&id| {
+        if last == Some(id) {
+            return false;
+        }
+        last = Some(id);
+        view.keyspace(id).is_some_and(|keyspace| keyspace.sealed.len() >= max)
+    })
+}
+
+fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience) -> Result<()> {
+    if patience == Patience::Refuse {
+        return Err(Error::Busy { retry_after: STOP_CHECK });
+    }
+    let began = store.env.clock.monotonic();
+    let mut announced = false;
+    loop {
+        let ticket = store.background.ticket();
+        let Some(id) = memtables_full(store, &store.views.pin(), batch) else { break };
+        store.check_writable()?;
+        if let Some(error) = store.background.flush_failure() {
+            return Err(error);
+        }
+        if !announced {
+            announced = true;
+            let reason = "memtables wait to be flushed";
+            store.env.emit(&Event::WritesStopped { keyspace: id, reason });
+        }
+        if store.settings.background == BackgroundWork::Manual {
+            crate::background::step(store)?;
+        } else {
+            store.background.wait_for_progress(ticket, STOP_CHECK);
+        }
+    }
+    store.counters.waited(true, store.env.clock.monotonic().saturating_sub(began));
+    Ok(())
+}
+
+fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) -> Result<()> {
+    let clock = &store.env.clock;
+    if store.settings.background == BackgroundWork::Manual {
+        // Nobody else would relieve the pressure.
+        if patience == Patience::Refuse && pressure >= 2.0 {
+            return Err(Error::Busy { retry_after: DELAY_MAX });
+        }
+        while store.pacer.pressure() >= 2.0 && crate::background::step(store)? {}
+        return Ok(());
+    }
+    let rate = Pacer::rate(pressure);
+    let wait = store.pacer.book(clock.monotonic(), bytes, rate);
+    if wait < DELAY_MIN {
+        return Ok(());
+    }
+    if patience == Patience::Refuse {
+        return Err(Error::Busy { retry_after: wait });
+    }
+    if !store.pacer.announced.swap(true, Ordering::Relaxed) {
+        store.env.emit(&Event::WritesDelayed {
+            keyspace: store.background.most_behind(),
+            bytes_per_second: rate as u64,
+            reason: "compaction is behind",
+        });
+    }
+    let began = clock.monotonic();
+    clock.sleep(wait.min(DELAY_MAX));
+    store.counters.waited(false, clock.monotonic().saturating_sub(began));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_falls_steadily() {
+        assert!((Pacer::rate(1.0) - RATE_MAX).abs() < 1.0);
+        assert!((Pacer::rate(2.0) - RATE_MIN).abs() < 1.0);
+        assert!(Pacer::rate(1.3) > Pacer::rate(1.6));
+    }
+
+    #[test]
+    fn writers_share_the_rate_and_debt_is_bounded() {
+        let pacer = Pacer::default();
+        let now = Duration::from_secs(10);
+        let mib = 1 << 20;
+        assert_eq!(pacer.book(now, mib, mib as f64 * 100.0), Duration::from_millis(10));
+        assert_eq!(pacer.book(now, mib, mib as f64 * 100.0), Duration::from_millis(20));
+        // Time passes: what was booked is used up.
+        let later = Duration::from_secs(11);
+        assert_eq!(pacer.book(later, mib, mib as f64 * 100.0), Duration::from_millis(10));
+        for _ in 0..1000 {
+            pacer.book(later, mib, mib as f64);
+        }
+        assert!(pacer.book(later, 1, mib as f64) <= DELAY_MAX * 5 + Duration::from_secs(2));
+    }
+}

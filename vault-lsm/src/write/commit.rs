@@ -1,0 +1,246 @@
+//! Committing: log, memtables, visibility, in this order, under the commit lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
+use vault_core::transform::FileKind;
+use vault_core::{
+    Durability, Error, KeyspaceId, Operation, Result, SequenceNumber, WriteBatch, WriteOptions,
+};
+
+use crate::counters::Operation as Counted;
+use crate::internal_key::{SEQUENCE_MAX, pack};
+use crate::keyspace::WriteBuffer;
+use crate::log::{Segment, SegmentSource};
+use crate::manifest::Edit;
+use crate::memtable::Memtable;
+use crate::store::{Commit, Store, lock};
+use crate::view::{Pinned, View};
+use crate::write::admission::{Patience, admit};
+use crate::write::validate;
+
+/// What a commit came to.
+pub(crate) struct Committed {
+    /// Number of the batch's last operation.
+    pub(crate) sequence: SequenceNumber,
+    /// The log position behind it.
+    pub(crate) log_end: u64,
+}
+
+impl Store {
+    /// Writes a batch.
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        batch: &WriteBatch,
+        options: &WriteOptions,
+        patience: Patience,
+    ) -> Result<SequenceNumber> {
+        let timing = self.counters.begin(Counted::Write, &*self.env.clock);
+        self.check_writable()?;
+        let view = self.views.pin();
+        validate::check(self, &view, batch)?;
+        admit(self, &view, batch, patience)?;
+        let committed = {
+            let mut commit = self.commit()?;
+            self.commit_batch(&mut commit, batch, Some(view))?
+        };
+        self.make_durable(committed.log_end, options)?;
+        self.counters.end(Counted::Write, &timing, &*self.env.clock);
+        Ok(committed.sequence)
+    }
+
+    /// Waits until the log is durable up to `end`, if the options ask for it.
+    pub(crate) fn make_durable(&self, end: u64, options: &WriteOptions) -> Result<()> {
+        match options.durability.unwrap_or(self.settings.durability) {
+            Durability::Os => Ok(()),
+            Durability::Sync => self.sync_log(end),
+        }
+    }
+
+    /// Waits until the log is durable up to `end`.
+    pub(crate) fn sync_log(&self, end: u64) -> Result<()> {
+        self.log_sync.wait_for(end).map_err(|error| self.poison_on(error))
+    }
+
+    /// Commits a checked batch. `checked` is the view it was checked against.
+    pub(crate) fn commit_batch(
+        &self,
+        commit: &mut Commit,
+        batch: &WriteBatch,
+        checked: Option<Pinned>,
+    ) -> Result<Committed> {
+        let view = match checked {
+            Some(view) if self.views.is_current(&view) => view,
+            _ => {
+                let view = self.views.pin();
+                validate::check_keyspaces(&view, batch)?;
+                view
+            }
+        };
+        if batch.is_empty() {
+            let log_end = self.log_sync.position();
+            return Ok(Committed { sequence: commit.last_sequence, log_end });
+        }
+        let count = u32::try_from(batch.len()).expect("a batch is limited to less than 4 GiB");
+        let first = commit.last_sequence + 1;
+        let last = commit.last_sequence + u64::from(count);
+        assert!(last <= SEQUENCE_MAX, "2^56 sequence numbers are used up");
+        let appended = commit
+            .log
+            .append(self, first, count, batch.encoded())
+            .map_err(|error| self.poison_on(error))?;
+        insert(&view, batch, first, appended.segment);
+        commit.last_sequence = last;
+        self.visible.store(last, Ordering::Release);
+
+        self.counters.user_bytes.fetch_add(batch.encoded().len() as u64, Ordering::Relaxed);
+        self.counters.log_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
+        let segment_began =
+            self.log_current.swap(appended.segment, Ordering::AcqRel) != appended.segment;
+        self.seal_full(commit, &view, batch);
+        if segment_began {
+            self.bound_log(commit);
+            self.background.wake();
+        }
+        Ok(Committed { sequence: last, log_end: appended.end })
+    }
+
+    /// Seals the memtables of the batch's keyspaces that are full.
+    fn seal_full(&self, commit: &Commit, view: &View, batch: &WriteBatch) {
+        let mut last = None;
+        for operation in batch {
+            if last == Some(operation.keyspace) {
+                continue;
+            }
+            last = Some(operation.keyspace);
+            let full = view.keyspace(operation.keyspace).is_some_and(|keyspace| {
+                keyspace.active.memtable.bytes() as u64 >= keyspace.options.write_buffer_bytes
+                    || keyspace.active.memtable.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
+            });
+            if full {
+                self.seal(commit, operation.keyspace);
+            }
+        }
+    }
+
+    /// Seals a keyspace's memtable, unless it is empty. The caller holds the commit lock.
+    pub(crate) fn seal(&self, commit: &Commit, id: KeyspaceId) {
+        let log_end = self.log_sync.position();
+        let mut sealed = false;
+        self.views.update(|view| {
+            let keyspace = view.keyspace(id).filter(|keyspace| !keyspace.active.is_empty())?;
+            sealed = true;
+            let run = self.next_run.fetch_add(1, Ordering::Relaxed);
+            Some(view.replacing(keyspace.sealing(run, commit.last_sequence, log_end)))
+        });
+        if sealed {
+            self.background.wake();
+        }
+    }
+
+    /// While the log is over its size, seals the memtable that keeps its oldest segment.
+    fn bound_log(&self, commit: &Commit) {
+        let bytes: u64 = lock(&self.log_segments).values().sum();
+        if bytes <= self.settings.log_bytes_max {
+            return;
+        }
+        let view = self.views.pin();
+        let oldest = view
+            .keyspaces
+            .iter()
+            .filter(|keyspace| !keyspace.active.is_empty())
+            .min_by_key(|keyspace| keyspace.active.first_log.load(Ordering::Acquire));
+        // A keyspace with a sealed memtable that is older still is being flushed already.
+        if let Some(keyspace) = oldest {
+            self.seal(commit, keyspace.keyspace.id);
+        }
+    }
+}
+
+/// Range tombstones a memtable holds before it is flushed: reads cut them into fragments anew after
+/// each change.
+const RANGE_TOMBSTONES_MAX: u64 = 4096;
+
+/// Inserts the operations of a batch into the active memtables.
+fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) {
+    let mut last: Option<(KeyspaceId, &Arc<WriteBuffer>)> = None;
+    for (operation, sequence) in batch.iter().zip(first..) {
+        let buffer = match last {
+            Some((id, buffer)) if id == operation.keyspace => buffer,
+            _ => {
+                let keyspace = view
+                    .keyspace(operation.keyspace)
+                    .expect("the batch was checked against this view");
+                if keyspace.active.is_empty() {
+                    keyspace.active.first_log.store(segment, Ordering::Release);
+                }
+                &keyspace.active
+            }
+        };
+        last = Some((operation.keyspace, buffer));
+        apply(&buffer.memtable, &operation, sequence);
+    }
+}
+
+/// Inserts one operation into a memtable.
+#[inline]
+pub(crate) fn apply(memtable: &Memtable, operation: &Operation<'_>, sequence: SequenceNumber) {
+    if operation.kind == OperationKind::RangeDelete {
+        if operation.key < operation.value {
+            memtable.insert_range_tombstone(operation.key, operation.value, sequence);
+        }
+        return;
+    }
+    let kind = operation.kind as u8;
+    match operation.expiry {
+        None => memtable.insert(operation.key, pack(sequence, kind), [&[], operation.value]),
+        Some(expiry) => {
+            let trailer = pack(sequence, kind | KIND_HAS_EXPIRY);
+            memtable.insert(operation.key, trailer, [&expiry.0.to_le_bytes(), operation.value]);
+        }
+    }
+}
+
+impl SegmentSource for Store {
+    fn new_segment(&self, bytes: u64) -> Result<Segment> {
+        let spare = lock(&self.log_spare).take();
+        if let Some(spare) = spare {
+            if spare.capacity() >= bytes {
+                return Ok(spare);
+            }
+            // Too small for this batch: it stays unused, and goes with the log floor.
+        }
+        self.create_segment(bytes)
+    }
+}
+
+impl Store {
+    /// Creates a log segment that the manifest knows.
+    pub(crate) fn create_segment(&self, bytes: u64) -> Result<Segment> {
+        let mut manifest = self.manifest()?;
+        let number = manifest.next_file_number();
+        let segment = Segment::create(&self.env, number, bytes)?;
+        if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
+            let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
+            return Err(match error {
+                full @ Error::DiskFull { .. } => full,
+                other => self.poison_on(other),
+            });
+        }
+        lock(&self.log_segments).insert(number, bytes);
+        Ok(segment)
+    }
+
+    /// Makes the next log segment ready, if there is none.
+    pub(crate) fn prepare_segment(&self) -> Result<bool> {
+        if self.log_current.load(Ordering::Acquire) == 0 || lock(&self.log_spare).is_some() {
+            return Ok(false);
+        }
+        let largest = lock(&self.log_segments).values().copied().max().unwrap_or(0);
+        let bytes = (largest * 2).min(self.settings.log_segment_bytes).max(largest.min(self.settings.log_segment_bytes));
+        let segment = self.create_segment(bytes)?;
+        *lock(&self.log_spare) = Some(segment);
+        Ok(true)
+    }
+}
