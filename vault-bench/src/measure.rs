@@ -123,6 +123,16 @@ pub fn check_free_space(dir: &Path, needed_bytes: u64) -> Result<()> {
     })
 }
 
+/// Writes out whatever waits in memory for the file system of `dir`. The journal of a file system is
+/// shared: a durable write can have to wait for bytes that others have written before it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_file_system(dir: &Path) -> Result<()> {
+    let opened = fs::File::open(dir).map_err(|e| Error::io("open", dir, e))?;
+    rustix::fs::syncfs(&opened).map_err(|e| Error::io("sync the file system of", dir, e.into()))
+}
+
 /// The machine that figures were taken on. Figures from different ones can't be compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {

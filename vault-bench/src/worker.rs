@@ -113,6 +113,8 @@ struct Worker<'a> {
     dir: PathBuf,
     clock: SystemClock,
     target: Option<Box<dyn Target>>,
+    /// The main store of an engine that would lose it by closing, while another one is filled.
+    aside: Option<Box<dyn Target>>,
     /// The order in which fills go through the key space.
     order: Permutation,
     /// How far in that order the store has been filled.
@@ -134,6 +136,7 @@ impl<'a> Worker<'a> {
             dir: job.dir.join("main"),
             clock: SystemClock::new(),
             target: None,
+            aside: None,
             order: Permutation::new(settings.n, mix(settings.seed)),
             filled: 0,
             generation: 0,
@@ -151,6 +154,11 @@ impl<'a> Worker<'a> {
     /// Measures one workload and everything it cost.
     fn measure(&mut self, workload: Workload) -> Result<Figures> {
         let dir = self.prepare(workload)?;
+        // What the step before has left to the operating system is not this one's to pay for. A settle
+        // goes on with the work of the step before it, and comes straight after.
+        if workload != Workload::Settle {
+            measure::sync_file_system(&dir)?;
+        }
         let peak_memory_of_step = measure::reset_peak_memory();
         let before = Cost::now();
         let (outcome, details) = match workload {
@@ -172,7 +180,11 @@ impl<'a> Worker<'a> {
     /// Brings the store into the state that a workload begins with. Gives the directory it works on.
     fn prepare(&mut self, workload: Workload) -> Result<PathBuf> {
         if workload.is_durable_fill() {
-            self.close()?;
+            if self.kind.persists {
+                self.close()?;
+            } else {
+                self.aside = self.target.take();
+            }
             let dir = self.job.dir.join("sync");
             self.target = Some(self.open_empty(&dir)?);
             return Ok(dir);
@@ -205,6 +217,7 @@ impl<'a> Worker<'a> {
         if workload.is_durable_fill() {
             self.close()?;
             measure::remove_dir(&self.job.dir.join("sync"))?;
+            self.target = self.aside.take();
         }
         if workload == Workload::Reopen {
             let mut how = self.how("check", workload);

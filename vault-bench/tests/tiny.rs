@@ -156,7 +156,7 @@ fn run(
     workloads: Vec<Workload>,
     change: impl Fn(&mut Settings),
 ) -> (Vec<Message>, Result<()>) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let mut settings = Settings {
         n: N,
         cache_mib: 1,
@@ -181,11 +181,13 @@ fn run(
 }
 
 fn figures(messages: &[Message]) -> Vec<&Figures> {
-    let measured = |message| match message {
-        &Message::Measured(ref figures) => Some(&**figures),
-        _ => None,
-    };
-    messages.iter().filter_map(measured).collect()
+    let mut all = Vec::new();
+    for message in messages {
+        if let Message::Measured(figures) = message {
+            all.push(figures.as_ref());
+        }
+    }
+    all
 }
 
 #[test]
@@ -336,5 +338,19 @@ fn an_unknown_engine_is_refused_with_those_there_are() {
     assert!(
         error.contains("`unsorted`") && error.contains("there are: sorted"),
         "{error}"
+    );
+}
+
+#[cfg(feature = "memory")]
+#[test]
+fn the_engine_in_memory_runs_everything_but_a_reopen() {
+    let kind = vault_bench::engines::own()
+        .into_iter()
+        .find(|kind| kind.name == "memory");
+    let (messages, result) = run(kind.unwrap(), all(), |_| ());
+    result.unwrap();
+    assert!(
+        figures(&messages).len() > all().len(),
+        "settles come on top"
     );
 }

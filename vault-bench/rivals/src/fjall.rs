@@ -66,9 +66,10 @@ impl Target for Fjall {
     fn put(&self, key: &[u8], value: &[u8], durable: bool) -> Result<()> {
         own(self.keyspace.insert(key, value))?;
         if durable {
-            // Apart from the insert on purpose: while one thread waits for the disk, others insert, and
-            // the sync of whoever comes next covers them all. A batch of one with this durability would
-            // hold the journal from the write to the end of the sync.
+            // `fdatasync`, which is what a durable write of Vault is, rather than the dearer `fsync`. Apart
+            // from the insert on purpose: while one thread waits for the disk others can insert, and a
+            // batch of one with this durability would hold the journal meanwhile. Taken in turn, three
+            // times each, the two ways were equally fast (16 threads: 9.6 and 10 thousand a second).
             own(self.database.persist(PersistMode::SyncData))?;
         }
         Ok(())

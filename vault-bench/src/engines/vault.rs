@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::{Compression, Durability, Engine, FilterPolicy, KeyspaceOptions};
-use vault_lsm::{Lsm, LsmOptions};
+use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -26,9 +26,15 @@ pub(super) fn kind() -> EngineKind {
 fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     let own = |e: vault_core::Error| Error::engine(NAME, &e);
     // Each put says its durability; the default is named for those that come from the engine itself.
-    let options = LsmOptions::default()
+    let mut options = LsmOptions::default()
         .cache_bytes(settings.cache_bytes())
         .durability(Durability::Os);
+    if let Some(compaction) = u8::try_from(settings.background_threads)
+        .ok()
+        .filter(|&n| n > 0)
+    {
+        options = options.background(BackgroundWork::Threads { compaction });
+    }
     let engine = Lsm::open(dir, options).map_err(own)?;
     let keyspace_options = KeyspaceOptions {
         compression: Compression::Lz4,
