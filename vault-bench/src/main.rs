@@ -1,0 +1,209 @@
+//! The benchmark's command line. See the library for how it measures.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use vault_bench::error::{Error, Result};
+use vault_bench::record::Record;
+use vault_bench::runner::{self, Request};
+use vault_bench::settings::Settings;
+use vault_bench::workload::Workload;
+use vault_bench::{engines, measure, report, worker};
+
+/// Measures Vault and its rivals under the same workloads.
+#[derive(Debug, Parser)]
+#[command(name = "vault-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs workloads on engines, in turn, each engine and round in a fresh process.
+    Run(RunArgs),
+    /// Lists workloads and engines.
+    List,
+    /// Renders the tables of a results file.
+    Table {
+        /// A file that `run --out` has written.
+        results: PathBuf,
+    },
+    /// Runs a job from the standard input (what `run` starts for each engine and round).
+    #[command(hide = true)]
+    Worker,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Engines, separated by commas; `list` names them.
+    #[arg(long, value_delimiter = ',', default_value = "vault,fjall", value_parser = known_engine)]
+    engine: Vec<String>,
+    /// Workloads, separated by commas, run in this order on one store; `list` names them.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "fillrandom,fillbatch,overwrite,fillsync16,readrandom,readmissing,seek10,scan,reopen"
+    )]
+    workload: Vec<Workload>,
+    /// Entries of a full store.
+    #[arg(long, default_value_t = Settings::default().n)]
+    n: u64,
+    /// How often each engine has its turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = Settings::default().value_bytes)]
+    value_bytes: usize,
+    /// Client threads.
+    #[arg(long, default_value_t = Settings::default().threads)]
+    threads: usize,
+    /// Block cache, in MiB.
+    #[arg(long, default_value_t = Settings::default().cache_mib)]
+    cache_mib: u64,
+    /// Memtable size, in MiB.
+    #[arg(long, default_value_t = Settings::default().write_buffer_mib)]
+    write_buffer_mib: u64,
+    /// Threads for an engine's own work; 0: the engine's default (where the engine lets one choose).
+    #[arg(long, default_value_t = 0)]
+    background_threads: usize,
+    /// What every random choice follows from.
+    #[arg(long, default_value_t = Settings::default().seed)]
+    seed: u64,
+    /// Seconds after which a workload is cut short; 0: never.
+    #[arg(long, default_value_t = 0)]
+    duration_max: u64,
+    /// Reads straight after writes, without waiting for compactions.
+    #[arg(long)]
+    no_settle: bool,
+    /// Where the stores go. Not a file system in memory.
+    #[arg(long, default_value = "target/vault-bench")]
+    dir: PathBuf,
+    /// A file to add one line of JSON to for each step, as soon as it is done.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    // Unknown options, engines and workloads end here with code 2 and what there is.
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(args),
+        Command::List => measure::print(&list()).map(|()| ExitCode::SUCCESS),
+        Command::Table { results } => table(&results).map(|()| ExitCode::SUCCESS),
+        Command::Worker => return worker::main(&engines::own()),
+    };
+    result.unwrap_or_else(|error| {
+        measure::say(&format!("error: {error}"));
+        ExitCode::from(if matches!(error, Error::Setting(_)) {
+            2
+        } else {
+            1
+        })
+    })
+}
+
+fn run(args: RunArgs) -> Result<ExitCode> {
+    let request = Request {
+        engines: args.engine,
+        workloads: args.workload,
+        rounds: args.rounds,
+        settings: Settings {
+            n: args.n,
+            value_bytes: args.value_bytes,
+            threads: args.threads,
+            cache_mib: args.cache_mib,
+            write_buffer_mib: args.write_buffer_mib,
+            background_threads: args.background_threads,
+            seed: args.seed,
+            duration_max_s: args.duration_max,
+        },
+        settle: !args.no_settle,
+        dir: args.dir,
+        out: args.out,
+    };
+    let report = runner::run(&request)?;
+    measure::print(&report::render(&report.records))?;
+    for failure in &report.failures {
+        measure::say(&format!("failed: {failure}"));
+    }
+    Ok(ExitCode::from(u8::from(!report.failures.is_empty())))
+}
+
+fn table(results: &std::path::Path) -> Result<()> {
+    let what = "a line of the results file";
+    let text = measure::read_text(results)?;
+    let records: std::result::Result<Vec<Record>, _> =
+        text.lines().map(serde_json::from_str).collect();
+    let mut records = records.map_err(|source| Error::Json { what, source })?;
+    records.retain(|record| record.figures.wrong + record.figures.missing == 0);
+    measure::print(&report::render(&records))
+}
+
+fn list() -> String {
+    let workloads = Workload::ALL.iter();
+    let mut lines = vec!["Workloads:".to_owned()];
+    lines.extend(workloads.map(|(_, name, what)| format!("  {name:<13} {what}")));
+    lines.push("\nEngines:".to_owned());
+    let own = engines::own();
+    lines.extend(
+        own.iter()
+            .map(|kind| format!("  {:<13} {}", kind.name, kind.setup)),
+    );
+    let rivals = engines::RIVALS.iter();
+    lines.extend(
+        rivals.map(|(name, what)| format!("  {name:<13} {what} (built when first asked for)")),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn known_engine(name: &str) -> Result<String> {
+    let own = engines::own();
+    let rivals = engines::RIVALS.iter().map(|&(rival, _)| rival);
+    let known: Vec<&str> = own.iter().map(|kind| kind.name).chain(rivals).collect();
+    if known.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::Unknown {
+        kind: "engine",
+        name: name.to_owned(),
+        known: known.join(", "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(args: &[&str]) -> (i32, String) {
+        let error = Cli::try_parse_from(["vault-bench"].iter().chain(args)).unwrap_err();
+        (error.exit_code(), error.to_string())
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_what_there_is() {
+        let (code, text) = refused(&["run", "--engine", "fjall,level"]);
+        assert!(
+            code == 2 && text.contains("`level`") && text.contains("fjall"),
+            "{text}"
+        );
+        let (code, text) = refused(&["run", "--engine", "fjall", "--workload", "scan,fill"]);
+        assert!(
+            code == 2 && text.contains("`fill`") && text.contains("fillseq, "),
+            "{text}"
+        );
+        let (code, text) = refused(&["run", "--engines", "fjall"]);
+        assert!(code == 2 && text.contains("--engine"), "{text}");
+        assert_eq!(refused(&["runn"]).0, 2);
+        assert_eq!(refused(&["run", "--engine", "fjall", "--rounds", "0"]).0, 2);
+    }
+
+    #[test]
+    fn the_list_names_everything() {
+        let text = list();
+        for (_, name, _) in Workload::ALL {
+            assert!(text.contains(&format!("  {name} ")), "{name}");
+        }
+        assert!(text.contains("  fjall "));
+    }
+}

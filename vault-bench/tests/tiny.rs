@@ -1,0 +1,356 @@
+//! Every workload at toy size, so that the benchmark can't rot: a worker on an engine that is nothing
+//! but a sorted map, and on broken ones whose faults it must notice.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use vault_bench::data::Entry;
+use vault_bench::record::{Figures, Job, Message};
+use vault_bench::settings::Settings;
+use vault_bench::target::{Direction, EngineKind, Open, Target};
+use vault_bench::workload::Workload;
+use vault_bench::{Error, Result, worker};
+
+const N: u64 = 2_000;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A sorted map, kept beyond its closing under the name of its directory.
+#[derive(Default)]
+struct Sorted {
+    map: Arc<Mutex<Map>>,
+    fault: Fault,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Fault {
+    #[default]
+    None,
+    /// Every hundredth write is lost.
+    LosesWrites,
+    /// Values come back with their first byte changed.
+    SpoilsValues,
+    /// Scans leave the second entry out... and give the first one twice.
+    RepeatsEntries,
+    /// Absent keys are found.
+    InventsEntries,
+}
+
+impl Target for Sorted {
+    fn put(&self, key: &[u8], value: &[u8], _: bool) -> Result<()> {
+        let lost = self.fault == Fault::LosesWrites && key.ends_with(b"90");
+        if !lost {
+            let mut map = self.map.lock().expect("nothing panics while it is held");
+            map.insert(key.to_vec(), value.to_vec());
+        }
+        Ok(())
+    }
+
+    fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        entries
+            .iter()
+            .try_for_each(|e| self.put(&e.key, &e.value, false))
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.map
+            .lock()
+            .expect("nothing panics while it is held")
+            .remove(key);
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let mut value = self
+            .map
+            .lock()
+            .expect("nothing panics while it is held")
+            .get(key)
+            .cloned();
+        match self.fault {
+            Fault::InventsEntries => value = value.or_else(|| Some(vec![0; 100])),
+            Fault::SpoilsValues => value.iter_mut().for_each(|v| v[0] ^= 1),
+            _ => {}
+        }
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn scan(
+        &self,
+        from: Option<&[u8]>,
+        direction: Direction,
+        limit: u64,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<()> {
+        let map = self.map.lock().expect("nothing panics while it is held");
+        let bound = from.map_or(Bound::Unbounded, Bound::Included);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut entries: Vec<_> = match direction {
+            Direction::Forward => map
+                .range::<[u8], _>((bound, Bound::Unbounded))
+                .take(limit)
+                .collect(),
+            Direction::Backward => map
+                .range::<[u8], _>((Bound::Unbounded, bound))
+                .rev()
+                .take(limit)
+                .collect(),
+        };
+        if self.fault == Fault::RepeatsEntries && entries.len() > 1 {
+            entries[1] = entries[0];
+        }
+        for (key, value) in entries {
+            visit(key, value);
+        }
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<Duration> {
+        Ok(Duration::ZERO)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The maps of this process, by directory. A directory that the worker has emptied has lost the file
+/// that says that its map is there.
+fn open_sorted(dir: &Path, fault: Fault) -> Result<Box<dyn Target>> {
+    static MAPS: OnceLock<Mutex<BTreeMap<std::path::PathBuf, Arc<Mutex<Map>>>>> = OnceLock::new();
+    let mut maps = MAPS
+        .get_or_init(Mutex::default)
+        .lock()
+        .expect("nothing panics while it is held");
+    let mark = dir.join("mark");
+    let existed = std::os::unix::fs::symlink("kept", &mark).is_err();
+    if !existed {
+        maps.remove(dir);
+    }
+    let map = Arc::clone(maps.entry(dir.to_path_buf()).or_default());
+    Ok(Box::new(Sorted { map, fault }))
+}
+
+fn kind(open: Open, persists: bool) -> EngineKind {
+    EngineKind {
+        name: "sorted",
+        version: "1".to_owned(),
+        persists,
+        setup: "none",
+        open,
+    }
+}
+
+fn all() -> Vec<Workload> {
+    Workload::ALL.iter().map(|row| row.0).collect()
+}
+
+fn run(
+    kind: EngineKind,
+    workloads: Vec<Workload>,
+    change: impl Fn(&mut Settings),
+) -> (Vec<Message>, Result<()>) {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut settings = Settings {
+        n: N,
+        cache_mib: 1,
+        write_buffer_mib: 1,
+        ..Settings::default()
+    };
+    change(&mut settings);
+    let job = Job {
+        engine: kind.name.to_owned(),
+        dir: dir.path().to_path_buf(),
+        workloads,
+        settle: true,
+        settings,
+        verbose: false,
+    };
+    let mut messages = Vec::new();
+    let result = worker::run(&[kind], &job, &mut |message| {
+        messages.push(message.clone());
+        Ok(())
+    });
+    (messages, result)
+}
+
+fn figures(messages: &[Message]) -> Vec<&Figures> {
+    let mut all = Vec::new();
+    for message in messages {
+        if let Message::Measured(figures) = message {
+            all.push(figures.as_ref());
+        }
+    }
+    all
+}
+
+#[test]
+fn every_workload_runs_and_reads_what_was_written() {
+    let (messages, result) = run(
+        kind(|dir, _| open_sorted(dir, Fault::None), true),
+        all(),
+        |_| (),
+    );
+    result.unwrap();
+    let found = figures(&messages);
+    for workload in all() {
+        let figures = found.iter().find(|f| f.workload == workload);
+        let figures = figures.unwrap_or_else(|| panic!("{workload} was not measured"));
+        assert!(
+            figures.operations > 0 && figures.seconds > 0.0,
+            "{workload}"
+        );
+        assert!(
+            figures.p50_ns > 0 && figures.p50_ns <= figures.p99_ns,
+            "{workload}"
+        );
+        assert!(figures.p999_ns <= figures.max_ns, "{workload}");
+    }
+    let operations = |workload| {
+        found
+            .iter()
+            .find(|f| f.workload == workload)
+            .map(|f| f.operations)
+    };
+    assert_eq!(operations(Workload::FillBatch), Some(N));
+    assert_eq!(operations(Workload::Scan), Some(N));
+    assert_eq!(operations(Workload::FillSync16), Some(N));
+    let settled = found
+        .iter()
+        .filter(|f| f.workload == Workload::Settle && f.after.is_some());
+    assert!(settled.count() >= 4, "each fill and overwrite is settled");
+    let reopen = found
+        .iter()
+        .find(|f| f.workload == Workload::Reopen)
+        .unwrap();
+    assert!(reopen.details.contains_key("open_seconds"));
+}
+
+#[test]
+fn odd_sizes_run_too() {
+    for (n, threads, value_bytes) in [(1, 1, 16), (2, 3, 17), (101, 5, 1000)] {
+        let (_, result) = run(
+            kind(|dir, _| open_sorted(dir, Fault::None), true),
+            all(),
+            |settings| {
+                (settings.n, settings.threads, settings.value_bytes) = (n, threads, value_bytes);
+            },
+        );
+        result.unwrap_or_else(|e| panic!("n {n}, {threads} threads, {value_bytes} bytes: {e}"));
+    }
+}
+
+#[test]
+fn an_engine_that_answers_wrongly_fails_the_run() {
+    let cases: [(Open, Workload); 8] = [
+        (
+            |dir, _| open_sorted(dir, Fault::LosesWrites),
+            Workload::ReadRandom,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::LosesWrites),
+            Workload::Scan,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::LosesWrites),
+            Workload::YcsbC,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::SpoilsValues),
+            Workload::ReadRandom1,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::RepeatsEntries),
+            Workload::Seek10,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::RepeatsEntries),
+            Workload::SeekRev10,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::RepeatsEntries),
+            Workload::YcsbE,
+        ),
+        (
+            |dir, _| open_sorted(dir, Fault::InventsEntries),
+            Workload::ReadMissing,
+        ),
+    ];
+    for (open, workload) in cases {
+        let (messages, result) = run(
+            kind(open, true),
+            vec![Workload::FillRandom, workload],
+            |_| (),
+        );
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, Error::WrongAnswers { .. }),
+            "{workload}: {error}"
+        );
+        assert!(error.to_string().contains(workload.name()));
+        let last = *figures(&messages).last().unwrap();
+        assert!(last.workload == workload && last.wrong + last.missing > 0);
+    }
+}
+
+#[test]
+fn an_engine_that_keeps_nothing_is_not_reopened() {
+    let list = vec![Workload::FillSeq, Workload::Reopen, Workload::ReadRandom];
+    let (messages, result) = run(
+        kind(|dir, _| open_sorted(dir, Fault::None), false),
+        list,
+        |_| (),
+    );
+    result.unwrap();
+    let left_out = |m: &Message| {
+        matches!(
+            m,
+            Message::LeftOut {
+                workload: Workload::Reopen,
+                ..
+            }
+        )
+    };
+    assert!(messages.iter().any(left_out));
+}
+
+#[test]
+fn an_unknown_engine_is_refused_with_those_there_are() {
+    let mut other = kind(|dir, _| open_sorted(dir, Fault::None), true);
+    let job = Job {
+        engine: "unsorted".to_owned(),
+        dir: "nowhere".into(),
+        workloads: all(),
+        settle: true,
+        settings: Settings::default(),
+        verbose: false,
+    };
+    other.name = "sorted";
+    let error = worker::run(&[other], &job, &mut |_| Ok(()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`unsorted`") && error.contains("there are: sorted"),
+        "{error}"
+    );
+}
+
+#[cfg(feature = "memory")]
+#[test]
+fn the_engine_in_memory_runs_everything_but_a_reopen() {
+    let kind = vault_bench::engines::own()
+        .into_iter()
+        .find(|kind| kind.name == "memory");
+    let (messages, result) = run(kind.unwrap(), all(), |_| ());
+    result.unwrap();
+    assert!(
+        figures(&messages).len() > all().len(),
+        "settles come on top"
+    );
+}
