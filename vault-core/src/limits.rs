@@ -89,7 +89,10 @@ impl Limits {
     #[inline]
     pub const fn check_range_end(&self, end: &[u8]) -> Result<()> {
         if end.len() > RANGE_END_BYTES_MAX {
-            return Err(Error::KeyTooLong { len: end.len(), max: RANGE_END_BYTES_MAX });
+            return Err(Error::KeyTooLong {
+                len: end.len(),
+                max: RANGE_END_BYTES_MAX,
+            });
         }
         Ok(())
     }

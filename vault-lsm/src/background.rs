@@ -83,11 +83,6 @@ impl Background {
         }
     }
 
-    /// Whether the work shall end.
-    pub(crate) fn is_stopping(&self) -> bool {
-        lock(&self.state).stopping
-    }
-
     /// Wakes the threads: there may be something to do.
     pub(crate) fn wake(&self) {
         lock(&self.state).work_epoch += 1;
@@ -104,7 +99,9 @@ impl Background {
     pub(crate) fn shapes_changed(&self, store: &Store) {
         use std::sync::atomic::Ordering::Release;
         let view = store.views.pin();
-        view.keyspaces.iter().for_each(|k| k.keyspace.shape_changed.store(true, Release));
+        view.keyspaces
+            .iter()
+            .for_each(|k| k.keyspace.shape_changed.store(true, Release));
         self.wake();
     }
 
@@ -118,7 +115,11 @@ impl Background {
         let state = lock(&self.state);
         if state.progress_epoch == ticket.0 && !state.stopping {
             // Whoever waits looks again anyway.
-            drop(self.progress.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner));
+            drop(
+                self.progress
+                    .wait_timeout(state, at_most)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
         }
     }
 
@@ -159,7 +160,7 @@ fn run(store: &Arc<Store>, job: Job) {
         let (wait, for_work) = match outcome {
             Ok(true) => continue,
             Ok(false) => (IDLE_MAX, true),
-            Err(Error::Cancelled | Error::Closed) => (Duration::ZERO, true),
+            Err(Error::UnknownKeyspace { .. } | Error::Closed) => (Duration::ZERO, true),
             Err(Error::Poisoned { .. }) => (IDLE_MAX, false),
             Err(_) => (RETRY_AFTER, false),
         };
@@ -167,8 +168,11 @@ fn run(store: &Arc<Store>, job: Job) {
         if state.stopping || (for_work && state.work_epoch != epoch) {
             continue;
         }
-        let (_state, waited) =
-            store.background.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+        let (_state, waited) = store
+            .background
+            .work
+            .wait_timeout(state, wait)
+            .unwrap_or_else(PoisonError::into_inner);
         if for_work && waited.timed_out() {
             // Time has passed: something may have expired.
             let view = store.views.pin();
@@ -194,7 +198,10 @@ pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
 
 fn flush_step(store: &Arc<Store>) -> Result<bool> {
     let flushed = flush::flush_next(store);
-    let failure = flushed.as_ref().err().filter(|error| !matches!(error, Error::Cancelled));
+    let failure = flushed
+        .as_ref()
+        .err()
+        .filter(|error| !matches!(error, Error::Cancelled));
     lock(&store.background.state).flush_failure = failure.cloned();
     if reported(store, "flush", flushed)? {
         return Ok(true);
@@ -212,11 +219,18 @@ fn compact_step(store: &Arc<Store>) -> Result<bool> {
 /// Tells of a step's end: to those who wait for it, and of a failure to the listener.
 fn reported(store: &Store, job: &'static str, outcome: Result<bool>) -> Result<bool> {
     match &outcome {
-        Ok(false) | Err(Error::Cancelled | Error::Closed | Error::ReadOnly) => {}
+        // A keyspace that was dropped meanwhile is no failure.
+        Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed | Error::ReadOnly) => {}
         Ok(true) => store.background.notify_progress(),
         Err(error) => {
-            store.counters.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            store.env.emit(&Event::BackgroundFailed { job, error: error.clone() });
+            store
+                .counters
+                .failures
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            store.env.emit(&Event::BackgroundFailed {
+                job,
+                error: error.clone(),
+            });
             store.background.notify_progress();
         }
     }

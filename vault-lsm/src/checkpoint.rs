@@ -38,14 +38,24 @@ pub struct CheckpointOutcome {
 pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<CheckpointOutcome> {
     store.check_writable()?;
     let fs = &store.env.fs;
-    if fs.kind(target).map_err(|e| Error::io("look at", target, e))?.is_some() {
-        return Err(Error::TargetExists { path: target.to_path_buf() });
+    if fs
+        .kind(target)
+        .map_err(|e| Error::io("look at", target, e))?
+        .is_some()
+    {
+        return Err(Error::TargetExists {
+            path: target.to_path_buf(),
+        });
     }
     let stock = take_stock(store)?;
-    fs.create_dir_all(target).map_err(|e| Error::io("create directory", target, e))?;
+    fs.create_dir_all(target)
+        .map_err(|e| Error::io("create directory", target, e))?;
     let outcome = fill(store, target, stock).inspect_err(|_| remove(store, target))?;
     let bytes_shared = outcome.bytes_linked;
-    store.env.emit(&Event::Checkpointed { path: target.to_path_buf(), bytes_shared });
+    store.env.emit(&Event::Checkpointed {
+        path: target.to_path_buf(),
+        bytes_shared,
+    });
     Ok(outcome)
 }
 
@@ -77,10 +87,15 @@ fn take_stock(store: &Arc<Store>) -> Result<Stock> {
         for view in &pinned.keyspaces {
             store.seal(&commit, view.keyspace.id);
         }
-        store.flush_barrier.store(store.next_run.load(Ordering::Acquire), Ordering::Release);
+        store
+            .flush_barrier
+            .store(store.next_run.load(Ordering::Acquire), Ordering::Release);
         let pinned = store.views.pin();
-        let waiting: Vec<_> =
-            pinned.keyspaces.iter().flat_map(|view| view.sealed.iter().cloned()).collect();
+        let waiting: Vec<_> = pinned
+            .keyspaces
+            .iter()
+            .flat_map(|view| view.sealed.iter().cloned())
+            .collect();
         (commit.last_sequence, waiting)
     };
     crate::flush::wait_until_flushed(store, &waiting)?;
@@ -96,11 +111,18 @@ fn take_stock(store: &Arc<Store>) -> Result<Stock> {
         .iter()
         .flat_map(|view| view.version.tables().map(|(_, _, file)| Arc::clone(file)))
         .collect();
-    Ok(Stock { sequence, state, tables })
+    Ok(Stock {
+        sequence,
+        state,
+        tables,
+    })
 }
 
 fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome> {
-    let mut outcome = CheckpointOutcome { sequence: stock.sequence, ..Default::default() };
+    let mut outcome = CheckpointOutcome {
+        sequence: stock.sequence,
+        ..Default::default()
+    };
     for file in &stock.tables {
         let name = file_name(FileKind::Table, file.meta().number);
         let (from, to) = (store.env.directory.join(&name), target.join(&name));
@@ -116,17 +138,27 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
             Err(e) => return Err(Error::io("link", &to, e)),
         }
     }
-    let env = Env { directory: target.to_path_buf(), ..store.env.clone() };
+    let env = Env {
+        directory: target.to_path_buf(),
+        ..store.env.clone()
+    };
     env.sync_directory()?;
     Manifest::begin(&env, stock.state, 0)?;
     let parent = parent_of(target);
-    store.env.fs.sync_dir(&parent).map_err(|e| Error::io("sync directory", &parent, e))?;
+    store
+        .env
+        .fs
+        .sync_dir(&parent)
+        .map_err(|e| Error::io("sync directory", &parent, e))?;
     Ok(outcome)
 }
 
 fn cannot_link(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
-    matches!(error.kind(), CrossesDevices | Unsupported | TooManyLinks | PermissionDenied)
+    matches!(
+        error.kind(),
+        CrossesDevices | Unsupported | TooManyLinks | PermissionDenied
+    )
 }
 
 fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
@@ -136,8 +168,12 @@ fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = 0;
     loop {
-        let read = source.read_at(&mut buffer, offset).map_err(|e| Error::io("read", from, e))?;
-        target.write_at(&buffer[..read], offset).map_err(|e| Error::io("write", to, e))?;
+        let read = source
+            .read_at(&mut buffer, offset)
+            .map_err(|e| Error::io("read", from, e))?;
+        target
+            .write_at(&buffer[..read], offset)
+            .map_err(|e| Error::io("write", to, e))?;
         offset += read as u64;
         if read < buffer.len() {
             break;
@@ -154,4 +190,3 @@ fn remove(store: &Store, target: &Path) {
     }
     let _ = fs.remove_dir(target);
 }
-

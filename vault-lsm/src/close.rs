@@ -24,8 +24,12 @@ pub(crate) fn close(store: &Arc<Store>) -> Result<()> {
 }
 
 fn finish(store: &Store) -> Result<()> {
-    let Some(mut commit) = store.commit_unchecked() else { return Ok(()) };
-    let Some(mut manifest) = store.manifest_unchecked() else { return Ok(()) };
+    let Some(mut commit) = store.commit_unchecked() else {
+        return Ok(());
+    };
+    let Some(mut manifest) = store.manifest_unchecked() else {
+        return Ok(());
+    };
     store.log_sync.wait_for(store.log_sync.position())?;
     let end = commit.log.end();
     // The mapping goes before the file is cut.
@@ -33,7 +37,10 @@ fn finish(store: &Store) -> Result<()> {
     let spare = lock(&store.log_spare).take().map(|spare| spare.number);
     manifest.close(&store.env, end)?;
     let unused = spare.map(|number| (number, HEADER_BYTES as u64));
-    for (number, len) in [Some(end).filter(|end| end.0 != 0), unused].into_iter().flatten() {
+    for (number, len) in [Some(end).filter(|end| end.0 != 0), unused]
+        .into_iter()
+        .flatten()
+    {
         let path = store.env.path(FileKind::Log, number);
         // For the space only: a segment that keeps its zeros is read just as well.
         if let Ok(file) = store.env.fs.open_for_write(&path) {

@@ -128,7 +128,11 @@ impl Counters {
             .iter()
             .map(|&(operation, name)| OperationStats {
                 name,
-                count: self.counts.iter().map(|c| c[operation as usize].load(Relaxed)).sum(),
+                count: self
+                    .counts
+                    .iter()
+                    .map(|c| c[operation as usize].load(Relaxed))
+                    .sum(),
                 latency: self.latencies[operation as usize].summary(),
             })
             .collect()

@@ -79,7 +79,9 @@ impl Lsm {
     /// [`DiskFull`](vault_core::Error::DiskFull). A store that is refused is left as it was.
     pub fn open(directory: impl AsRef<Path>, options: LsmOptions) -> Result<Self> {
         let store = Arc::new(recover::open(directory.as_ref(), options)?);
-        let lsm = Self { handle: Arc::new(Handle { store }) };
+        let lsm = Self {
+            handle: Arc::new(Handle { store }),
+        };
         let store = &lsm.handle.store;
         compact::update_pressure(store);
         Background::start(store)?;
@@ -94,7 +96,9 @@ impl Lsm {
     /// As [`Lsm::open`], but never [`AlreadyOpen`](vault_core::Error::AlreadyOpen).
     pub fn open_read_only(directory: impl AsRef<Path>, options: &LsmOptions) -> Result<Self> {
         let store = Arc::new(recover::open_read_only(directory.as_ref(), options)?);
-        Ok(Self { handle: Arc::new(Handle { store }) })
+        Ok(Self {
+            handle: Arc::new(Handle { store }),
+        })
     }
 
     /// Takes in sorted data past the log: pairs with strictly ascending keys become tables, and are
@@ -171,7 +175,9 @@ impl Lsm {
 
 impl fmt::Debug for Lsm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lsm").field("directory", &self.store().env.directory).finish_non_exhaustive()
+        f.debug_struct("Lsm")
+            .field("directory", &self.store().env.directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,21 +188,32 @@ impl Reader for Lsm {
         let timing = store.counters.begin(Operation::Get, &*store.env.clock);
         store.settings.limits.check_key(key)?;
         let (view, sequence) = store.pin()?;
-        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+        let view = view
+            .keyspace(keyspace)
+            .ok_or_else(|| unknown_keyspace(keyspace))?;
         let found = get::get(view, key, sequence, &*store.env.clock);
-        store.counters.end(Operation::Get, &timing, &*store.env.clock);
+        store
+            .counters
+            .end(Operation::Get, &timing, &*store.env.clock);
         found
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
         let store = self.store();
         let timing = store.counters.begin(Operation::MultiGet, &*store.env.clock);
-        keys.iter().try_for_each(|key| store.settings.limits.check_key(key))?;
+        keys.iter()
+            .try_for_each(|key| store.settings.limits.check_key(key))?;
         let (view, sequence) = store.pin()?;
-        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
-        let found =
-            keys.iter().map(|key| get::get(view, key, sequence, &*store.env.clock)).collect();
-        store.counters.end(Operation::MultiGet, &timing, &*store.env.clock);
+        let view = view
+            .keyspace(keyspace)
+            .ok_or_else(|| unknown_keyspace(keyspace))?;
+        let found = keys
+            .iter()
+            .map(|key| get::get(view, key, sequence, &*store.env.clock))
+            .collect();
+        store
+            .counters
+            .end(Operation::MultiGet, &timing, &*store.env.clock);
         found
     }
 
@@ -204,9 +221,13 @@ impl Reader for Lsm {
         let store = self.store();
         let timing = store.counters.begin(Operation::Cursor, &*store.env.clock);
         let (view, sequence) = store.pin()?;
-        let view = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+        let view = view
+            .keyspace(keyspace)
+            .ok_or_else(|| unknown_keyspace(keyspace))?;
         let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None);
-        store.counters.end(Operation::Cursor, &timing, &*store.env.clock);
+        store
+            .counters
+            .end(Operation::Cursor, &timing, &*store.env.clock);
         Ok(Box::new(cursor))
     }
 }
@@ -218,7 +239,10 @@ impl Engine for Lsm {
 
     fn keyspace(&self, name: &str) -> Result<Option<KeyspaceId>> {
         let (view, _) = self.store().pin()?;
-        let found = view.keyspaces.iter().find(|view| view.keyspace.name == name);
+        let found = view
+            .keyspaces
+            .iter()
+            .find(|view| view.keyspace.name == name);
         Ok(found.map(|view| view.keyspace.id))
     }
 
@@ -252,7 +276,8 @@ impl Engine for Lsm {
         new: Option<&[u8]>,
         options: &WriteOptions,
     ) -> Result<CasOutcome> {
-        self.store().compare_and_set(keyspace, key, expected, new, options)
+        self.store()
+            .compare_and_set(keyspace, key, expected, new, options)
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
@@ -272,7 +297,9 @@ impl Engine for Lsm {
         let timing = store.counters.begin(Operation::Sync, &*store.env.clock);
         store.check_writable()?;
         store.sync_log(store.log_sync.position())?;
-        store.counters.end(Operation::Sync, &timing, &*store.env.clock);
+        store
+            .counters
+            .end(Operation::Sync, &timing, &*store.env.clock);
         Ok(())
     }
 

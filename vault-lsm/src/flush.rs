@@ -26,10 +26,14 @@ pub(crate) fn flush_next(store: &Arc<Store>) -> Result<bool> {
     let pinned = store.views.pin();
     let barrier = store.flush_barrier.load(Acquire);
     let due = |view: &&Arc<KeyspaceView>| {
-        view.sealed.last().is_some_and(|buffer| buffer.run.load(Acquire) < barrier)
+        view.sealed
+            .last()
+            .is_some_and(|buffer| buffer.run.load(Acquire) < barrier)
             && !view.keyspace.flushing.load(Acquire)
     };
-    let Some(view) = pinned.keyspaces.iter().find(due) else { return Ok(false) };
+    let Some(view) = pinned.keyspaces.iter().find(due) else {
+        return Ok(false);
+    };
     flush_oldest(store, &view.keyspace)
 }
 
@@ -41,11 +45,17 @@ fn flush_oldest(store: &Arc<Store>, keyspace: &Arc<Keyspace>) -> Result<bool> {
     let _flushing = Flushing(keyspace);
     // Look again, now that nobody else flushes this keyspace.
     let pinned = store.views.pin();
-    let Some(view) = pinned.keyspace(keyspace.id) else { return Ok(false) };
-    let Some(buffer) = view.sealed.last() else { return Ok(false) };
+    let Some(view) = pinned.keyspace(keyspace.id) else {
+        return Ok(false);
+    };
+    let Some(buffer) = view.sealed.last() else {
+        return Ok(false);
+    };
     let timing = store.counters.begin(Operation::Flush, &*store.env.clock);
     flush_buffer(store, view, buffer)?;
-    store.counters.end(Operation::Flush, &timing, &*store.env.clock);
+    store
+        .counters
+        .end(Operation::Flush, &timing, &*store.env.clock);
     Ok(true)
 }
 
@@ -76,7 +86,12 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     store.counters.flush_bytes.fetch_add(bytes, Relaxed);
     let elapsed = store.env.clock.monotonic().saturating_sub(began);
     let (keyspace, entries) = (view.keyspace.id, memtable.entries());
-    store.env.emit(&Event::Flushed { keyspace, entries, bytes, elapsed });
+    store.env.emit(&Event::Flushed {
+        keyspace,
+        entries,
+        bytes,
+        elapsed,
+    });
     store.background.wake();
     Ok(())
 }
@@ -96,10 +111,18 @@ fn install(
     let mut edits: Vec<Edit> = written
         .tables
         .iter()
-        .map(|meta| Edit::AddTable { keyspace: id.0, level: 0, run, meta: Arc::clone(meta) })
+        .map(|meta| Edit::AddTable {
+            keyspace: id.0,
+            level: 0,
+            run,
+            meta: Arc::clone(meta),
+        })
         .collect();
     let sequence = buffer.last_sequence.load(Acquire);
-    edits.push(Edit::FlushedThrough { keyspace: id.0, sequence });
+    edits.push(Edit::FlushedThrough {
+        keyspace: id.0,
+        sequence,
+    });
     let files = written.open(store, id)?;
 
     let mut manifest = store.manifest()?;
@@ -110,11 +133,20 @@ fn install(
     }
     let floor = log_floor(store, Some(buffer));
     edits.push(Edit::LogFloor(floor));
-    manifest.commit(&store.env, &edits).map_err(|error| store.poison_on(error))?;
+    manifest
+        .commit(&store.env, &edits)
+        .map_err(|error| store.poison_on(error))?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));
-        let added = files.into_iter().map(|file| Placed { level: 0, run, file }).collect();
+        let added = files
+            .into_iter()
+            .map(|file| Placed {
+                level: 0,
+                run,
+                file,
+            })
+            .collect();
         next.version = Arc::new(current.version.changed(&[], added));
         next
     });
@@ -177,7 +209,11 @@ pub(crate) fn flush_and_wait(store: &Arc<Store>, keyspace: Option<KeyspaceId>) -
                 pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
                 vec![id]
             }
-            None => pinned.keyspaces.iter().map(|view| view.keyspace.id).collect(),
+            None => pinned
+                .keyspaces
+                .iter()
+                .map(|view| view.keyspace.id)
+                .collect(),
         };
         targets.iter().for_each(|&id| store.seal(&commit, id));
         targets
@@ -201,7 +237,9 @@ pub(crate) fn wait_until_flushed(store: &Arc<Store>, waiting: &[Arc<WriteBuffer>
         let ticket = store.background.ticket();
         let pinned = store.views.pin();
         let left = pinned.keyspaces.iter().find(|view| {
-            view.sealed.iter().any(|sealed| waiting.iter().any(|w| Arc::ptr_eq(w, sealed)))
+            view.sealed
+                .iter()
+                .any(|sealed| waiting.iter().any(|w| Arc::ptr_eq(w, sealed)))
         });
         let Some(view) = left else { return Ok(()) };
         store.check_writable()?;

@@ -18,7 +18,11 @@ pub(crate) const RECORD_BLOCK: u8 = 1;
 
 /// The identity under which a record is sealed.
 pub(crate) const fn record_identity(ordinal: u32) -> BlockIdentity {
-    BlockIdentity { ordinal: ordinal as u64, block_type: RECORD_BLOCK, codec: 0 }
+    BlockIdentity {
+        ordinal: ordinal as u64,
+        block_type: RECORD_BLOCK,
+        codec: 0,
+    }
 }
 
 /// Encodes a frame.
@@ -42,7 +46,8 @@ fn checksum(header_checksum: u32, bytes: &[u8]) -> u32 {
 /// check or the bytes end too early.
 fn decode(header_checksum: u32, bytes: &[u8]) -> Option<(u32, usize)> {
     let frame = bytes.first_chunk::<FRAME_BYTES>()?;
-    let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    let word =
+        |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
     if word(0) == 0 || checksum(header_checksum, &frame[..8]) != word(8) {
         return None;
     }
@@ -52,7 +57,11 @@ fn decode(header_checksum: u32, bytes: &[u8]) -> Option<(u32, usize)> {
 /// What stands at a place in a file of records.
 pub(crate) enum Next<'a> {
     /// A whole record: its payload, its sealed bytes' checksum and its length in the file.
-    Record { payload: &'a [u8], sealed_checksum: u32, len: usize },
+    Record {
+        payload: &'a [u8],
+        sealed_checksum: u32,
+        len: usize,
+    },
     /// Nothing but zeros from here on: the file's end.
     End,
     /// Bytes that are no record.
@@ -75,7 +84,13 @@ impl<'a> Records<'a> {
         header_checksum: u32,
         blocks: &'a dyn BlockTransform,
     ) -> Self {
-        Self { bytes, header_checksum, blocks, offset: HEADER_BYTES, ordinal: 0 }
+        Self {
+            bytes,
+            header_checksum,
+            blocks,
+            offset: HEADER_BYTES,
+            ordinal: 0,
+        }
     }
 
     /// Where the next record begins, in bytes from the start of the file.
@@ -104,7 +119,11 @@ impl<'a> Records<'a> {
             Ok(payload) => {
                 self.offset = start + sealed_len;
                 self.ordinal += 1;
-                Next::Record { payload, sealed_checksum, len: FRAME_BYTES + sealed_len }
+                Next::Record {
+                    payload,
+                    sealed_checksum,
+                    len: FRAME_BYTES + sealed_len,
+                }
             }
             Err(_) => Next::Broken,
         }

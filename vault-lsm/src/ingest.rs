@@ -40,8 +40,19 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     pairs: impl Iterator<Item = (K, V)>,
 ) -> Result<IngestOutcome> {
     store.check_writable()?;
-    let view = Arc::clone(store.views.pin().keyspace(id).ok_or_else(|| unknown_keyspace(id))?);
-    let mut writing = Writing { store, view: &view, writer: None, written: OutputTables::default() };
+    let view = Arc::clone(
+        store
+            .views
+            .pin()
+            .keyspace(id)
+            .ok_or_else(|| unknown_keyspace(id))?,
+    );
+    let mut writing = Writing {
+        store,
+        view: &view,
+        writer: None,
+        written: OutputTables::default(),
+    };
     let entries = match writing.write(pairs) {
         Ok(entries) => entries,
         Err(error) => {
@@ -52,15 +63,30 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     let written = writing.written;
     if entries == 0 {
         let sequence = store.visible.load(Ordering::Acquire);
-        return Ok(IngestOutcome { sequence, ..IngestOutcome::default() });
+        return Ok(IngestOutcome {
+            sequence,
+            ..IngestOutcome::default()
+        });
     }
     let tables = written.tables.len() as u64;
     let bytes = written.tables.iter().map(|meta| meta.bytes).sum();
     let sequence = install(store, id, &written).inspect_err(|_| written.discard(store))?;
-    store.counters.ingest_bytes.fetch_add(bytes, Ordering::Relaxed);
-    store.env.emit(&Event::Ingested { keyspace: id, entries, bytes });
+    store
+        .counters
+        .ingest_bytes
+        .fetch_add(bytes, Ordering::Relaxed);
+    store.env.emit(&Event::Ingested {
+        keyspace: id,
+        entries,
+        bytes,
+    });
     crate::compact::shape_changed(store, id);
-    Ok(IngestOutcome { entries, tables, bytes, sequence })
+    Ok(IngestOutcome {
+        entries,
+        tables,
+        bytes,
+        sequence,
+    })
 }
 
 struct Writing<'a> {
@@ -85,7 +111,11 @@ impl Writing<'_> {
             if let Some(previous) = previous.as_mut() {
                 if key <= previous.as_slice() {
                     let (key, previous) = (printable(key), printable(previous));
-                    return Err(Error::UnsortedInput { index: entries, key, previous });
+                    return Err(Error::UnsortedInput {
+                        index: entries,
+                        key,
+                        previous,
+                    });
                 }
                 previous.clear();
                 previous.extend_from_slice(key);
@@ -159,7 +189,10 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
         }
         let mut commit = commit;
         let sequence = commit.last_sequence + 1;
-        assert!(sequence <= SEQUENCE_MAX, "2^56 sequence numbers are used up");
+        assert!(
+            sequence <= SEQUENCE_MAX,
+            "2^56 sequence numbers are used up"
+        );
         // Later writes must not outlive the ones before them.
         store.sync_log(store.log_sync.position())?;
         let run = store.next_run.fetch_add(1, Ordering::Relaxed);
@@ -168,19 +201,36 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             .iter()
             .map(|meta| Arc::new(meta.with_sequence(sequence)))
             .collect();
-        let with_sequence = OutputTables { tables, ..OutputTables::default() };
+        let with_sequence = OutputTables {
+            tables,
+            ..OutputTables::default()
+        };
         let files = with_sequence.open(store, id)?;
         let mut edits: Vec<Edit> = with_sequence
             .tables
             .iter()
-            .map(|meta| Edit::AddTable { keyspace: id.0, level: 0, run, meta: Arc::clone(meta) })
+            .map(|meta| Edit::AddTable {
+                keyspace: id.0,
+                level: 0,
+                run,
+                meta: Arc::clone(meta),
+            })
             .collect();
         edits.push(Edit::LastSequence(sequence));
         let mut manifest = store.manifest()?;
-        manifest.commit(&store.env, &edits).map_err(|error| store.poison_on(error))?;
+        manifest
+            .commit(&store.env, &edits)
+            .map_err(|error| store.poison_on(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
-            let added = files.into_iter().map(|file| Placed { level: 0, run, file }).collect();
+            let added = files
+                .into_iter()
+                .map(|file| Placed {
+                    level: 0,
+                    run,
+                    file,
+                })
+                .collect();
             next.version = Arc::new(current.version.changed(&[], added));
             next
         });

@@ -106,7 +106,9 @@ impl KeyspaceView {
     /// This view with its active memtable sealed and an empty one in its place.
     pub(crate) fn sealing(&self, run: u64, last_sequence: SequenceNumber, log_end: u64) -> Self {
         self.active.run.store(run, Ordering::Release);
-        self.active.last_sequence.store(last_sequence, Ordering::Release);
+        self.active
+            .last_sequence
+            .store(last_sequence, Ordering::Release);
         self.active.log_end.store(log_end, Ordering::Release);
         let mut next = self.clone();
         let sealed = std::mem::replace(&mut next.active, Arc::new(WriteBuffer::new()));

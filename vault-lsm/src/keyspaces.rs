@@ -14,7 +14,11 @@ use crate::store::{Store, unknown_keyspace};
 use crate::version::Version;
 
 /// Creates a keyspace, or opens it and takes over the options that may change.
-pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) -> Result<KeyspaceId> {
+pub(crate) fn create(
+    store: &Arc<Store>,
+    name: &str,
+    options: &KeyspaceOptions,
+) -> Result<KeyspaceId> {
     check_keyspace_name(name)?;
     options.check()?;
     store.check_open()?;
@@ -22,7 +26,11 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
     {
         // Most calls open what is there, unchanged.
         let pinned = store.views.pin();
-        if let Some(view) = pinned.keyspaces.iter().find(|view| view.keyspace.name == name) {
+        if let Some(view) = pinned
+            .keyspaces
+            .iter()
+            .find(|view| view.keyspace.name == name)
+        {
             check_compatible(name, &view.options, options)?;
             if *view.options == *options || store.is_read_only() {
                 return Ok(view.keyspace.id);
@@ -31,11 +39,20 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
     }
     let mut manifest = store.manifest()?;
     let pinned = store.views.pin();
-    if let Some(view) = pinned.keyspaces.iter().find(|view| view.keyspace.name == name) {
+    if let Some(view) = pinned
+        .keyspaces
+        .iter()
+        .find(|view| view.keyspace.name == name)
+    {
         check_compatible(name, &view.options, options)?;
         let id = view.keyspace.id;
-        let edit = Edit::AlterKeyspace { id: id.0, options: options.clone() };
-        manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+        let edit = Edit::AlterKeyspace {
+            id: id.0,
+            options: options.clone(),
+        };
+        manifest
+            .commit(&store.env, &[edit])
+            .map_err(|error| store.poison_on(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             next.options = Arc::new(options.clone());
@@ -48,12 +65,20 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
     }
     if pinned.keyspaces.len() >= KEYSPACES_MAX {
         let problem = format!("a store holds at most {KEYSPACES_MAX} keyspaces; drop one first");
-        return Err(Error::InvalidSetting { setting: "keyspaces", problem });
+        return Err(Error::InvalidSetting {
+            setting: "keyspaces",
+            problem,
+        });
     }
     let id = KeyspaceId(manifest.state().next_keyspace);
-    let edit =
-        Edit::CreateKeyspace { id: id.0, name: name.to_owned(), options: options.clone() };
-    manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+    let edit = Edit::CreateKeyspace {
+        id: id.0,
+        name: name.to_owned(),
+        options: options.clone(),
+    };
+    manifest
+        .commit(&store.env, &[edit])
+        .map_err(|error| store.poison_on(error))?;
     let view = KeyspaceView {
         keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
         options: Arc::new(options.clone()),
@@ -64,7 +89,10 @@ pub(crate) fn create(store: &Arc<Store>, name: &str, options: &KeyspaceOptions) 
     };
     store.views.update(|current| Some(current.replacing(view)));
     std::mem::drop(manifest);
-    store.env.emit(&Event::KeyspaceCreated { id, name: name.to_owned() });
+    store.env.emit(&Event::KeyspaceCreated {
+        id,
+        name: name.to_owned(),
+    });
     Ok(id)
 }
 
@@ -80,11 +108,18 @@ fn check_compatible(
         requested: requested.to_owned(),
     };
     if stored.policy.name() != requested.policy.name() {
-        return Err(conflict("policy", stored.policy.name(), requested.policy.name()));
+        return Err(conflict(
+            "policy",
+            stored.policy.name(),
+            requested.policy.name(),
+        ));
     }
     if stored.merge_operator != requested.merge_operator {
         let name = |options: &KeyspaceOptions| {
-            options.merge_operator.clone().unwrap_or_else(|| "none".to_owned())
+            options
+                .merge_operator
+                .clone()
+                .unwrap_or_else(|| "none".to_owned())
         };
         return Err(conflict("merge_operator", &name(stored), &name(requested)));
     }
@@ -96,9 +131,17 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     // Under the commit lock, so that no batch is between its check and its memtables.
     let commit = store.commit()?;
     let mut manifest = store.manifest()?;
-    let view = Arc::clone(store.views.pin().keyspace(id).ok_or_else(|| unknown_keyspace(id))?);
+    let view = Arc::clone(
+        store
+            .views
+            .pin()
+            .keyspace(id)
+            .ok_or_else(|| unknown_keyspace(id))?,
+    );
     let edit = Edit::DropKeyspace { id: id.0 };
-    manifest.commit(&store.env, &[edit]).map_err(|error| store.poison_on(error))?;
+    manifest
+        .commit(&store.env, &[edit])
+        .map_err(|error| store.poison_on(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
     store.snapshots.keep_dropped(&view);
     store.views.update(|current| Some(current.without(id)));
@@ -106,7 +149,10 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
 
     // Its unflushed writes no longer need the log.
     let floor = log_floor(store, None);
-    if manifest.commit(&store.env, &[Edit::LogFloor(floor)]).is_ok() {
+    if manifest
+        .commit(&store.env, &[Edit::LogFloor(floor)])
+        .is_ok()
+    {
         remove_logs_below(store, floor);
     }
     std::mem::drop(manifest);

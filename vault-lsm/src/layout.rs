@@ -37,7 +37,12 @@ impl Env {
 
     /// The identity under which the blocks of a file that belongs to the whole store are sealed.
     pub(crate) fn identity(&self, kind: FileKind, number: u64) -> FileIdentity {
-        FileIdentity { store: self.store, kind, number, domain: 0 }
+        FileIdentity {
+            store: self.store,
+            kind,
+            number,
+            domain: 0,
+        }
     }
 
     /// Tells the listener, if there is one.
@@ -72,13 +77,21 @@ impl Env {
         let (header, blocks) =
             FileHeader::create(identity, version, &*self.transform, &*self.random)?;
         let header = header.encode();
-        let file = self.fs.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        let file = self
+            .fs
+            .create(&path)
+            .map_err(|e| Error::io("create", &path, e))?;
         if let Err(e) = file.write_at(&header, 0) {
             // Best effort: the next opening removes what this leaves behind.
             let _ = self.fs.remove(&path);
             return Err(Error::io("write", &path, e));
         }
-        Ok(NewFile { path, file, blocks, header_checksum: header_checksum(&header) })
+        Ok(NewFile {
+            path,
+            file,
+            blocks,
+            header_checksum: header_checksum(&header),
+        })
     }
 
     /// Opens a numbered file, reads its header and checks that it is the one it should be.
@@ -89,9 +102,14 @@ impl Env {
         version_max: u16,
     ) -> Result<NewFile> {
         let path = self.path(kind, number);
-        let file = self.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let file = self
+            .fs
+            .open(&path)
+            .map_err(|e| Error::io("open", &path, e))?;
         let mut header = [0; HEADER_BYTES];
-        let read = file.read_at(&mut header, 0).map_err(|e| Error::io("read", &path, e))?;
+        let read = file
+            .read_at(&mut header, 0)
+            .map_err(|e| Error::io("read", &path, e))?;
         let decoded = FileHeader::decode(&path, &header[..read], kind, version_max)?;
         if decoded.identity != self.identity(kind, number) {
             return Err(Error::corruption(
@@ -104,7 +122,12 @@ impl Env {
             ));
         }
         let blocks = decoded.open(&path, &*self.transform)?;
-        Ok(NewFile { path, file, blocks, header_checksum: header_checksum(&header) })
+        Ok(NewFile {
+            path,
+            file,
+            blocks,
+            header_checksum: header_checksum(&header),
+        })
     }
 }
 
@@ -147,13 +170,19 @@ pub(crate) enum NameMeaning {
 
 /// Reads a file name.
 pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
-    let Some(name) = name.to_str() else { return NameMeaning::Foreign };
+    let Some(name) = name.to_str() else {
+        return NameMeaning::Foreign;
+    };
     if name == POINTER_NAME || name == LOCK_NAME {
         return NameMeaning::Fixed;
     }
     if let Some(stem) = name.strip_suffix(UNFINISHED_SUFFIX) {
         let ours = meaning_of(Path::new(stem)) != NameMeaning::Foreign;
-        return if ours { NameMeaning::Unfinished } else { NameMeaning::Foreign };
+        return if ours {
+            NameMeaning::Unfinished
+        } else {
+            NameMeaning::Foreign
+        };
     }
     let numbered = name.split_once('.').and_then(|(stem, extension)| {
         let kind = match extension {
@@ -176,11 +205,25 @@ mod tests {
     #[test]
     fn names_are_read_back_and_foreign_ones_left_alone() {
         let meaning = |name: &str| meaning_of(Path::new(name));
-        assert_eq!(meaning("000012.log"), NameMeaning::Numbered(FileKind::Log, 12));
-        assert_eq!(meaning("1234567.tab"), NameMeaning::Numbered(FileKind::Table, 1_234_567));
+        assert_eq!(
+            meaning("000012.log"),
+            NameMeaning::Numbered(FileKind::Log, 12)
+        );
+        assert_eq!(
+            meaning("1234567.tab"),
+            NameMeaning::Numbered(FileKind::Table, 1_234_567)
+        );
         assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
         assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);
-        for foreign in ["12.log", "0000012.log", "000012.sst", "notes.txt", "x.new", "", "+00012.log"] {
+        for foreign in [
+            "12.log",
+            "0000012.log",
+            "000012.sst",
+            "notes.txt",
+            "x.new",
+            "",
+            "+00012.log",
+        ] {
             assert_eq!(meaning(foreign), NameMeaning::Foreign, "{foreign}");
         }
     }

@@ -42,7 +42,9 @@ impl Default for BackgroundWork {
     /// Half the processors compact, at least one and at most four.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::Threads { compaction: (processors / 2).clamp(1, 4) as u8 }
+        Self::Threads {
+            compaction: (processors / 2).clamp(1, 4) as u8,
+        }
     }
 }
 
@@ -106,12 +108,37 @@ impl Settings {
             Err(Error::InvalidSetting { setting, problem })
         }
         self.limits.check()?;
-        within("log_segment_bytes", self.log_segment_bytes, 64 << 10, 1 << 30)?;
-        within("log_bytes_max", self.log_bytes_max, self.log_segment_bytes, u64::MAX)?;
-        within("memtables_waiting_max", u64::from(self.memtables_waiting_max), 1, 64)?;
-        within("latency_sample_every", u64::from(self.latency_sample_every), 1, 1 << 20)?;
+        within(
+            "log_segment_bytes",
+            self.log_segment_bytes,
+            64 << 10,
+            1 << 30,
+        )?;
+        within(
+            "log_bytes_max",
+            self.log_bytes_max,
+            self.log_segment_bytes,
+            u64::MAX,
+        )?;
+        within(
+            "memtables_waiting_max",
+            u64::from(self.memtables_waiting_max),
+            1,
+            64,
+        )?;
+        within(
+            "latency_sample_every",
+            u64::from(self.latency_sample_every),
+            1,
+            1 << 20,
+        )?;
         if let BackgroundWork::Threads { compaction } = self.background {
-            within("background.threads.compaction", u64::from(compaction), 1, 64)?;
+            within(
+                "background.threads.compaction",
+                u64::from(compaction),
+                1,
+                64,
+            )?;
         }
         Ok(())
     }
@@ -155,7 +182,10 @@ impl LsmOptions {
     /// Starts from settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, ..Self::default() }
+        Self {
+            settings,
+            ..Self::default()
+        }
     }
 
     /// Sets what may be there already.
@@ -254,10 +284,18 @@ mod tests {
     #[test]
     fn settings_out_of_bounds_name_themselves() {
         assert!(Settings::default().check().is_ok());
-        let small = Settings { log_segment_bytes: 1, ..Settings::default() };
-        let Err(Error::InvalidSetting { setting, .. }) = small.check() else { panic!() };
+        let small = Settings {
+            log_segment_bytes: 1,
+            ..Settings::default()
+        };
+        let Err(Error::InvalidSetting { setting, .. }) = small.check() else {
+            panic!()
+        };
         assert_eq!(setting, "log_segment_bytes");
-        let none = Settings { memtables_waiting_max: 0, ..Settings::default() };
+        let none = Settings {
+            memtables_waiting_max: 0,
+            ..Settings::default()
+        };
         assert!(none.check().is_err());
     }
 }

@@ -36,21 +36,30 @@ pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
     let found = look_at(fs, directory)?;
     match (&found, options.settings.mode) {
         (Found::Store, OpenMode::MustCreate) => {
-            return Err(Error::TargetExists { path: directory.to_path_buf() });
+            return Err(Error::TargetExists {
+                path: directory.to_path_buf(),
+            });
         }
         (Found::Nothing | Found::Empty, OpenMode::MustExist) => {
-            return Err(Error::NoSuchStore { path: directory.to_path_buf() });
+            return Err(Error::NoSuchStore {
+                path: directory.to_path_buf(),
+            });
         }
         (Found::Foreign(problem), _) => {
             let path = directory.to_path_buf();
-            return Err(Error::NotAStore { path, problem: problem.clone() });
+            return Err(Error::NotAStore {
+                path,
+                problem: problem.clone(),
+            });
         }
         _ => {}
     }
     if matches!(found, Found::Nothing) {
-        fs.create_dir_all(directory).map_err(|e| Error::io("create directory", directory, e))?;
+        fs.create_dir_all(directory)
+            .map_err(|e| Error::io("create directory", directory, e))?;
         let parent = parent_of(directory);
-        fs.sync_dir(&parent).map_err(|e| Error::io("sync directory", &parent, e))?;
+        fs.sync_dir(&parent)
+            .map_err(|e| Error::io("sync directory", &parent, e))?;
     }
     let lock = take_lock(fs, directory)?;
     Opening::new(directory, options)?.for_writing(lock)
@@ -62,10 +71,15 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     match look_at(&*options.fs, directory)? {
         Found::Store => {}
         Found::Foreign(problem) => {
-            return Err(Error::NotAStore { path: directory.to_path_buf(), problem });
+            return Err(Error::NotAStore {
+                path: directory.to_path_buf(),
+                problem,
+            });
         }
         Found::Nothing | Found::Empty => {
-            return Err(Error::NoSuchStore { path: directory.to_path_buf() });
+            return Err(Error::NoSuchStore {
+                path: directory.to_path_buf(),
+            });
         }
     }
     let mut attempt = 0;
@@ -91,16 +105,25 @@ enum Found {
 }
 
 fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
-    match fs.kind(directory).map_err(|e| Error::io("look at", directory, e))? {
+    match fs
+        .kind(directory)
+        .map_err(|e| Error::io("look at", directory, e))?
+    {
         None => return Ok(Found::Nothing),
         Some(EntryKind::Directory) => {}
         Some(_) => return Ok(Found::Foreign("it is a file, not a directory".to_owned())),
     }
     let pointer = directory.join(POINTER_NAME);
-    if fs.kind(&pointer).map_err(|e| Error::io("look at", &pointer, e))?.is_some() {
+    if fs
+        .kind(&pointer)
+        .map_err(|e| Error::io("look at", &pointer, e))?
+        .is_some()
+    {
         return Ok(Found::Store);
     }
-    let entries = fs.read_dir(directory).map_err(|e| Error::io("list", directory, e))?;
+    let entries = fs
+        .read_dir(directory)
+        .map_err(|e| Error::io("list", directory, e))?;
     let mut ours = false;
     for entry in &entries {
         match meaning_of(Path::new(&entry.name)) {
@@ -110,12 +133,16 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
             NameMeaning::Numbered(..) => ours = true,
             NameMeaning::Foreign => {
                 let name = entry.name.to_string_lossy();
-                return Ok(Found::Foreign(format!("it holds {name:?}, which is not Vault's")));
+                return Ok(Found::Foreign(format!(
+                    "it holds {name:?}, which is not Vault's"
+                )));
             }
         }
     }
     if ours {
-        let problem = format!("files of a store are there, but not {POINTER_NAME}; restore it, or salvage the tables");
+        let problem = format!(
+            "files of a store are there, but not {POINTER_NAME}; restore it, or salvage the tables"
+        );
         return Err(Error::corruption(&pointer, 0, problem));
     }
     Ok(Found::Empty)
@@ -124,14 +151,27 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
 fn take_lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn LockGuard>> {
     let path = directory.join(LOCK_NAME);
     let program = std::env::current_exe().ok();
-    let program = program.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
+    let program = program
+        .as_deref()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy());
     let program = program.as_deref().unwrap_or("an unknown program");
     let holder = format!("process {} ({program})", std::process::id());
-    match fs.lock(&path, &holder).map_err(|e| Error::io("lock", &path, e))? {
+    match fs
+        .lock(&path, &holder)
+        .map_err(|e| Error::io("lock", &path, e))?
+    {
         LockOutcome::Acquired(guard) => Ok(guard),
         LockOutcome::Held(holder) => {
-            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
-            Err(Error::AlreadyOpen { path: directory.to_path_buf(), holder })
+            let holder = if holder.is_empty() {
+                "another process".to_owned()
+            } else {
+                holder
+            };
+            Err(Error::AlreadyOpen {
+                path: directory.to_path_buf(),
+                holder,
+            })
         }
     }
 }
@@ -182,10 +222,21 @@ impl Opening {
             cache: Arc::new(BlockCache::new(options.settings.cache_bytes)),
             metadata_budget: Arc::new(MetadataBudget::new(options.settings.table_metadata_bytes)),
         };
-        let operators =
-            options.operators.into_iter().map(|op| (op.name().to_owned(), op)).collect();
+        let operators = options
+            .operators
+            .into_iter()
+            .map(|op| (op.name().to_owned(), op))
+            .collect();
         let reclaim = Arc::default();
-        Ok(Self { env, settings: options.settings, operators, table_env, reclaim, pointer, began })
+        Ok(Self {
+            env,
+            settings: options.settings,
+            operators,
+            table_env,
+            reclaim,
+            pointer,
+            began,
+        })
     }
 
     fn for_writing(self, lock: Box<dyn LockGuard>) -> Result<Store> {
@@ -209,8 +260,13 @@ impl Opening {
         }
         let log_sync = Arc::new(LogSync::new(log.position));
         let segment_bytes = self.settings.log_segment_bytes;
-        let writer =
-            LogWriter::new(log.last, log.end, log.position, segment_bytes, Arc::clone(&log_sync));
+        let writer = LogWriter::new(
+            log.last,
+            log.end,
+            log.position,
+            segment_bytes,
+            Arc::clone(&log_sync),
+        );
         self.env.emit(&Event::Recovered {
             log_segments: replayed.replay.used.len() as u64,
             batches: replayed.replay.batches,
@@ -226,7 +282,9 @@ impl Opening {
 
     fn for_reading(self) -> Result<Store> {
         let Some(pointer) = &self.pointer else {
-            return Err(Error::NoSuchStore { path: self.env.directory.clone() });
+            return Err(Error::NoSuchStore {
+                path: self.env.directory.clone(),
+            });
         };
         let state = manifest::read(&self.env, pointer, true)?;
         let view = self.view(&state)?;
@@ -245,7 +303,12 @@ impl Opening {
         writing: Option<(LogWriter, Manifest, Box<dyn LockGuard>)>,
     ) -> Store {
         let runs = view.keyspaces.iter().flat_map(|keyspace| {
-            keyspace.version.levels.first().into_iter().flat_map(|level| &level.runs)
+            keyspace
+                .version
+                .levels
+                .first()
+                .into_iter()
+                .flat_map(|level| &level.runs)
         });
         let next_run = runs.map(|run| run.number).max().unwrap_or(0) + 1;
         Store::new(StoreParts {
@@ -265,12 +328,23 @@ impl Opening {
 
     /// Checks that what the manifest names is there, and as long as it says.
     fn check_directory(&self, state: &State) -> Result<()> {
-        let tables = state.keyspaces.values().flat_map(|keyspace| keyspace.tables.values());
+        let tables = state
+            .keyspaces
+            .values()
+            .flat_map(|keyspace| keyspace.tables.values());
         for place in tables {
             let path = self.env.path(FileKind::Table, place.meta.number);
-            let there = self.env.fs.kind(&path).map_err(|e| Error::io("look at", &path, e))?;
+            let there = self
+                .env
+                .fs
+                .kind(&path)
+                .map_err(|e| Error::io("look at", &path, e))?;
             if there.is_none() {
-                return Err(Error::corruption(&path, 0, "this table is needed and is missing"));
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "this table is needed and is missing",
+                ));
             }
         }
         Ok(())
@@ -283,19 +357,29 @@ impl Opening {
             .iter()
             .map(|(&id, keyspace)| self.keyspace(KeyspaceId(id), keyspace).map(Arc::new))
             .collect();
-        Ok(View { generation: 1, keyspaces: keyspaces? })
+        Ok(View {
+            generation: 1,
+            keyspaces: keyspaces?,
+        })
     }
 
     fn keyspace(&self, id: KeyspaceId, state: &KeyspaceState) -> Result<KeyspaceView> {
-        let operator =
-            find_operator(&self.operators, &state.name, state.options.merge_operator.as_deref())?;
+        let operator = find_operator(
+            &self.operators,
+            &state.name,
+            state.options.merge_operator.as_deref(),
+        )?;
         let mut placed = Vec::with_capacity(state.tables.len());
         for place in state.tables.values() {
             let path = self.env.path(FileKind::Table, place.meta.number);
             let meta = crate::table::TableMeta::clone(&place.meta);
             let table = Table::open(&self.table_env, &path, id, meta)?;
             let file = Arc::new(TableFile::new(table, path, Arc::clone(&self.reclaim)));
-            placed.push(Placed { level: place.level as usize, run: place.run, file });
+            placed.push(Placed {
+                level: place.level as usize,
+                run: place.run,
+                file,
+            });
         }
         Ok(KeyspaceView {
             keyspace: Arc::new(Keyspace::new(id, state.name.clone(), operator)),
@@ -310,16 +394,26 @@ impl Opening {
     /// Reads the log into the view's memtables.
     fn replay(&self, state: &State, view: &View, live: bool) -> Result<Replayed> {
         let segments: Vec<u64> = state.logs.iter().copied().collect();
-        let clean_end = self.pointer.map(|pointer| pointer.log_end).filter(|end| end.0 != 0);
+        let clean_end = self
+            .pointer
+            .map(|pointer| pointer.log_end)
+            .filter(|end| end.0 != 0);
         let clean_end = clean_end.filter(|_| !live);
-        let request = ReplayRequest { segments: &segments, clean_end, live };
+        let request = ReplayRequest {
+            segments: &segments,
+            clean_end,
+            live,
+        };
         let mut last_sequence = state.last_sequence;
         let replay = replay(&self.env, &request, |batch| {
             self.apply(state, view, &batch)?;
             last_sequence = last_sequence.max(batch.first_sequence + u64::from(batch.count) - 1);
             Ok(())
         })?;
-        Ok(Replayed { replay, last_sequence })
+        Ok(Replayed {
+            replay,
+            last_sequence,
+        })
     }
 
     fn apply(&self, state: &State, view: &View, batch: &ReplayedBatch<'_>) -> Result<()> {
@@ -328,7 +422,8 @@ impl Opening {
         let mut decoder = Decoder::new(batch.operations);
         let last = batch.first_sequence.checked_add(u64::from(batch.count));
         let last = last.filter(|&last| last <= crate::internal_key::SEQUENCE_MAX);
-        let sequences = batch.first_sequence..last.ok_or_else(|| damaged("a sequence number out of bounds"))?;
+        let sequences =
+            batch.first_sequence..last.ok_or_else(|| damaged("a sequence number out of bounds"))?;
         for sequence in sequences {
             let operation = decode_operation(&mut decoder)
                 .ok_or_else(|| damaged("a batch holds an operation that makes no sense"))?;
@@ -343,11 +438,18 @@ impl Opening {
                 continue;
             }
             if keyspace.active.is_empty() {
-                keyspace.active.first_log.store(batch.segment, Ordering::Release);
+                keyspace
+                    .active
+                    .first_log
+                    .store(batch.segment, Ordering::Release);
             }
             apply(&keyspace.active.memtable, &operation, sequence);
         }
-        if decoder.is_empty() { Ok(()) } else { Err(damaged("a batch is longer than its operations")) }
+        if decoder.is_empty() {
+            Ok(())
+        } else {
+            Err(damaged("a batch is longer than its operations"))
+        }
     }
 
     /// Makes what was replayed durable: it may have been written but never synced, and what is written
@@ -355,7 +457,11 @@ impl Opening {
     fn sync_replayed(&self, replay: &Replay) -> Result<()> {
         for &number in &replay.used {
             let path = self.env.path(FileKind::Log, number);
-            let file = self.env.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+            let file = self
+                .env
+                .fs
+                .open(&path)
+                .map_err(|e| Error::io("open", &path, e))?;
             file.sync().map_err(|e| Error::io("sync", &path, e))?;
         }
         Ok(())
@@ -374,8 +480,11 @@ impl Opening {
         let unused: BTreeSet<u64> = replayed.replay.unused.iter().copied().collect();
         state.logs.retain(|number| !unused.contains(number));
         let replay = &replayed.replay;
-        let log =
-            LogEnd { last: replay.last_segment, end: replay.last_end, position: replay.position };
+        let log = LogEnd {
+            last: replay.last_segment,
+            end: replay.last_end,
+            position: replay.position,
+        };
         Ok((state, log))
     }
 
@@ -400,7 +509,10 @@ impl Opening {
                 }
             };
             if !needed {
-                self.env.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+                self.env
+                    .fs
+                    .remove(&path)
+                    .map_err(|e| Error::io("remove", &path, e))?;
             }
         }
         Ok(())
@@ -408,8 +520,11 @@ impl Opening {
 
     fn list(&self) -> Result<Vec<PathBuf>> {
         let directory = &self.env.directory;
-        let entries =
-            self.env.fs.read_dir(directory).map_err(|e| Error::io("list", directory, e))?;
+        let entries = self
+            .env
+            .fs
+            .read_dir(directory)
+            .map_err(|e| Error::io("list", directory, e))?;
         Ok(entries
             .into_iter()
             .filter(|entry| entry.kind == EntryKind::File)
@@ -419,7 +534,11 @@ impl Opening {
 
     fn log_bytes(&self, number: u64) -> Result<u64> {
         let path = self.env.path(FileKind::Log, number);
-        let file = self.env.fs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let file = self
+            .env
+            .fs
+            .open(&path)
+            .map_err(|e| Error::io("open", &path, e))?;
         file.len().map_err(|e| Error::io("measure", &path, e))
     }
 }
@@ -438,8 +557,12 @@ pub(crate) fn find_operator(
     name: Option<&str>,
 ) -> Result<Option<Arc<dyn MergeOperator>>> {
     let Some(name) = name else { return Ok(None) };
-    operators.get(name).cloned().map(Some).ok_or_else(|| Error::MissingMergeOperator {
-        keyspace: keyspace.to_owned(),
-        operator: name.to_owned(),
-    })
+    operators
+        .get(name)
+        .cloned()
+        .map(Some)
+        .ok_or_else(|| Error::MissingMergeOperator {
+            keyspace: keyspace.to_owned(),
+            operator: name.to_owned(),
+        })
 }

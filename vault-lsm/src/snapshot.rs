@@ -52,7 +52,14 @@ impl SnapshotRegistry {
         let sequence = visible.load(Ordering::Acquire);
         let id = state.next;
         state.next += 1;
-        state.snapshots.insert(id, Entry { sequence, opened, dropped: Vec::new() });
+        state.snapshots.insert(
+            id,
+            Entry {
+                sequence,
+                opened,
+                dropped: Vec::new(),
+            },
+        );
         (id, sequence)
     }
 
@@ -65,7 +72,11 @@ impl SnapshotRegistry {
     /// The moments somebody holds, ascending, each once.
     pub(crate) fn sequences(&self) -> Vec<SequenceNumber> {
         let state = lock(&self.state);
-        let mut sequences: Vec<_> = state.snapshots.values().map(|entry| entry.sequence).collect();
+        let mut sequences: Vec<_> = state
+            .snapshots
+            .values()
+            .map(|entry| entry.sequence)
+            .collect();
         drop(state);
         sequences.sort_unstable();
         sequences.dedup();
@@ -75,8 +86,10 @@ impl SnapshotRegistry {
     /// Every open snapshot, oldest first.
     pub(crate) fn open(&self) -> Vec<OpenSnapshot> {
         let state = lock(&self.state);
-        let describe =
-            |entry: &Entry| OpenSnapshot { sequence: entry.sequence, opened: entry.opened };
+        let describe = |entry: &Entry| OpenSnapshot {
+            sequence: entry.sequence,
+            opened: entry.opened,
+        };
         state.snapshots.values().map(describe).collect()
     }
 
@@ -90,7 +103,11 @@ impl SnapshotRegistry {
     fn dropped(&self, snapshot: u64, keyspace: KeyspaceId) -> Option<Arc<KeyspaceView>> {
         let state = lock(&self.state);
         let entry = state.snapshots.get(&snapshot)?;
-        entry.dropped.iter().find(|view| view.keyspace.id == keyspace).cloned()
+        entry
+            .dropped
+            .iter()
+            .find(|view| view.keyspace.id == keyspace)
+            .cloned()
     }
 }
 
@@ -119,7 +136,13 @@ impl LsmSnapshot {
         store.check_open()?;
         let opened = store.env.clock.monotonic();
         let (id, sequence) = store.snapshots.register(&store.visible, opened);
-        Ok(Self { held: Arc::new(Held { store: Arc::clone(store), id, sequence }) })
+        Ok(Self {
+            held: Arc::new(Held {
+                store: Arc::clone(store),
+                id,
+                sequence,
+            }),
+        })
     }
 
     fn view(&self, keyspace: KeyspaceId) -> Result<Arc<KeyspaceView>> {
@@ -128,16 +151,19 @@ impl LsmSnapshot {
         let pinned = store.views.pin();
         match pinned.keyspace(keyspace) {
             Some(view) => Ok(Arc::clone(view)),
-            None => {
-                store.snapshots.dropped(*id, keyspace).ok_or_else(|| unknown_keyspace(keyspace))
-            }
+            None => store
+                .snapshots
+                .dropped(*id, keyspace)
+                .ok_or_else(|| unknown_keyspace(keyspace)),
         }
     }
 }
 
 impl Reader for LsmSnapshot {
     fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Slice>> {
-        let Held { store, sequence, .. } = &*self.held;
+        let Held {
+            store, sequence, ..
+        } = &*self.held;
         let clock = &*store.env.clock;
         let timing = store.counters.begin(Operation::Get, clock);
         store.settings.limits.check_key(key)?;
@@ -147,17 +173,30 @@ impl Reader for LsmSnapshot {
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
-        let Held { store, sequence, .. } = &*self.held;
+        let Held {
+            store, sequence, ..
+        } = &*self.held;
         let view = self.view(keyspace)?;
-        keys.iter().try_for_each(|key| store.settings.limits.check_key(key))?;
-        keys.iter().map(|key| get::get(&view, key, *sequence, &*store.env.clock)).collect()
+        keys.iter()
+            .try_for_each(|key| store.settings.limits.check_key(key))?;
+        keys.iter()
+            .map(|key| get::get(&view, key, *sequence, &*store.env.clock))
+            .collect()
     }
 
     fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {
         let view = self.view(keyspace)?;
-        let Held { store, sequence, .. } = &*self.held;
+        let Held {
+            store, sequence, ..
+        } = &*self.held;
         let held: Arc<dyn Send + Sync> = Arc::clone(&self.held) as _;
-        Ok(Box::new(ScanCursor::new(Arc::clone(store), view, *sequence, range, Some(held))))
+        Ok(Box::new(ScanCursor::new(
+            Arc::clone(store),
+            view,
+            *sequence,
+            range,
+            Some(held),
+        )))
     }
 }
 
@@ -169,6 +208,8 @@ impl Snapshot for LsmSnapshot {
 
 impl fmt::Debug for LsmSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LsmSnapshot").field("sequence", &self.held.sequence).finish_non_exhaustive()
+        f.debug_struct("LsmSnapshot")
+            .field("sequence", &self.held.sequence)
+            .finish_non_exhaustive()
     }
 }

@@ -96,9 +96,14 @@ impl Store {
     pub(crate) fn new(parts: StoreParts) -> Self {
         let (writable, lock) = match parts.writing {
             Some((log, manifest, lock)) => {
-                let commit = Commit { log, last_sequence: parts.last_sequence };
-                let writable =
-                    Writable { commit: Mutex::new(commit), manifest: Mutex::new(manifest) };
+                let commit = Commit {
+                    log,
+                    last_sequence: parts.last_sequence,
+                };
+                let writable = Writable {
+                    commit: Mutex::new(commit),
+                    manifest: Mutex::new(manifest),
+                };
                 (Some(writable), Some(lock))
             }
             None => (None, None),
@@ -132,7 +137,11 @@ impl Store {
     /// Refuses to go on with a closed store.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.status.load(Ordering::Acquire) == CLOSED { Err(Error::Closed) } else { Ok(()) }
+        if self.status.load(Ordering::Acquire) == CLOSED {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Refuses to write to a store that is closed, read-only or poisoned.
@@ -143,7 +152,9 @@ impl Store {
         }
         self.check_open()?;
         match &*lock(&self.poison) {
-            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            Some(cause) => Err(Error::Poisoned {
+                cause: Arc::clone(cause),
+            }),
             None => Err(Error::ReadOnly),
         }
     }
@@ -172,20 +183,20 @@ impl Store {
 
     /// The manifest, whatever state the store is in; `None` when it was opened read-only.
     pub(crate) fn manifest_unchecked(&self) -> Option<MutexGuard<'_, Manifest>> {
-        self.writable.as_ref().map(|writable| lock(&writable.manifest))
+        self.writable
+            .as_ref()
+            .map(|writable| lock(&writable.manifest))
     }
 
     /// The commit lock, whatever state the store is in; `None` when it was opened read-only.
     pub(crate) fn commit_unchecked(&self) -> Option<MutexGuard<'_, Commit>> {
-        self.writable.as_ref().map(|writable| lock(&writable.commit))
+        self.writable
+            .as_ref()
+            .map(|writable| lock(&writable.commit))
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
         self.writable.is_none()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.status.load(Ordering::Acquire) == OPEN
     }
 
     /// Pins the current view, with the sequence number that it is complete for.
@@ -198,8 +209,10 @@ impl Store {
     /// After an error that leaves unknown what is on disk, makes the store read-only for good. An error
     /// that changed nothing (a full disk) is passed on as it is.
     pub(crate) fn poison_on(&self, error: Error) -> Error {
-        if matches!(error, Error::DiskFull { .. } | Error::Closed | Error::ReadOnly | Error::Cancelled)
-        {
+        if matches!(
+            error,
+            Error::DiskFull { .. } | Error::Closed | Error::ReadOnly | Error::Cancelled
+        ) {
             return error;
         }
         if let Error::Poisoned { cause } = error {
@@ -213,10 +226,14 @@ impl Store {
         let first = poison.is_none();
         let cause = Arc::clone(poison.get_or_insert(cause));
         drop(poison);
-        let _ = self.status.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .status
+            .compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
         let error = Error::Poisoned { cause };
         if first {
-            self.env.emit(&Event::Poisoned { error: error.clone() });
+            self.env.emit(&Event::Poisoned {
+                error: error.clone(),
+            });
             self.background.notify_progress();
         }
         error
@@ -238,7 +255,10 @@ impl Store {
         id: KeyspaceId,
         change: impl FnOnce(&Arc<KeyspaceView>) -> KeyspaceView,
     ) {
-        self.views.update(|view| view.keyspace(id).map(|keyspace| view.replacing(change(keyspace))));
+        self.views.update(|view| {
+            view.keyspace(id)
+                .map(|keyspace| view.replacing(change(keyspace)))
+        });
     }
 
     pub(crate) fn cursor_opened(&self) {

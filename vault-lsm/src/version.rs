@@ -34,7 +34,13 @@ impl TableFile {
         let tombstones = table.range_tombstones();
         let tombstones = (!tombstones.is_empty())
             .then(|| Arc::new(Fragments::build(tombstones.iter().cloned())));
-        Self { table, tombstones, path, obsolete: AtomicBool::new(false), reclaim }
+        Self {
+            table,
+            tombstones,
+            path,
+            obsolete: AtomicBool::new(false),
+            reclaim,
+        }
     }
 
     pub(crate) fn meta(&self) -> &TableMeta {
@@ -47,37 +53,24 @@ impl TableFile {
             self.reclaim.retired(self.meta().number, self.meta().bytes);
         }
     }
-
-    /// Whether the table may hold something about `key`.
-    pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        let meta = self.meta();
-        meta.smallest.as_slice() <= key && !is_beyond(meta, key)
-    }
-
-    /// Whether the table may hold something within the range.
-    pub(crate) fn overlaps(&self, range: &KeyRange) -> bool {
-        let meta = self.meta();
-        range.is_before_end(&meta.smallest)
-            && match &range.start {
-                std::ops::Bound::Included(start) | std::ops::Bound::Excluded(start) => {
-                    !is_beyond(meta, start)
-                }
-                std::ops::Bound::Unbounded => true,
-            }
-    }
 }
 
 /// Whether `key` lies behind everything the table holds.
 fn is_beyond(meta: &TableMeta, key: &[u8]) -> bool {
     let largest = meta.largest.as_slice();
-    if meta.largest_exclusive { key >= largest } else { key > largest }
+    if meta.largest_exclusive {
+        key >= largest
+    } else {
+        key > largest
+    }
 }
 
 impl Drop for TableFile {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
             let (number, bytes) = (self.meta().number, self.meta().bytes);
-            self.reclaim.push(std::mem::take(&mut self.path), number, bytes);
+            self.reclaim
+                .push(std::mem::take(&mut self.path), number, bytes);
         }
     }
 }
@@ -92,8 +85,12 @@ impl Run {
     /// The table that may hold `key`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableFile>> {
-        let behind = self.tables.partition_point(|t| t.meta().smallest.as_slice() <= key);
-        self.tables.get(behind.checked_sub(1)?).filter(|table| !is_beyond(table.meta(), key))
+        let behind = self
+            .tables
+            .partition_point(|t| t.meta().smallest.as_slice() <= key);
+        self.tables
+            .get(behind.checked_sub(1)?)
+            .filter(|table| !is_beyond(table.meta(), key))
     }
 
     /// The tables that may hold something within the range.
@@ -104,7 +101,9 @@ impl Run {
             }
             std::ops::Bound::Unbounded => false,
         });
-        let to = self.tables.partition_point(|table| range.is_before_end(&table.meta().smallest));
+        let to = self
+            .tables
+            .partition_point(|table| range.is_before_end(&table.meta().smallest));
         self.tables.get(from..to).unwrap_or(&[])
     }
 }
@@ -149,7 +148,10 @@ impl Version {
                     let last = Arc::get_mut(last).expect("a run is not shared while it is built");
                     last.tables.push(file);
                 }
-                _ => runs.push(Arc::new(Run { number: run, tables: vec![file] })),
+                _ => runs.push(Arc::new(Run {
+                    number: run,
+                    tables: vec![file],
+                })),
             }
         }
         version
@@ -169,7 +171,11 @@ impl Version {
         let kept = self
             .tables()
             .filter(|(_, _, file)| !removed.contains(&file.meta().number))
-            .map(|(level, run, file)| Placed { level, run, file: Arc::clone(file) });
+            .map(|(level, run, file)| Placed {
+                level,
+                run,
+                file: Arc::clone(file),
+            });
         Self::build(kept.chain(added).collect())
     }
 
@@ -181,7 +187,10 @@ impl Version {
     /// Counts for statistics.
     pub(crate) fn level_stats(&self) -> Vec<LevelStats> {
         let stats = |level: &Level| {
-            let mut stats = LevelStats { runs: level.runs.len(), ..LevelStats::default() };
+            let mut stats = LevelStats {
+                runs: level.runs.len(),
+                ..LevelStats::default()
+            };
             for file in level.runs.iter().flat_map(|run| &run.tables) {
                 let meta = file.meta();
                 stats.tables += 1;
@@ -215,7 +224,12 @@ impl Version {
                     .collect(),
             })
             .collect();
-        Shape { levels, now, oldest_snapshot, table_bytes }
+        Shape {
+            levels,
+            now,
+            oldest_snapshot,
+            table_bytes,
+        }
     }
 }
 

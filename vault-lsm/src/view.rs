@@ -39,7 +39,10 @@ impl View {
         {
             return Some(view);
         }
-        let at = self.keyspaces.binary_search_by_key(&id, |view| view.keyspace.id).ok()?;
+        let at = self
+            .keyspaces
+            .binary_search_by_key(&id, |view| view.keyspace.id)
+            .ok()?;
         self.keyspaces.get(at)
     }
 
@@ -51,14 +54,20 @@ impl View {
             Ok(at) => keyspaces[at] = Arc::new(keyspace),
             Err(at) => keyspaces.insert(at, Arc::new(keyspace)),
         }
-        Self { generation: self.generation + 1, keyspaces }
+        Self {
+            generation: self.generation + 1,
+            keyspaces,
+        }
     }
 
     /// The next view, without a keyspace.
     pub(crate) fn without(&self, id: KeyspaceId) -> Self {
         let mut keyspaces = self.keyspaces.clone();
         keyspaces.retain(|view| view.keyspace.id != id);
-        Self { generation: self.generation + 1, keyspaces }
+        Self {
+            generation: self.generation + 1,
+            keyspaces,
+        }
     }
 }
 
@@ -78,9 +87,14 @@ impl ViewCell {
     pub(crate) fn new(view: View) -> Self {
         let generation = AtomicU64::new(view.generation);
         let view = Arc::new(view);
-        let shards =
-            (0..SHARDS).map(|_| CachePadded::new(Mutex::new(Arc::new(Arc::clone(&view))))).collect();
-        Self { shards, generation, update: Mutex::new(()) }
+        let shards = (0..SHARDS)
+            .map(|_| CachePadded::new(Mutex::new(Arc::new(Arc::clone(&view)))))
+            .collect();
+        Self {
+            shards,
+            generation,
+            update: Mutex::new(()),
+        }
     }
 
     /// Pins the current view.
@@ -110,7 +124,9 @@ impl ViewCell {
     /// Replaces the current view by what `change` makes of it (`None`: leaves it).
     pub(crate) fn update(&self, change: impl FnOnce(&View) -> Option<View>) {
         let _guard = self.update.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(next) = change(&self.pin()) else { return };
+        let Some(next) = change(&self.pin()) else {
+            return;
+        };
         let generation = next.generation;
         let next = Arc::new(next);
         // Before any shard shows the new view, nobody may take the old one for current: a write that

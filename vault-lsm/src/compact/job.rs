@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use vault_core::{
-    CompactionOutcome, CompactionProgress, Error, Event, KeyspaceId, Result,
-};
+use vault_core::{CompactionOutcome, CompactionProgress, Error, Event, KeyspaceId, Result};
 use vault_snapshot::policy::{Choice, Compaction, Placement};
 use vault_snapshot::shape::Shape;
 use vault_snapshot::visibility::Rules;
@@ -20,7 +18,7 @@ use crate::keyspace::KeyspaceView;
 use crate::manifest::Edit;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
-use crate::store::Store;
+use crate::store::{Store, unknown_keyspace};
 use crate::tombstones::Fragments;
 use crate::version::{Placed, TableFile};
 
@@ -51,16 +49,22 @@ pub(crate) fn claim(
         return None;
     }
     let tables: Vec<u64> = match &choice {
-        Choice::Merge(compaction) => {
-            compaction.inputs.iter().flat_map(|input| input.tables.iter().copied()).collect()
-        }
+        Choice::Merge(compaction) => compaction
+            .inputs
+            .iter()
+            .flat_map(|input| input.tables.iter().copied())
+            .collect(),
         Choice::Move { table, .. } => vec![*table],
         Choice::Drop { tables, .. } => tables.iter().map(|&(_, number)| number).collect(),
         Choice::Nothing => Vec::new(),
     };
     busy.extend(&tables);
     drop(busy);
-    Some(Claim { view, choice, tables })
+    Some(Claim {
+        view,
+        choice,
+        tables,
+    })
 }
 
 impl Drop for Claim {
@@ -82,15 +86,21 @@ impl Claim {
         match &self.choice {
             Choice::Nothing => Ok(CompactionOutcome::default()),
             Choice::Merge(compaction) => self.merge(store, compaction, progress),
-            Choice::Move { level, table, to_level, .. } => {
-                self.relocate(store, *level, *table, *to_level)
-            }
+            Choice::Move {
+                level,
+                table,
+                to_level,
+                ..
+            } => self.relocate(store, *level, *table, *to_level),
             Choice::Drop { tables, reason } => self.drop_tables(store, tables, reason),
         }
     }
 
     fn file(&self, number: u64) -> Option<(usize, u64, &Arc<TableFile>)> {
-        self.view.version.tables().find(|(_, _, file)| file.meta().number == number)
+        self.view
+            .version
+            .tables()
+            .find(|(_, _, file)| file.meta().number == number)
     }
 
     fn merge(
@@ -101,10 +111,16 @@ impl Claim {
     ) -> Result<CompactionOutcome> {
         let timing = store.counters.begin(Operation::Compact, &*store.env.clock);
         let began = store.env.clock.monotonic();
-        let inputs: Vec<(usize, u64, &Arc<TableFile>)> =
-            self.tables.iter().filter_map(|&number| self.file(number)).collect();
+        let inputs: Vec<(usize, u64, &Arc<TableFile>)> = self
+            .tables
+            .iter()
+            .filter_map(|&number| self.file(number))
+            .collect();
         let bytes_read: u64 = inputs.iter().map(|(_, _, file)| file.meta().bytes).sum();
-        let raw_bytes: u64 = inputs.iter().map(|(_, _, file)| file.meta().raw_bytes).sum();
+        let raw_bytes: u64 = inputs
+            .iter()
+            .map(|(_, _, file)| file.meta().raw_bytes)
+            .sum();
 
         let written = self.write_merged(store, compaction, &inputs, raw_bytes, progress)?;
         let bytes_written: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
@@ -112,7 +128,8 @@ impl Claim {
             Placement::ReplaceRun => 0,
             Placement::NewRun {} => inputs.iter().map(|&(_, run, _)| run).max().unwrap_or(0),
         };
-        let mut edits: Vec<Edit> = self.removals(inputs.iter().map(|&(level, _, file)| (level, file)));
+        let mut edits: Vec<Edit> =
+            self.removals(inputs.iter().map(|&(level, _, file)| (level, file)));
         edits.extend(written.tables.iter().map(|meta| Edit::AddTable {
             keyspace: self.view.keyspace.id.0,
             level: compaction.output_level as u32,
@@ -122,14 +139,24 @@ impl Claim {
         let files = written.open(store, self.view.keyspace.id)?;
         let added = files
             .into_iter()
-            .map(|file| Placed { level: compaction.output_level, run, file })
+            .map(|file| Placed {
+                level: compaction.output_level,
+                run,
+                file,
+            })
             .collect();
-        self.install(store, &edits, added).inspect_err(|_| written.discard(store))?;
+        self.install(store, &edits, added)
+            .inspect_err(|_| written.discard(store))?;
 
         written.counts.add_to(&store.counters);
         store.counters.compactions.fetch_add(1, Relaxed);
-        store.counters.compaction_bytes.fetch_add(bytes_written, Relaxed);
-        store.counters.end(Operation::Compact, &timing, &*store.env.clock);
+        store
+            .counters
+            .compaction_bytes
+            .fetch_add(bytes_written, Relaxed);
+        store
+            .counters
+            .end(Operation::Compact, &timing, &*store.env.clock);
         store.env.emit(&Event::Compacted {
             keyspace: self.view.keyspace.id,
             output_level: compaction.output_level,
@@ -141,7 +168,11 @@ impl Claim {
             reason: compaction.reason,
         });
         let entries_dropped = written.counts.total();
-        Ok(CompactionOutcome { bytes_read, bytes_written, entries_dropped })
+        Ok(CompactionOutcome {
+            bytes_read,
+            bytes_written,
+            entries_dropped,
+        })
     }
 
     fn write_merged(
@@ -198,10 +229,23 @@ impl Claim {
         let keyspace = self.view.keyspace.id.0;
         let meta = Arc::new(file.meta().clone());
         let edits = [
-            Edit::RemoveTable { keyspace, level: level as u32, number },
-            Edit::AddTable { keyspace, level: to_level as u32, run: 0, meta },
+            Edit::RemoveTable {
+                keyspace,
+                level: level as u32,
+                number,
+            },
+            Edit::AddTable {
+                keyspace,
+                level: to_level as u32,
+                run: 0,
+                meta,
+            },
         ];
-        let moved = Placed { level: to_level, run: 0, file: Arc::clone(file) };
+        let moved = Placed {
+            level: to_level,
+            run: 0,
+            file: Arc::clone(file),
+        };
         self.install(store, &edits, vec![moved])?;
         store.counters.tables_moved.fetch_add(1, Relaxed);
         Ok(CompactionOutcome::default())
@@ -224,11 +268,22 @@ impl Claim {
         let bytes = files.iter().map(|(_, file)| file.meta().bytes).sum();
         let entries: u64 = files.iter().map(|(_, file)| file.meta().entries).sum();
         let expired: u64 = files.iter().map(|(_, file)| file.meta().expiring).sum();
-        store.counters.tables_dropped.fetch_add(files.len() as u64, Relaxed);
+        store
+            .counters
+            .tables_dropped
+            .fetch_add(files.len() as u64, Relaxed);
         store.counters.expired_removed.fetch_add(expired, Relaxed);
         let keyspace = self.view.keyspace.id;
-        store.env.emit(&Event::TablesDropped { keyspace, tables: files.len(), bytes, reason });
-        Ok(CompactionOutcome { entries_dropped: entries, ..CompactionOutcome::default() })
+        store.env.emit(&Event::TablesDropped {
+            keyspace,
+            tables: files.len(),
+            bytes,
+            reason,
+        });
+        Ok(CompactionOutcome {
+            entries_dropped: entries,
+            ..CompactionOutcome::default()
+        })
     }
 
     fn removals<'a>(&self, files: impl Iterator<Item = (usize, &'a Arc<TableFile>)>) -> Vec<Edit> {
@@ -247,10 +302,15 @@ impl Claim {
         let id = self.view.keyspace.id;
         let mut manifest = store.manifest()?;
         if self.view.keyspace.is_dropped() {
-            return Err(Error::Cancelled);
+            return Err(unknown_keyspace(id));
         }
-        manifest.commit(&store.env, edits).map_err(|error| store.poison_on(error))?;
-        let stays: Vec<u64> = added.iter().map(|placed| placed.file.meta().number).collect();
+        manifest
+            .commit(&store.env, edits)
+            .map_err(|error| store.poison_on(error))?;
+        let stays: Vec<u64> = added
+            .iter()
+            .map(|placed| placed.file.meta().number)
+            .collect();
         let mut added = Some(added);
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
@@ -277,8 +337,15 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(store: &'a Store, bytes_total: u64) -> Self {
-        let done = CompactionProgress { bytes_total, ..CompactionProgress::default() };
-        Self { store, began: store.env.clock.monotonic(), done }
+        let done = CompactionProgress {
+            bytes_total,
+            ..CompactionProgress::default()
+        };
+        Self {
+            store,
+            began: store.env.clock.monotonic(),
+            done,
+        }
     }
 
     const fn progress(&self) -> CompactionProgress {
@@ -289,10 +356,10 @@ impl<'a> Pace<'a> {
         self.done.bytes_done += bytes;
         let written = self.done.bytes_done / view.options.table_bytes.max(1);
         self.done.tables_written = written;
-        if view.keyspace.is_dropped() || self.store.background.is_stopping() {
-            return Err(Error::Cancelled);
-        }
         self.store.check_writable()?;
+        if view.keyspace.is_dropped() {
+            return Err(unknown_keyspace(view.keyspace.id));
+        }
         let rate = self.store.settings.compaction_bytes_per_second;
         if rate > 0 {
             let due = Duration::from_secs_f64(self.done.bytes_done as f64 / rate as f64);
@@ -300,10 +367,12 @@ impl<'a> Pace<'a> {
             if let Some(ahead) = due.checked_sub(elapsed)
                 && ahead > Duration::from_millis(1)
             {
-                self.store.env.clock.sleep(ahead.min(Duration::from_millis(100)));
+                self.store
+                    .env
+                    .clock
+                    .sleep(ahead.min(Duration::from_millis(100)));
             }
         }
         Ok(())
     }
 }
-

@@ -26,7 +26,12 @@ pub(crate) fn compact_range(
     crate::flush::flush_and_wait(store, Some(id))?;
     let keyspace = {
         let pinned = store.views.pin();
-        Arc::clone(&pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?.keyspace)
+        Arc::clone(
+            &pinned
+                .keyspace(id)
+                .ok_or_else(|| unknown_keyspace(id))?
+                .keyspace,
+        )
     };
     let _alone = Alone::new(store, &keyspace);
     let floor = store.manifest()?.next_file_number();
@@ -76,7 +81,9 @@ impl<'a> Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.keyspace.manual_compactions.fetch_sub(1, Ordering::AcqRel);
+        self.keyspace
+            .manual_compactions
+            .fetch_sub(1, Ordering::AcqRel);
         super::shape_changed(self.store, self.keyspace.id);
     }
 }

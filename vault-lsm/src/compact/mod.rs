@@ -31,7 +31,9 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
         if !view.keyspace.shape_changed.swap(false, AcqRel) {
             continue;
         }
-        let claim = job::claim(store, view.keyspace.id, |view, shape| view.planner.choose(shape));
+        let claim = job::claim(store, view.keyspace.id, |view, shape| {
+            view.planner.choose(shape)
+        });
         let Some(claim) = claim else { continue };
         // There may be more to do beside what was just claimed.
         view.keyspace.shape_changed.store(true, Release);
@@ -80,9 +82,15 @@ fn shape_of<'a>(
     busy: &std::collections::BTreeSet<u64>,
 ) -> Shape<'a> {
     let visible = store.visible.load(Acquire);
-    let oldest_snapshot = store.snapshots.sequences().first().copied().unwrap_or(visible);
+    let oldest_snapshot = store
+        .snapshots
+        .sequences()
+        .first()
+        .copied()
+        .unwrap_or(visible);
     let now = store.env.clock.now();
-    view.version.shape(busy, now, oldest_snapshot, view.options.table_bytes)
+    view.version
+        .shape(busy, now, oldest_snapshot, view.options.table_bytes)
 }
 
 /// Whether a choice has nothing to carry out.

@@ -62,7 +62,9 @@ pub(crate) struct Removed {
 impl Removed {
     pub(crate) fn add_to(&self, counters: &Counters) {
         counters.obsolete_removed.fetch_add(self.obsolete, Relaxed);
-        counters.tombstones_removed.fetch_add(self.tombstones, Relaxed);
+        counters
+            .tombstones_removed
+            .fetch_add(self.tombstones, Relaxed);
         counters.expired_removed.fetch_add(self.expired, Relaxed);
     }
 
@@ -86,7 +88,10 @@ impl OutputTables {
     pub(crate) fn discard(&self, store: &Store) {
         for meta in &self.tables {
             // Should this fail, the next opening removes the orphan.
-            let _ = store.env.fs.remove(&store.env.path(FileKind::Table, meta.number));
+            let _ = store
+                .env
+                .fs
+                .remove(&store.env.path(FileKind::Table, meta.number));
         }
     }
 }
@@ -99,7 +104,11 @@ pub(crate) fn open_table(
 ) -> Result<Arc<TableFile>> {
     let path = store.env.path(FileKind::Table, meta.number);
     let table = Table::open(&store.table_env, &path, keyspace, meta)?;
-    Ok(Arc::new(TableFile::new(table, path, Arc::clone(&store.reclaim))))
+    Ok(Arc::new(TableFile::new(
+        table,
+        path,
+        Arc::clone(&store.reclaim),
+    )))
 }
 
 /// The versions of one key, gathered.
@@ -202,7 +211,9 @@ impl<'a> Output<'a> {
         cursor.next()?;
         while cursor.valid() && cursor.key() == gathered.key.as_slice() {
             *bytes += (cursor.key().len() + cursor.value().len()) as u64;
-            gathered.versions.push((cursor.trailer(), cursor.value_slice()));
+            gathered
+                .versions
+                .push((cursor.trailer(), cursor.value_slice()));
             cursor.next()?;
         }
         if plain && gathered.versions.len() == 1 {
@@ -225,7 +236,9 @@ impl<'a> Output<'a> {
             let expiry = if i < from {
                 None
             } else {
-                split_expiry(*trailer, stored).ok_or_else(|| malformed_entry(self.view))?.0
+                split_expiry(*trailer, stored)
+                    .ok_or_else(|| malformed_entry(self.view))?
+                    .0
             };
             let kind = match kind_of(*trailer) {
                 Some(OperationKind::Put) => VersionKind::Put,
@@ -235,12 +248,21 @@ impl<'a> Output<'a> {
                     return Err(malformed_entry(self.view));
                 }
             };
-            gathered.described.push(Version { sequence: sequence_of(*trailer), kind, expiry });
+            gathered.described.push(Version {
+                sequence: sequence_of(*trailer),
+                kind,
+                expiry,
+            });
         }
         let covering = tombstones.covering_all(&gathered.key);
         rules.decide(&gathered.described, covering, &mut gathered.decision);
 
-        let Gathered { key, versions, decision, .. } = gathered;
+        let Gathered {
+            key,
+            versions,
+            decision,
+            ..
+        } = gathered;
         let mut at = from;
         while at < versions.len() {
             let (trailer, stored) = &versions[at];
@@ -283,11 +305,13 @@ impl<'a> Output<'a> {
         let folded = match fold_group.base {
             FoldBase::Value => {
                 let base = group.last().map(|(_, value)| &value[..]);
-                fold(key, base, oldest_first, operator).ok().map(|v| (OperationKind::Put, v))
+                fold(key, base, oldest_first, operator)
+                    .ok()
+                    .map(|v| (OperationKind::Put, v))
             }
-            FoldBase::Nothing => {
-                fold(key, None, oldest_first, operator).ok().map(|v| (OperationKind::Put, v))
-            }
+            FoldBase::Nothing => fold(key, None, oldest_first, operator)
+                .ok()
+                .map(|v| (OperationKind::Put, v)),
             FoldBase::Unknown => operator.and_then(|operator| {
                 let mut oldest_first = oldest_first;
                 let first = oldest_first.next()?.to_vec();
@@ -325,8 +349,10 @@ impl<'a> Output<'a> {
     }
 
     fn cut_if_full(&mut self, key: &[u8], tombstones: &Fragments, rules: &Rules) -> Result<()> {
-        let full =
-            self.writer.as_ref().is_some_and(|writer| writer.estimated_bytes() >= self.table_bytes);
+        let full = self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.estimated_bytes() >= self.table_bytes);
         if full {
             self.finish_table(tombstones, rules, Some(key))?;
             self.tombstones_from = Some(key.to_vec());
@@ -360,4 +386,7 @@ impl<'a> Output<'a> {
 
 /// The kind byte of a plain put, for those who write tables from bare pairs.
 pub(crate) const PLAIN_PUT: u8 = OperationKind::Put as u8;
-const _: () = assert!(PLAIN_PUT & KIND_HAS_EXPIRY == 0, "a plain put carries no expiry");
+const _: () = assert!(
+    PLAIN_PUT & KIND_HAS_EXPIRY == 0,
+    "a plain put carries no expiry"
+);

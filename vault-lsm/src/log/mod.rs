@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, replay};
 pub(crate) use sync::LogSync;
-pub(crate) use writer::{Appended, LogWriter, Segment, SegmentSource};
+pub(crate) use writer::{LogWriter, Segment, SegmentSource};
 
 /// Version of the log's format.
 pub(crate) const LOG_VERSION: u16 = 1;

@@ -66,10 +66,18 @@ pub(crate) fn replay(
     for &number in request.segments {
         starts.push(peek_start(env, number)?);
     }
-    let mut walk = Walk { replay: Replay::default(), next_sequence: 0, broken: None };
+    check_chain(env, request.segments, &starts)?;
+    let mut walk = Walk {
+        replay: Replay::default(),
+        next_sequence: 0,
+        broken: None,
+    };
     for (i, &number) in request.segments.iter().enumerate() {
         // Where the next segment's start record says that this one ends.
-        let successor = starts[i + 1..].iter().flatten().find(|start| start.previous == number);
+        let successor = starts[i + 1..]
+            .iter()
+            .flatten()
+            .find(|start| start.previous == number);
         let mut end = successor.map(|start| start.previous_end);
         if let Some((clean_segment, clean_end)) = request.clean_end
             && clean_segment == number
@@ -81,28 +89,53 @@ pub(crate) fn replay(
     walk.finish(request)
 }
 
+/// Checks that no segment is missing between the first and the last: each names the one before it.
+fn check_chain(env: &Env, segments: &[u64], starts: &[Option<Start>]) -> Result<()> {
+    let first = segments.first().copied().unwrap_or(0);
+    for (number, start) in segments.iter().zip(starts) {
+        let Some(Start { previous, .. }) = *start else {
+            continue;
+        };
+        // What stands before the first segment is not needed any more.
+        if previous >= first && (previous >= *number || !segments.contains(&previous)) {
+            let path = env.path(FileKind::Log, *number);
+            let problem = format!("the segment follows segment {previous}, which is not there");
+            return Err(Error::corruption(&path, HEADER_BYTES as u64, problem));
+        }
+    }
+    Ok(())
+}
+
 /// Reads the start record of a segment. `None` where there is none that opens.
 fn peek_start(env: &Env, number: u64) -> Result<Option<Start>> {
     const PEEK_BYTES: usize = HEADER_BYTES + 256;
     let opened = open_segment(env, number)?;
     let mut bytes = vec![0; PEEK_BYTES];
-    let read = opened.file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &opened.path, e))?;
+    let read = opened
+        .file
+        .read_at(&mut bytes, 0)
+        .map_err(|e| Error::io("read", &opened.path, e))?;
     bytes.truncate(read);
     let mut records = Records::new(&mut bytes, opened.header_checksum, &*opened.blocks);
-    let Next::Record { payload, .. } = records.next() else { return Ok(None) };
-    Ok(record::decode(payload).and_then(|record| match record.body {
-        Body::Start(start) => Some(start),
-        Body::Batch { .. } => None,
-    }))
+    let Next::Record { payload, .. } = records.next() else {
+        return Ok(None);
+    };
+    Ok(
+        record::decode(payload).and_then(|record| match record.body {
+            Body::Start(start) => Some(start),
+            Body::Batch { .. } => None,
+        }),
+    )
 }
 
 fn open_segment(env: &Env, number: u64) -> Result<NewFile> {
-    env.open_file(FileKind::Log, number, LOG_VERSION).map_err(|error| match error {
-        Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Error::corruption(&path, 0, "this log segment is needed and is missing")
-        }
-        other => other,
-    })
+    env.open_file(FileKind::Log, number, LOG_VERSION)
+        .map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::corruption(&path, 0, "this log segment is needed and is missing")
+            }
+            other => other,
+        })
 }
 
 /// The place where the log stops making sense.
@@ -139,11 +172,18 @@ impl Walk {
             // Begun, but its first record could not be written; the next segment took over.
             return Ok(());
         }
-        let NewFile { path, file, blocks, header_checksum } = open_segment(env, number)?;
+        let NewFile {
+            path,
+            file,
+            blocks,
+            header_checksum,
+        } = open_segment(env, number)?;
         let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
         let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
         let mut bytes = vec![0; len];
-        let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+        let read = file
+            .read_at(&mut bytes, 0)
+            .map_err(|e| Error::io("read", &path, e))?;
         bytes.truncate(read);
         let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
 
@@ -162,7 +202,9 @@ impl Walk {
                 self.records(&mut records, number, end, apply)?
             };
             self.replay.last_end = records.offset() as u64;
-            let Some(problem) = problem else { return Ok(()) };
+            let Some(problem) = problem else {
+                return Ok(());
+            };
             self.replay.torn_bytes += (read - records.offset().min(read)) as u64;
             self.broken = Some(Broken {
                 path: path.clone(),
@@ -205,7 +247,11 @@ impl Walk {
                             }
                             self.replay.position = start.base;
                         }
-                        Body::Batch { first_sequence, count, operations } => {
+                        Body::Batch {
+                            first_sequence,
+                            count,
+                            operations,
+                        } => {
                             if first_sequence < self.next_sequence {
                                 return Ok(Some(format!(
                                     "sequence number {first_sequence} follows {}",
@@ -214,7 +260,12 @@ impl Walk {
                             }
                             self.next_sequence = first_sequence + u64::from(count);
                             self.replay.batches += 1;
-                            apply(ReplayedBatch { segment: number, first_sequence, count, operations })?;
+                            apply(ReplayedBatch {
+                                segment: number,
+                                first_sequence,
+                                count,
+                                operations,
+                            })?;
                         }
                     }
                     self.replay.position += len as u64;
@@ -222,7 +273,9 @@ impl Walk {
                 Next::End if end.is_none() => return Ok(None),
                 Next::End => {
                     let end = end.unwrap_or_default();
-                    return Ok(Some(format!("records end here, {end} was recorded as their end")));
+                    return Ok(Some(format!(
+                        "records end here, {end} was recorded as their end"
+                    )));
                 }
                 Next::Broken => return Ok(Some("a record does not open".to_owned())),
             }
@@ -231,7 +284,9 @@ impl Walk {
 
     /// Refuses the log if a record behind the broken place says that the place was durable.
     fn check_nothing_durable_behind(&self, records: &mut Records<'_>) -> Result<()> {
-        let Some(broken) = &self.broken else { return Ok(()) };
+        let Some(broken) = &self.broken else {
+            return Ok(());
+        };
         let durable = |payload: &[u8]| {
             record::decode(payload).is_some_and(|record| record.synced > broken.position)
         };
@@ -239,7 +294,10 @@ impl Walk {
             Some(at) => Err(Error::corruption(
                 &broken.path,
                 broken.offset,
-                format!("{}, but a record at byte {at} behind it says that it was durable", broken.problem),
+                format!(
+                    "{}, but a record at byte {at} behind it says that it was durable",
+                    broken.problem
+                ),
             )),
             None => Ok(()),
         }
@@ -261,11 +319,11 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use vault_core::Timestamp;
     use vault_core::clock::ManualClock;
     use vault_core::random::SeededRandom;
     use vault_core::transform::ChecksumTransform;
     use vault_core::vfs::{FileSystem, MemoryFileSystem};
-    use vault_core::Timestamp;
 
     use super::*;
     use crate::log::{LogSync, LogWriter, Segment, SegmentSource};
@@ -273,7 +331,7 @@ mod tests {
     struct Source<'a>(&'a Env, std::cell::Cell<u64>);
 
     impl SegmentSource for Source<'_> {
-        fn new_segment(&self, bytes: u64) -> Result<Segment> {
+        fn new_segment(&self, bytes: u64, _: u64) -> Result<Segment> {
             self.1.set(self.1.get() + 1);
             Segment::create(self.0, self.1.get(), bytes)
         }
@@ -306,9 +364,17 @@ mod tests {
         ((1..=source.1.get()).collect(), writer.end())
     }
 
-    fn read(env: &Env, segments: &[u64], clean_end: Option<(u64, u64)>) -> Result<(Vec<u64>, Replay)> {
+    fn read(
+        env: &Env,
+        segments: &[u64],
+        clean_end: Option<(u64, u64)>,
+    ) -> Result<(Vec<u64>, Replay)> {
         let mut seen = Vec::new();
-        let request = ReplayRequest { segments, clean_end, live: false };
+        let request = ReplayRequest {
+            segments,
+            clean_end,
+            live: false,
+        };
         let replay = replay(env, &request, |batch| {
             assert_eq!(batch.operations, [(batch.first_sequence - 1) as u8; 100]);
             seen.push(batch.first_sequence);
@@ -353,7 +419,10 @@ mod tests {
         assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>());
         assert!(replay.torn_bytes > 0 && !replay.unused.is_empty());
         // The same damage in a store that was closed cleanly is never taken for a torn tail.
-        assert!(matches!(read(&env, &segments, Some(end)), Err(Error::Corruption { .. })));
+        assert!(matches!(
+            read(&env, &segments, Some(end)),
+            Err(Error::Corruption { .. })
+        ));
     }
 
     #[test]
@@ -362,6 +431,32 @@ mod tests {
         let env = env(&fs);
         let (segments, _) = write(&env, 100, &[]);
         fs.remove(&env.path(FileKind::Log, segments[1])).unwrap();
-        assert!(matches!(read(&env, &segments, None), Err(Error::Corruption { .. })));
+        assert!(matches!(
+            read(&env, &segments, None),
+            Err(Error::Corruption { .. })
+        ));
+    }
+
+    /// A segment that was made ready in the background once came into use behind one with a higher
+    /// number. Segments were taken for older than they were, and removed while still needed: the
+    /// writes in them were gone after the next opening.
+    #[test]
+    fn the_order_of_segments_is_that_of_their_numbers() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let (segments, end) = write(&env, 100, &[]);
+        // Without one in between, the chain shows it, even where nothing was ever synced.
+        let gap: Vec<u64> = segments
+            .iter()
+            .copied()
+            .filter(|&number| number != 2)
+            .collect();
+        assert!(matches!(
+            read(&env, &gap, None),
+            Err(Error::Corruption { .. })
+        ));
+        // Old segments that nobody needs may be gone.
+        let (seen, _) = read(&env, &segments[1..], Some(end)).unwrap();
+        assert!(seen.len() < 100 && seen.last() == Some(&100));
     }
 }

@@ -20,7 +20,11 @@ pub(crate) enum Body<'a> {
     /// A segment begins.
     Start(Start),
     /// A batch was committed.
-    Batch { first_sequence: u64, count: u32, operations: &'a [u8] },
+    Batch {
+        first_sequence: u64,
+        count: u32,
+        operations: &'a [u8],
+    },
 }
 
 /// The first record of a segment.
@@ -92,13 +96,27 @@ mod tests {
 
     #[test]
     fn records_round_trip() {
-        let start = Start { previous: 3, previous_end: 4096, base: 1 << 40 };
+        let start = Start {
+            previous: 3,
+            previous_end: 4096,
+            base: 1 << 40,
+        };
         let mut out = Vec::new();
         encode_start(&mut out, 9, &start);
-        assert_eq!(decode(&out), Some(Record { synced: 9, body: Body::Start(start) }));
+        assert_eq!(
+            decode(&out),
+            Some(Record {
+                synced: 9,
+                body: Body::Start(start)
+            })
+        );
         out.clear();
         encode_batch(&mut out, 300, 7, 2, b"operations");
-        let body = Body::Batch { first_sequence: 7, count: 2, operations: b"operations" };
+        let body = Body::Batch {
+            first_sequence: 7,
+            count: 2,
+            operations: b"operations",
+        };
         assert_eq!(decode(&out), Some(Record { synced: 300, body }));
         assert_eq!(decode(&[]), None);
         assert_eq!(decode(&[9, 0]), None);

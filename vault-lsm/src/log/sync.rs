@@ -64,7 +64,10 @@ impl LogSync {
 
     /// How often the log was synced, and for how many waiting writers.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.syncs.load(Ordering::Relaxed), self.waits.load(Ordering::Relaxed))
+        (
+            self.syncs.load(Ordering::Relaxed),
+            self.waits.load(Ordering::Relaxed),
+        )
     }
 
     /// Notes that records up to `position` have been appended. Called under the commit lock.
@@ -87,10 +90,15 @@ impl LogSync {
                 return Ok(());
             }
             if let Some(cause) = &state.failed {
-                return Err(Error::Poisoned { cause: Arc::clone(cause) });
+                return Err(Error::Poisoned {
+                    cause: Arc::clone(cause),
+                });
             }
             if state.syncing {
-                state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .moved
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             state.syncing = true;
@@ -116,16 +124,13 @@ impl LogSync {
         }
     }
 
-    /// The failure that made this log unusable, if there was one.
-    pub(crate) fn failure(&self) -> Option<Arc<Error>> {
-        self.lock().failed.clone()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn sync_all(files: &[(Arc<dyn File>, PathBuf)]) -> Result<()> {
-    files.iter().try_for_each(|(file, path)| file.sync().map_err(|e| Error::io("sync", path, e)))
+    files
+        .iter()
+        .try_for_each(|(file, path)| file.sync().map_err(|e| Error::io("sync", path, e)))
 }

@@ -13,17 +13,18 @@ use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES, record_identity};
 use crate::layout::{Env, NewFile};
+use crate::log::LOG_VERSION;
 use crate::log::record::{self, Start};
 use crate::log::sync::LogSync;
-use crate::log::LOG_VERSION;
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Makes segments: reserves the number, creates the file, and records it in the manifest.
 pub(crate) trait SegmentSource {
-    /// A fresh segment of at least `bytes`, known to the manifest.
-    fn new_segment(&self, bytes: u64) -> Result<Segment>;
+    /// A fresh segment of at least `bytes`, known to the manifest, with a number above `after`: the
+    /// order of the numbers is the order of the log.
+    fn new_segment(&self, bytes: u64, after: u64) -> Result<Segment>;
 }
 
 /// A segment that can be appended to.
@@ -46,10 +47,15 @@ enum Target {
 impl Segment {
     /// Creates the file, reserves its space and makes its header durable.
     pub(crate) fn create(env: &Env, number: u64, bytes: u64) -> Result<Self> {
-        let NewFile { path, file, blocks, header_checksum } =
-            env.create_file(FileKind::Log, number, LOG_VERSION)?;
+        let NewFile {
+            path,
+            file,
+            blocks,
+            header_checksum,
+        } = env.create_file(FileKind::Log, number, LOG_VERSION)?;
         let made = (|| {
-            file.allocate(bytes).map_err(|e| Error::io("reserve space for", &path, e))?;
+            file.allocate(bytes)
+                .map_err(|e| Error::io("reserve space for", &path, e))?;
             let capacity = usize::try_from(bytes)
                 .map_err(|e| Error::io("map", &path, std::io::Error::other(e)))?;
             let target = match file.map(capacity) {
@@ -62,9 +68,15 @@ impl Segment {
             Ok((target, capacity))
         })();
         match made {
-            Ok((target, capacity)) => {
-                Ok(Self { number, file, target, blocks, header_checksum, path, capacity })
-            }
+            Ok((target, capacity)) => Ok(Self {
+                number,
+                file,
+                target,
+                blocks,
+                header_checksum,
+                path,
+                capacity,
+            }),
             Err(error) => {
                 // Nothing refers to the file yet. What removal leaves behind, the next opening removes.
                 let _ = env.fs.remove(&path);
@@ -140,11 +152,6 @@ impl LogWriter {
         }
     }
 
-    /// The segment that takes records now, or the last one that did (0: none yet).
-    pub(crate) fn segment(&self) -> u64 {
-        self.current.as_ref().map_or(self.previous, |active| active.segment.number)
-    }
-
     /// The last segment and the offset at which it ends.
     pub(crate) fn end(&self) -> (u64, u64) {
         match &self.current {
@@ -179,7 +186,11 @@ impl LogWriter {
         let bytes = self.buffer.len() as u64;
         self.position += bytes;
         self.sync.appended(self.position);
-        Ok(Appended { end: self.position, segment: active.segment.number, bytes })
+        Ok(Appended {
+            end: self.position,
+            segment: active.segment.number,
+            bytes,
+        })
     }
 
     /// Ends the current segment; the next record begins another.
@@ -197,21 +208,31 @@ impl LogWriter {
             return Ok(());
         }
         const START_BYTES_MAX: usize = 128;
-        let wanted = self.next_bytes.max((HEADER_BYTES + START_BYTES_MAX + bytes) as u64);
-        let segment = source.new_segment(wanted)?;
+        let wanted = self
+            .next_bytes
+            .max((HEADER_BYTES + START_BYTES_MAX + bytes) as u64);
+        let segment = source.new_segment(wanted, self.end().0)?;
+        assert!(segment.number > self.end().0, "log segments go up");
         self.retire();
         let start = Start {
             previous: self.previous,
             previous_end: self.previous_end,
             base: self.position,
         };
-        let mut active = Active { segment, offset: HEADER_BYTES, ordinal: 0 };
+        let mut active = Active {
+            segment,
+            offset: HEADER_BYTES,
+            ordinal: 0,
+        };
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; FRAME_BYTES]);
         record::encode_start(&mut self.buffer, self.sync.synced(), &start);
         let put = active.put(&mut self.buffer);
         self.position += self.buffer.len() as u64;
-        self.sync.begin_segment(Arc::clone(&active.segment.file), active.segment.path.clone());
+        self.sync.begin_segment(
+            Arc::clone(&active.segment.file),
+            active.segment.path.clone(),
+        );
         self.sync.appended(self.position);
         self.next_bytes = (self.next_bytes * 2).min(self.segment_bytes_max);
         self.current = Some(active);
@@ -226,7 +247,9 @@ impl Active {
     /// Seals the payload that stands in `buffer` behind room for its frame, and writes both.
     #[inline]
     fn put(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
-        self.segment.blocks.seal(&record_identity(self.ordinal), buffer, FRAME_BYTES)?;
+        self.segment
+            .blocks
+            .seal(&record_identity(self.ordinal), buffer, FRAME_BYTES)?;
         let sealed_len = u32::try_from(buffer.len() - FRAME_BYTES)
             .expect("a batch is limited to less than 4 GiB");
         let frame = frame::encode(self.segment.header_checksum, self.ordinal, sealed_len);

@@ -14,17 +14,33 @@ pub(crate) enum Edit {
     /// At least this many file numbers have been given out.
     NextFile(u64),
     /// A keyspace comes into being.
-    CreateKeyspace { id: u32, name: String, options: KeyspaceOptions },
+    CreateKeyspace {
+        id: u32,
+        name: String,
+        options: KeyspaceOptions,
+    },
     /// A keyspace takes on other options.
     AlterKeyspace { id: u32, options: KeyspaceOptions },
     /// A keyspace goes, with its tables.
     DropKeyspace { id: u32 },
     /// A table joins a run.
-    AddTable { keyspace: u32, level: u32, run: u64, meta: Arc<TableMeta> },
+    AddTable {
+        keyspace: u32,
+        level: u32,
+        run: u64,
+        meta: Arc<TableMeta>,
+    },
     /// A table leaves.
-    RemoveTable { keyspace: u32, level: u32, number: u64 },
+    RemoveTable {
+        keyspace: u32,
+        level: u32,
+        number: u64,
+    },
     /// Everything of the keyspace up to this sequence number is in tables.
-    FlushedThrough { keyspace: u32, sequence: SequenceNumber },
+    FlushedThrough {
+        keyspace: u32,
+        sequence: SequenceNumber,
+    },
     /// A log segment exists.
     AddLog(u64),
     /// Log segments below are not needed.
@@ -54,13 +70,22 @@ impl Edit {
                 put_bytes(out, &options::encode(options));
             }
             Self::DropKeyspace { id } => numbers(out, 4, &[u64::from(*id)]),
-            Self::AddTable { keyspace, level, run, meta } => {
+            Self::AddTable {
+                keyspace,
+                level,
+                run,
+                meta,
+            } => {
                 numbers(out, 5, &[u64::from(*keyspace), u64::from(*level), *run]);
                 let mut encoded = Vec::new();
                 meta.encode(&mut encoded);
                 put_bytes(out, &encoded);
             }
-            Self::RemoveTable { keyspace, level, number } => {
+            Self::RemoveTable {
+                keyspace,
+                level,
+                number,
+            } => {
                 numbers(out, 6, &[u64::from(*keyspace), u64::from(*level), *number]);
             }
             Self::FlushedThrough { keyspace, sequence } => {
@@ -87,7 +112,9 @@ impl Edit {
                 id: small(decoder)?,
                 options: options::decode(decoder.bytes()?)?,
             },
-            4 => Self::DropKeyspace { id: small(decoder)? },
+            4 => Self::DropKeyspace {
+                id: small(decoder)?,
+            },
             5 => {
                 let (keyspace, level) = (small(decoder)?, small(decoder)?);
                 let run = decoder.varint()?;
@@ -96,14 +123,22 @@ impl Edit {
                 if !encoded.is_empty() {
                     return None;
                 }
-                Self::AddTable { keyspace, level, run, meta }
+                Self::AddTable {
+                    keyspace,
+                    level,
+                    run,
+                    meta,
+                }
             }
             6 => Self::RemoveTable {
                 keyspace: small(decoder)?,
                 level: small(decoder)?,
                 number: decoder.varint()?,
             },
-            7 => Self::FlushedThrough { keyspace: small(decoder)?, sequence: decoder.varint()? },
+            7 => Self::FlushedThrough {
+                keyspace: small(decoder)?,
+                sequence: decoder.varint()?,
+            },
             8 => Self::AddLog(decoder.varint()?),
             9 => Self::LogFloor(decoder.varint()?),
             10 => Self::LastSequence(decoder.varint()?),

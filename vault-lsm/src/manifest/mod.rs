@@ -23,7 +23,7 @@ use vault_core::{Error, Result};
 
 pub(crate) use edit::Edit;
 pub(crate) use pointer::Pointer;
-pub(crate) use state::{KeyspaceState, State, TablePlace};
+pub(crate) use state::{KeyspaceState, State};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};
@@ -60,8 +60,13 @@ impl Manifest {
     /// Files that are no longer named are removed by the caller.
     pub(crate) fn begin(env: &Env, mut state: State, generation: u64) -> Result<Self> {
         let file = OpenManifest::create(env, &mut state)?;
-        let mut manifest =
-            Self { bytes_written: file.offset, state, file, generation, tail_unknown: false };
+        let mut manifest = Self {
+            bytes_written: file.offset,
+            state,
+            file,
+            generation,
+            tail_unknown: false,
+        };
         manifest.point(env, (0, 0))?;
         Ok(manifest)
     }
@@ -86,11 +91,6 @@ impl Manifest {
         self.bytes_written
     }
 
-    /// How often the pointer was replaced in the life of this store.
-    pub(crate) const fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Takes a file number that was never used and never will be again.
     ///
     /// Numbers are not recorded one by one: every number in use stands in some edit, and what was given
@@ -109,9 +109,9 @@ impl Manifest {
     pub(crate) fn commit(&mut self, env: &Env, edits: &[Edit]) -> Result<()> {
         let mut state = self.state.clone();
         for edit in edits {
-            state.apply(edit).map_err(|problem| {
-                Error::corruption(&self.file.path, self.file.offset, problem)
-            })?;
+            state
+                .apply(edit)
+                .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))?;
         }
         let outgrown = self.file.offset > REPLACE_BYTES_MIN.max(4 * self.file.first_bytes);
         if self.tail_unknown || outgrown {
@@ -140,7 +140,10 @@ impl Manifest {
         if let Err(error) = self.point(env, (0, 0)) {
             let failed = std::mem::replace(&mut self.file, old);
             let next_file = self.state.next_file;
-            self.state = State { next_file, ..old_state };
+            self.state = State {
+                next_file,
+                ..old_state
+            };
             let _ = env.fs.remove(&failed.path);
             return Err(error);
         }
@@ -176,8 +179,12 @@ impl OpenManifest {
     fn create(env: &Env, state: &mut State) -> Result<Self> {
         let number = state.next_file;
         state.next_file += 1;
-        let NewFile { path, file, blocks, header_checksum } =
-            env.create_file(FileKind::Manifest, number, MANIFEST_VERSION)?;
+        let NewFile {
+            path,
+            file,
+            blocks,
+            header_checksum,
+        } = env.create_file(FileKind::Manifest, number, MANIFEST_VERSION)?;
         let mut manifest = Self {
             number,
             file,
@@ -191,7 +198,10 @@ impl OpenManifest {
         };
         let mut payload = Vec::new();
         // The pointer to this manifest takes a number too.
-        state.statement().iter().for_each(|edit| edit.encode(&mut payload));
+        state
+            .statement()
+            .iter()
+            .for_each(|edit| edit.encode(&mut payload));
         let made = manifest.append(&payload).and_then(|()| manifest.sync());
         if let Err(error) = made.and_then(|()| env.sync_directory()) {
             let _ = env.fs.remove(&manifest.path);
@@ -205,11 +215,16 @@ impl OpenManifest {
         let mut record = vec![0; FRAME_BYTES];
         record.extend_from_slice(&self.chain.to_le_bytes());
         record.extend_from_slice(edits);
-        self.blocks.seal(&record_identity(self.ordinal), &mut record, FRAME_BYTES)?;
+        self.blocks
+            .seal(&record_identity(self.ordinal), &mut record, FRAME_BYTES)?;
         let sealed = &record[FRAME_BYTES..];
         let sealed_checksum = crc32fast::hash(sealed);
         let sealed_len = u32::try_from(sealed.len()).map_err(|_| {
-            Error::corruption(&self.path, self.offset, "more edits at once than a record can hold")
+            Error::corruption(
+                &self.path,
+                self.offset,
+                "more edits at once than a record can hold",
+            )
         })?;
         let frame = frame::encode(self.header_checksum, self.ordinal, sealed_len);
         record[..FRAME_BYTES].copy_from_slice(&frame);
@@ -223,7 +238,9 @@ impl OpenManifest {
     }
 
     fn sync(&self) -> Result<()> {
-        self.file.sync().map_err(|e| Error::io("sync", &self.path, e))
+        self.file
+            .sync()
+            .map_err(|e| Error::io("sync", &self.path, e))
     }
 }
 
@@ -234,12 +251,18 @@ impl OpenManifest {
 /// # Errors
 /// [`Error::Corruption`], [`Error::NewerFormat`], [`Error::Io`].
 pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
-    let NewFile { path, file, blocks, header_checksum } =
-        env.open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)?;
+    let NewFile {
+        path,
+        file,
+        blocks,
+        header_checksum,
+    } = env.open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)?;
     let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
     let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
     let mut bytes = vec![0; len];
-    let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+    let read = file
+        .read_at(&mut bytes, 0)
+        .map_err(|e| Error::io("read", &path, e))?;
     bytes.truncate(read);
     let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
     let mut state = State::default();
@@ -247,7 +270,11 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
     loop {
         let offset = records.offset() as u64;
         match records.next() {
-            Next::Record { payload, sealed_checksum, .. } => {
+            Next::Record {
+                payload,
+                sealed_checksum,
+                ..
+            } => {
                 let damaged = |problem| Error::corruption(&path, offset, problem);
                 apply_record(&mut state, payload, chain).map_err(damaged)?;
                 chain = sealed_checksum;
@@ -279,7 +306,9 @@ fn apply_record(state: &mut State, payload: &[u8], chain: u32) -> Result<(), Str
     let mut decoder = vault_core::codec::Decoder::new(payload);
     let stored = decoder.u32().ok_or("a record without its chain")?;
     if stored != chain {
-        return Err(format!("the record follows {stored:08x}, but {chain:08x} stands before it"));
+        return Err(format!(
+            "the record follows {stored:08x}, but {chain:08x} stands before it"
+        ));
     }
     while !decoder.is_empty() {
         let edit = Edit::decode(&mut decoder).ok_or("an edit that makes no sense")?;

@@ -45,22 +45,41 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
 
 fn encode_policy(policy: &CompactionPolicy) -> Vec<u8> {
     let (kind, parameters) = match *policy {
-        CompactionPolicy::Leveled { level0_runs, base_bytes, fanout } => {
-            (1, vec![u64::from(level0_runs), base_bytes, u64::from(fanout)])
-        }
-        CompactionPolicy::Tiered { runs_min, runs_max, size_ratio_percent } => {
-            (2, vec![u64::from(runs_min), u64::from(runs_max), u64::from(size_ratio_percent)])
-        }
+        CompactionPolicy::Leveled {
+            level0_runs,
+            base_bytes,
+            fanout,
+        } => (
+            1,
+            vec![u64::from(level0_runs), base_bytes, u64::from(fanout)],
+        ),
+        CompactionPolicy::Tiered {
+            runs_min,
+            runs_max,
+            size_ratio_percent,
+        } => (
+            2,
+            vec![
+                u64::from(runs_min),
+                u64::from(runs_max),
+                u64::from(size_ratio_percent),
+            ],
+        ),
         CompactionPolicy::Fifo { bytes_max } => (3, vec![bytes_max]),
     };
     let mut out = vec![kind];
-    parameters.into_iter().for_each(|parameter| put_varint(&mut out, parameter));
+    parameters
+        .into_iter()
+        .for_each(|parameter| put_varint(&mut out, parameter));
     out
 }
 
 /// Decodes options; `None` where they make no sense or carry a tag of a newer format.
 pub(crate) fn decode(bytes: &[u8]) -> Option<KeyspaceOptions> {
-    let mut options = KeyspaceOptions { merge_operator: None, ..KeyspaceOptions::default() };
+    let mut options = KeyspaceOptions {
+        merge_operator: None,
+        ..KeyspaceOptions::default()
+    };
     let mut decoder = Decoder::new(bytes);
     while !decoder.is_empty() {
         let tag = decoder.u8()?;
@@ -111,7 +130,9 @@ fn decode_policy(decoder: &mut Decoder<'_>) -> Option<CompactionPolicy> {
             runs_max: byte(decoder)?,
             size_ratio_percent: u16::try_from(decoder.varint()?).ok()?,
         },
-        3 => CompactionPolicy::Fifo { bytes_max: decoder.varint()? },
+        3 => CompactionPolicy::Fifo {
+            bytes_max: decoder.varint()?,
+        },
         _ => return None,
     })
 }
@@ -127,7 +148,9 @@ mod tests {
             CompactionPolicy::TIERED,
             CompactionPolicy::Fifo { bytes_max: 1 << 33 },
         ] {
-            let mut options = KeyspaceOptions::default().policy(policy).merge("vault.counter");
+            let mut options = KeyspaceOptions::default()
+                .policy(policy)
+                .merge("vault.counter");
             options.filter = FilterPolicy::None;
             options.compression = Compression::None;
             assert_eq!(decode(&encode(&options)), Some(options));

@@ -42,7 +42,9 @@ impl Pointer {
             Err(e) => return Err(Error::io("open", &path, e)),
         };
         let mut bytes = vec![0; READ_BYTES_MAX];
-        let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("read", &path, e))?;
+        let read = file
+            .read_at(&mut bytes, 0)
+            .map_err(|e| Error::io("read", &path, e))?;
         bytes.truncate(read);
         let header = FileHeader::decode(&path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
         let blocks = header.open(&path, transform)?;
@@ -68,26 +70,39 @@ impl Pointer {
     /// Replaces the pointer atomically and durably.
     pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
         let current = env.directory.join(POINTER_NAME);
-        let unfinished = env.directory.join(format!("{POINTER_NAME}{UNFINISHED_SUFFIX}"));
+        let unfinished = env
+            .directory
+            .join(format!("{POINTER_NAME}{UNFINISHED_SUFFIX}"));
         match env.fs.remove(&unfinished) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("remove", &unfinished, e)),
         }
         self.write_to(env, unfinished.clone(), number)?;
-        env.fs.rename(&unfinished, &current).map_err(|e| Error::io("rename", &unfinished, e))?;
+        env.fs
+            .rename(&unfinished, &current)
+            .map_err(|e| Error::io("rename", &unfinished, e))?;
         env.sync_directory()
     }
 
     fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {
-        let NewFile { path, file, blocks, .. } =
-            env.create_file_at(path, FileKind::Pointer, number, POINTER_VERSION)?;
+        let NewFile {
+            path, file, blocks, ..
+        } = env.create_file_at(path, FileKind::Pointer, number, POINTER_VERSION)?;
         let mut payload = Vec::with_capacity(PAYLOAD_BYTES);
-        let fields =
-            [self.manifest, self.generation, self.manifest_bytes, self.log_end.0, self.log_end.1];
-        fields.iter().for_each(|field| payload.extend_from_slice(&field.to_le_bytes()));
+        let fields = [
+            self.manifest,
+            self.generation,
+            self.manifest_bytes,
+            self.log_end.0,
+            self.log_end.1,
+        ];
+        fields
+            .iter()
+            .for_each(|field| payload.extend_from_slice(&field.to_le_bytes()));
         blocks.seal(&record_identity(0), &mut payload, 0)?;
-        file.write_at(&payload, HEADER_BYTES as u64).map_err(|e| Error::io("write", &path, e))?;
+        file.write_at(&payload, HEADER_BYTES as u64)
+            .map_err(|e| Error::io("write", &path, e))?;
         file.sync().map_err(|e| Error::io("sync", &path, e))
     }
 }

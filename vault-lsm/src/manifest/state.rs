@@ -82,21 +82,41 @@ impl State {
                 keyspace.flushed_through = keyspace.flushed_through.max(*sequence);
                 self.last_sequence = self.last_sequence.max(*sequence);
             }
-            Edit::AddTable { keyspace, level, run, meta } => {
+            Edit::AddTable {
+                keyspace,
+                level,
+                run,
+                meta,
+            } => {
                 if *level >= LEVELS_MAX {
                     return Err(format!("table {} in level {level}", meta.number));
                 }
                 self.use_number(meta.number);
                 self.last_sequence = self.last_sequence.max(meta.sequence_max);
-                let place = TablePlace { level: *level, run: *run, meta: Arc::clone(meta) };
-                if self.keyspace(*keyspace)?.tables.insert(meta.number, place).is_some() {
+                let place = TablePlace {
+                    level: *level,
+                    run: *run,
+                    meta: Arc::clone(meta),
+                };
+                if self
+                    .keyspace(*keyspace)?
+                    .tables
+                    .insert(meta.number, place)
+                    .is_some()
+                {
                     return Err(format!("table {} is added twice", meta.number));
                 }
             }
-            Edit::RemoveTable { keyspace, level, number } => {
+            Edit::RemoveTable {
+                keyspace,
+                level,
+                number,
+            } => {
                 let removed = self.keyspace(*keyspace)?.tables.remove(number);
                 if removed.is_none_or(|place| place.level != *level) {
-                    return Err(format!("table {number} is removed from level {level}, where it is not"));
+                    return Err(format!(
+                        "table {number} is removed from level {level}, where it is not"
+                    ));
                 }
             }
         }
@@ -116,7 +136,10 @@ impl State {
             let (name, options) = (keyspace.name.clone(), keyspace.options.clone());
             edits.push(Edit::CreateKeyspace { id, name, options });
             let sequence = keyspace.flushed_through;
-            edits.push(Edit::FlushedThrough { keyspace: id, sequence });
+            edits.push(Edit::FlushedThrough {
+                keyspace: id,
+                sequence,
+            });
             edits.extend(keyspace.tables.values().map(|place| Edit::AddTable {
                 keyspace: id,
                 level: place.level,
@@ -128,7 +151,11 @@ impl State {
     }
 
     fn create(&mut self, id: u32, name: &str, options: &KeyspaceOptions) -> Result<(), String> {
-        if self.keyspaces.values().any(|keyspace| keyspace.name == name) {
+        if self
+            .keyspaces
+            .values()
+            .any(|keyspace| keyspace.name == name)
+        {
             return Err(format!("keyspace {name:?} is created twice"));
         }
         let keyspace = KeyspaceState {

@@ -32,8 +32,9 @@ fn ask_memtables(
 ) -> Result<bool> {
     for buffer in view.buffers() {
         let memtable = &buffer.memtable;
-        if let Some(covering) =
-            memtable.range_tombstones().and_then(|all| all.covering(key, snapshot))
+        if let Some(covering) = memtable
+            .range_tombstones()
+            .and_then(|all| all.covering(key, snapshot))
         {
             resolver.hide_below(covering);
         }
@@ -63,20 +64,31 @@ fn ask_runs(
     let mut hash = None;
     for run in view.version.runs() {
         let Some(file) = run.find(key) else { continue };
-        if let Some(covering) = file.tombstones.as_ref().and_then(|all| all.covering(key, snapshot))
+        if let Some(covering) = file
+            .tombstones
+            .as_ref()
+            .and_then(|all| all.covering(key, snapshot))
         {
             resolver.hide_below(covering);
         }
         let hash = *hash.get_or_insert_with(|| key_hash(key));
         let mut malformed = None;
-        let _ = file.table.visit(key, hash, seek_trailer(snapshot), |trailer, stored| {
-            resolver
-                .offer(trailer, &stored, |skip| if skip == 0 { stored.clone() } else { Slice::from(&stored[skip..]) })
-                .unwrap_or_else(|error| {
-                    malformed = Some(error);
-                    ControlFlow::Break(())
-                })
-        })?;
+        let _ = file
+            .table
+            .visit(key, hash, seek_trailer(snapshot), |trailer, stored| {
+                resolver
+                    .offer(trailer, &stored, |skip| {
+                        if skip == 0 {
+                            stored.clone()
+                        } else {
+                            Slice::from(&stored[skip..])
+                        }
+                    })
+                    .unwrap_or_else(|error| {
+                        malformed = Some(error);
+                        ControlFlow::Break(())
+                    })
+            })?;
         check(malformed, view)?;
         if resolver.is_decided() {
             break;
@@ -92,5 +104,9 @@ fn check(malformed: Option<Malformed>, view: &KeyspaceView) -> Result<()> {
 /// An entry that opened but makes no sense.
 pub(crate) fn malformed_entry(view: &KeyspaceView) -> Error {
     let path = std::path::Path::new(&view.keyspace.name);
-    Error::corruption(path, 0, "an entry of this keyspace has an unknown kind or no room for its expiry")
+    Error::corruption(
+        path,
+        0,
+        "an entry of this keyspace has an unknown kind or no room for its expiry",
+    )
 }

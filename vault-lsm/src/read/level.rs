@@ -28,7 +28,12 @@ pub(crate) struct RunCursor {
 
 impl RunCursor {
     pub(crate) fn new(tables: Vec<Arc<TableFile>>, purpose: Purpose) -> Self {
-        Self { tables, at: 0, current: None, purpose }
+        Self {
+            tables,
+            at: 0,
+            current: None,
+            purpose,
+        }
     }
 
     /// Opens the cursor of table `at`, unless it is open.
@@ -94,7 +99,9 @@ impl InternalCursor for RunCursor {
 
     fn seek(&mut self, key: &[u8], trailer: u64) -> Result<()> {
         // The first table that may reach as far as the key.
-        let at = self.tables.partition_point(|table| table.meta().largest.as_slice() < key);
+        let at = self
+            .tables
+            .partition_point(|table| table.meta().largest.as_slice() < key);
         match self.open(at) {
             Some(cursor) => cursor.seek(key, trailer)?,
             None => self.current = None,
@@ -103,7 +110,9 @@ impl InternalCursor for RunCursor {
     }
 
     fn seek_back(&mut self, key: &[u8], trailer: u64) -> Result<()> {
-        let behind = self.tables.partition_point(|table| table.meta().smallest.as_slice() <= key);
+        let behind = self
+            .tables
+            .partition_point(|table| table.meta().smallest.as_slice() <= key);
         match behind.checked_sub(1).and_then(|at| self.open(at)) {
             Some(cursor) => cursor.seek_back(key, trailer)?,
             None => self.current = None,
@@ -150,6 +159,9 @@ impl InternalCursor for RunCursor {
 
 /// Compares the entries that two cursors stand on.
 #[inline]
-pub(crate) fn compare_cursors(a: &impl InternalCursor, b: &impl InternalCursor) -> std::cmp::Ordering {
+pub(crate) fn compare_cursors(
+    a: &impl InternalCursor,
+    b: &impl InternalCursor,
+) -> std::cmp::Ordering {
     compare((a.key(), a.trailer()), (b.key(), b.trailer()))
 }

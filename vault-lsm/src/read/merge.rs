@@ -86,7 +86,11 @@ pub(crate) struct MergeCursor<S = Source> {
 impl<S: InternalCursor> MergeCursor<S> {
     pub(crate) fn new(sources: Vec<S>) -> Self {
         let heap = Vec::with_capacity(sources.len());
-        Self { sources, heap, direction: Direction::Forward }
+        Self {
+            sources,
+            heap,
+            direction: Direction::Forward,
+        }
     }
 
     fn top(&self) -> &S {

@@ -108,7 +108,9 @@ impl ScanCursor {
             self.key.clear();
             self.key.extend_from_slice(self.merge.key());
             let plain = kind_of(trailer) == Some(OperationKind::Put) && !has_expiry(trailer);
-            if plain && (self.tombstones.is_empty() || self.covering(&self.key) < sequence_of(trailer)) {
+            if plain
+                && (self.tombstones.is_empty() || self.covering(&self.key) < sequence_of(trailer))
+            {
                 self.place = Place::OnMerge;
                 return Ok(());
             }
@@ -225,7 +227,11 @@ impl ScanCursor {
 
 /// The stored value without the expiry in front of it.
 fn value_behind(stored: &Slice, skip: usize) -> Slice {
-    if skip == 0 { stored.clone() } else { Slice::from(&stored[skip..]) }
+    if skip == 0 {
+        stored.clone()
+    } else {
+        Slice::from(&stored[skip..])
+    }
 }
 
 impl Cursor for ScanCursor {

@@ -42,7 +42,14 @@ pub(crate) struct Malformed;
 impl<'a> Resolver<'a> {
     pub(crate) fn new(key: &'a [u8], snapshot: SequenceNumber, clock: &'a dyn Clock) -> Self {
         let (operands, outcome) = (Vec::new(), Outcome::Open);
-        Self { key, snapshot, clock, hidden_below: 0, operands, outcome }
+        Self {
+            key,
+            snapshot,
+            clock,
+            hidden_below: 0,
+            operands,
+            outcome,
+        }
     }
 
     /// Takes note of a range tombstone over the key. To be called before older versions are offered.
@@ -69,8 +76,8 @@ impl<'a> Resolver<'a> {
             return Ok(ControlFlow::Continue(()));
         }
         let (expiry, user_value) = split_expiry(trailer, stored).ok_or(Malformed)?;
-        let gone = sequence < self.hidden_below
-            || expiry.is_some_and(|expiry| expiry <= self.clock.now());
+        let gone =
+            sequence < self.hidden_below || expiry.is_some_and(|expiry| expiry <= self.clock.now());
         let skipped = stored.len() - user_value.len();
         self.outcome = match kind_of(trailer).ok_or(Malformed)? {
             _ if gone => Outcome::Absent,
@@ -94,8 +101,13 @@ impl<'a> Resolver<'a> {
         if self.operands.is_empty() {
             return Ok(base);
         }
-        fold(self.key, base.as_deref(), self.operands.iter().rev().map(|o| &o[..]), operator)
-            .map(|folded| Some(Slice::from(folded)))
+        fold(
+            self.key,
+            base.as_deref(),
+            self.operands.iter().rev().map(|o| &o[..]),
+            operator,
+        )
+        .map(|folded| Some(Slice::from(folded)))
     }
 }
 
@@ -112,7 +124,10 @@ pub(crate) fn fold<'a>(
         problem,
     };
     let Some(operator) = operator else {
-        return Err(failed("(none)", "the keyspace has no merge operator".to_owned()));
+        return Err(failed(
+            "(none)",
+            "the keyspace has no merge operator".to_owned(),
+        ));
     };
     let operands: Vec<&[u8]> = operands.collect();
     operator

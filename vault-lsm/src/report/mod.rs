@@ -37,7 +37,12 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
     let mut stats = EngineStats::default();
     stats.operations = counters.operations();
     stats.keyspaces = pinned.keyspaces.iter().map(|view| keyspace(view)).collect();
-    stats.log = LogStats { segments, bytes: log_bytes, syncs, writes_synced };
+    stats.log = LogStats {
+        segments,
+        bytes: log_bytes,
+        syncs,
+        writes_synced,
+    };
     stats.memory = MemoryStats {
         memtables,
         cache: cache.bytes,
@@ -50,7 +55,9 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         flush_bytes: count(&counters.flush_bytes),
         compaction_bytes: count(&counters.compaction_bytes),
         ingest_bytes: count(&counters.ingest_bytes),
-        manifest_bytes: store.manifest_unchecked().map_or(0, |manifest| manifest.bytes_written()),
+        manifest_bytes: store
+            .manifest_unchecked()
+            .map_or(0, |manifest| manifest.bytes_written()),
     };
     stats.background = BackgroundStats {
         flushes: count(&counters.flushes),

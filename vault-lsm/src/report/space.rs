@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vault_core::stats::{KeyspaceSpace, LogSpace, PinnedSpace, SpaceReport};
 use vault_core::batch::OperationKind;
+use vault_core::stats::{KeyspaceSpace, LogSpace, PinnedSpace, SpaceReport};
 use vault_core::{Error, Result, SequenceNumber, Timestamp};
 
 use crate::cursor::InternalCursor;
@@ -35,7 +35,11 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     let mut held: Vec<u64> = vec![0; snapshots.len()];
     for view in &pinned.keyspaces {
         let sorted = sort_keyspace(store, view, &snapshots)?;
-        let tables = view.version.tables().map(|(_, _, file)| file.meta().bytes).sum();
+        let tables = view
+            .version
+            .tables()
+            .map(|(_, _, file)| file.meta().bytes)
+            .sum();
         let scale = |bytes: u64| {
             let total = sorted.total().max(1);
             (u128::from(bytes) * u128::from(tables) / u128::from(total)) as u64
@@ -58,7 +62,11 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     report.pinned = name_holders(store, &snapshots, &held);
     report.log = log_space(store);
     report.metadata_bytes = metadata_bytes(store)?;
-    let tables: u64 = report.keyspaces.iter().map(|keyspace| keyspace.table_bytes).sum();
+    let tables: u64 = report
+        .keyspaces
+        .iter()
+        .map(|keyspace| keyspace.table_bytes)
+        .sum();
     let retired = store.reclaim.held_bytes();
     report.total_bytes = tables + retired + report.log.bytes + report.metadata_bytes;
     Ok(report)
@@ -85,9 +93,15 @@ fn sort_keyspace(
     view: &Arc<KeyspaceView>,
     snapshots: &[OpenSnapshot],
 ) -> Result<Sorted> {
-    let mut sorted = Sorted { pinned: vec![0; snapshots.len()], ..Sorted::default() };
+    let mut sorted = Sorted {
+        pinned: vec![0; snapshots.len()],
+        ..Sorted::default()
+    };
     let version = &view.version;
-    let entries: u64 = version.tables().map(|(_, _, file)| file.meta().entries).sum();
+    let entries: u64 = version
+        .tables()
+        .map(|(_, _, file)| file.meta().entries)
+        .sum();
     let sources = version
         .runs()
         .map(|run| Source::Run(RunCursor::new(run.tables.clone(), Purpose::Compaction)))
@@ -95,7 +109,10 @@ fn sort_keyspace(
     let tombstones = version
         .tables()
         .flat_map(|(_, _, file)| file.table.range_tombstones().iter().cloned())
-        .chain(view.buffers().flat_map(|buffer| buffer.memtable.range_tombstone_list()));
+        .chain(
+            view.buffers()
+                .flat_map(|buffer| buffer.memtable.range_tombstone_list()),
+        );
     let mut walk = Walk {
         cursor: MergeCursor::new(sources),
         tombstones: Fragments::build(tombstones),
@@ -109,8 +126,10 @@ fn sort_keyspace(
         return Ok(sorted);
     }
     // Where the stretches begin: at the first keys of evenly spread tables.
-    let mut starts: Vec<&[u8]> =
-        version.tables().map(|(_, _, file)| file.meta().smallest.as_slice()).collect();
+    let mut starts: Vec<&[u8]> = version
+        .tables()
+        .map(|(_, _, file)| file.meta().smallest.as_slice())
+        .collect();
     starts.sort_unstable();
     let step = starts.len().div_ceil(STRETCHES).max(1);
     let chosen: Vec<&[u8]> = starts.into_iter().step_by(step).collect();
@@ -222,10 +241,16 @@ fn log_space(store: &Store) -> LogSpace {
     };
     let pinned = store.views.pin();
     let first = |view: &&Arc<KeyspaceView>| {
-        let firsts = view.buffers().map(|b| b.first_log.load(std::sync::atomic::Ordering::Acquire));
+        let firsts = view
+            .buffers()
+            .map(|b| b.first_log.load(std::sync::atomic::Ordering::Acquire));
         firsts.filter(|&first| first != 0).min().unwrap_or(u64::MAX)
     };
-    let holder = pinned.keyspaces.iter().min_by_key(first).filter(|view| first(view) != u64::MAX);
+    let holder = pinned
+        .keyspaces
+        .iter()
+        .min_by_key(first)
+        .filter(|view| first(view) != u64::MAX);
     LogSpace {
         bytes,
         segments,
@@ -235,9 +260,15 @@ fn log_space(store: &Store) -> LogSpace {
 }
 
 fn metadata_bytes(store: &Store) -> Result<u64> {
-    let Some(manifest) = store.manifest_unchecked() else { return Ok(0) };
+    let Some(manifest) = store.manifest_unchecked() else {
+        return Ok(0);
+    };
     let pointer = store.env.directory.join(crate::layout::POINTER_NAME);
-    let file = store.env.fs.open(&pointer).map_err(|e| Error::io("open", &pointer, e))?;
+    let file = store
+        .env
+        .fs
+        .open(&pointer)
+        .map_err(|e| Error::io("open", &pointer, e))?;
     let len = file.len().map_err(|e| Error::io("measure", &pointer, e))?;
     Ok(manifest.len() + len)
 }

@@ -52,7 +52,12 @@ pub(crate) struct TableMeta {
 impl TableMeta {
     /// This meta with `sequence` for every entry, as ingest gives it to a table when it is installed.
     pub(crate) fn with_sequence(&self, sequence: u64) -> Self {
-        Self { sequence_min: sequence, sequence_max: sequence, ingest_sequence: sequence, ..self.clone() }
+        Self {
+            sequence_min: sequence,
+            sequence_max: sequence,
+            ingest_sequence: sequence,
+            ..self.clone()
+        }
     }
 
     /// This meta as the table's own properties have it.
@@ -60,7 +65,12 @@ impl TableMeta {
         if self.ingest_sequence == 0 {
             return self.clone();
         }
-        Self { sequence_min: 0, sequence_max: 0, ingest_sequence: 0, ..self.clone() }
+        Self {
+            sequence_min: 0,
+            sequence_max: 0,
+            ingest_sequence: 0,
+            ..self.clone()
+        }
     }
 
     /// Appends the meta's bytes.
@@ -83,7 +93,11 @@ impl TableMeta {
         } else {
             0
         };
-        let ingested = if self.ingest_sequence == 0 { 0 } else { INGESTED };
+        let ingested = if self.ingest_sequence == 0 {
+            0
+        } else {
+            INGESTED
+        };
         out.push(exclusive | expiry | ingested);
         put_varint(out, self.sequence_min);
         put_varint(out, self.sequence_max);
@@ -130,7 +144,11 @@ impl TableMeta {
             expiry_max,
             expiring: d.varint()?,
             created: Timestamp(d.varint()?),
-            ingest_sequence: if flags & INGESTED == 0 { 0 } else { d.varint()? },
+            ingest_sequence: if flags & INGESTED == 0 {
+                0
+            } else {
+                d.varint()?
+            },
         };
         let known = flags & !(LARGEST_EXCLUSIVE | HAS_EXPIRY_MAX | INGESTED) == 0;
         (known && meta.is_sound()).then_some(meta)

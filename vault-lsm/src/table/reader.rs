@@ -261,7 +261,12 @@ impl Table {
                 if !block.has_key(entry, key) {
                     return Ok(ControlFlow::Continue(()));
                 }
-                if f(self.shown_trailer(block.trailer(entry)), block.value_slice(entry)).is_break() {
+                if f(
+                    self.shown_trailer(block.trailer(entry)),
+                    block.value_slice(entry),
+                )
+                .is_break()
+                {
                     return Ok(ControlFlow::Break(()));
                 }
                 entry += 1;

@@ -47,7 +47,8 @@ pub(crate) struct Pacer {
 impl Pacer {
     /// Sets the pressure.
     pub(crate) fn set_pressure(&self, pressure: f64) {
-        self.pressure_milli.store((pressure.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
+        self.pressure_milli
+            .store((pressure.max(0.0) * 1000.0) as u64, Ordering::Relaxed);
         if pressure < 1.0 {
             self.announced.store(false, Ordering::Relaxed);
         }
@@ -69,10 +70,12 @@ impl Pacer {
         let mut until = 0;
         // Unused time is lost, and debt is bounded: a rate that has since risen is felt soon.
         let horizon = u64::try_from(DELAY_MAX.as_nanos()).unwrap_or(u64::MAX) * 5;
-        let _ = self.used_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            until = used.clamp(now_ns, now_ns.saturating_add(horizon)) + cost_ns;
-            Some(until)
-        });
+        let _ = self
+            .used_until_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                until = used.clamp(now_ns, now_ns.saturating_add(horizon)) + cost_ns;
+                Some(until)
+            });
         Duration::from_nanos(until.saturating_sub(now_ns))
     }
 }
@@ -95,27 +98,39 @@ pub(crate) fn admit(
 }
 
 /// The first keyspace of the batch with too many memtables waiting.
-fn memtables_full(store: &Store, view: &View, batch: &WriteBatch) -> Option<vault_core::KeyspaceId> {
+fn memtables_full(
+    store: &Store,
+    view: &View,
+    batch: &WriteBatch,
+) -> Option<vault_core::KeyspaceId> {
     let max = usize::from(store.settings.memtables_waiting_max);
     let mut last = None;
-    batch.iter().map(|operation| operation.keyspace).find(|&id| {
-        if last == Some(id) {
-            return false;
-        }
-        last = Some(id);
-        view.keyspace(id).is_some_and(|keyspace| keyspace.sealed.len() >= max)
-    })
+    batch
+        .iter()
+        .map(|operation| operation.keyspace)
+        .find(|&id| {
+            if last == Some(id) {
+                return false;
+            }
+            last = Some(id);
+            view.keyspace(id)
+                .is_some_and(|keyspace| keyspace.sealed.len() >= max)
+        })
 }
 
 fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience) -> Result<()> {
     if patience == Patience::Refuse {
-        return Err(Error::Busy { retry_after: STOP_CHECK });
+        return Err(Error::Busy {
+            retry_after: STOP_CHECK,
+        });
     }
     let began = store.env.clock.monotonic();
     let mut announced = false;
     loop {
         let ticket = store.background.ticket();
-        let Some(id) = memtables_full(store, &store.views.pin(), batch) else { break };
+        let Some(id) = memtables_full(store, &store.views.pin(), batch) else {
+            break;
+        };
         store.check_writable()?;
         if let Some(error) = store.background.flush_failure() {
             return Err(error);
@@ -123,7 +138,10 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
         if !announced {
             announced = true;
             let reason = "memtables wait to be flushed";
-            store.env.emit(&Event::WritesStopped { keyspace: id, reason });
+            store.env.emit(&Event::WritesStopped {
+                keyspace: id,
+                reason,
+            });
         }
         if store.settings.background == BackgroundWork::Manual {
             crate::background::step(store)?;
@@ -131,7 +149,9 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
             store.background.wait_for_progress(ticket, STOP_CHECK);
         }
     }
-    store.counters.waited(true, store.env.clock.monotonic().saturating_sub(began));
+    store
+        .counters
+        .waited(true, store.env.clock.monotonic().saturating_sub(began));
     Ok(())
 }
 
@@ -140,7 +160,9 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
     if store.settings.background == BackgroundWork::Manual {
         // Nobody else would relieve the pressure.
         if patience == Patience::Refuse && pressure >= 2.0 {
-            return Err(Error::Busy { retry_after: DELAY_MAX });
+            return Err(Error::Busy {
+                retry_after: DELAY_MAX,
+            });
         }
         while store.pacer.pressure() >= 2.0 && crate::background::step(store)? {}
         return Ok(());
@@ -162,7 +184,9 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
     }
     let began = clock.monotonic();
     clock.sleep(wait.min(DELAY_MAX));
-    store.counters.waited(false, clock.monotonic().saturating_sub(began));
+    store
+        .counters
+        .waited(false, clock.monotonic().saturating_sub(began));
     Ok(())
 }
 
@@ -182,11 +206,20 @@ mod tests {
         let pacer = Pacer::default();
         let now = Duration::from_secs(10);
         let mib = 1 << 20;
-        assert_eq!(pacer.book(now, mib, mib as f64 * 100.0), Duration::from_millis(10));
-        assert_eq!(pacer.book(now, mib, mib as f64 * 100.0), Duration::from_millis(20));
+        assert_eq!(
+            pacer.book(now, mib, mib as f64 * 100.0),
+            Duration::from_millis(10)
+        );
+        assert_eq!(
+            pacer.book(now, mib, mib as f64 * 100.0),
+            Duration::from_millis(20)
+        );
         // Time passes: what was booked is used up.
         let later = Duration::from_secs(11);
-        assert_eq!(pacer.book(later, mib, mib as f64 * 100.0), Duration::from_millis(10));
+        assert_eq!(
+            pacer.book(later, mib, mib as f64 * 100.0),
+            Duration::from_millis(10)
+        );
         for _ in 0..1000 {
             pacer.book(later, mib, mib as f64);
         }

@@ -30,7 +30,9 @@ impl Store {
         new: Option<&[u8]>,
         options: &WriteOptions,
     ) -> Result<CasOutcome> {
-        let timing = self.counters.begin(Counted::CompareAndSet, &*self.env.clock);
+        let timing = self
+            .counters
+            .begin(Counted::CompareAndSet, &*self.env.clock);
         self.check_writable()?;
         let mut batch = WriteBatch::with_capacity(key.len() + new.map_or(0, <[u8]>::len) + 16);
         match new {
@@ -43,9 +45,13 @@ impl Store {
         drop(view);
 
         for round in 0.. {
-            let under_lock = (round >= OPTIMISTIC_ROUNDS).then(|| self.commit()).transpose()?;
+            let under_lock = (round >= OPTIMISTIC_ROUNDS)
+                .then(|| self.commit())
+                .transpose()?;
             let (view, sequence) = self.pin()?;
-            let found = view.keyspace(keyspace).ok_or_else(|| unknown_keyspace(keyspace))?;
+            let found = view
+                .keyspace(keyspace)
+                .ok_or_else(|| unknown_keyspace(keyspace))?;
             let current = get::get(found, key, sequence, &*self.env.clock)?;
             if current.as_deref() != expected {
                 return Ok(CasOutcome::Mismatch(current));
@@ -61,7 +67,8 @@ impl Store {
             let committed = self.commit_batch(&mut commit, &batch, None)?;
             drop(commit);
             self.make_durable(committed.log_end, options)?;
-            self.counters.end(Counted::CompareAndSet, &timing, &*self.env.clock);
+            self.counters
+                .end(Counted::CompareAndSet, &timing, &*self.env.clock);
             return Ok(CasOutcome::Swapped(committed.sequence));
         }
         unreachable!("the rounds under the lock always end")
@@ -71,7 +78,9 @@ impl Store {
 /// Whether the key was written behind `sequence`. Anything that new stands in the active memtable.
 fn written_since(view: &KeyspaceView, key: &[u8], sequence: SequenceNumber) -> bool {
     let memtable = &view.active.memtable;
-    memtable.latest_version(key).is_some_and(|trailer| sequence_of(trailer) > sequence)
+    memtable
+        .latest_version(key)
+        .is_some_and(|trailer| sequence_of(trailer) > sequence)
         || memtable
             .range_tombstones()
             .and_then(|tombstones| tombstones.covering(key, SequenceNumber::MAX))

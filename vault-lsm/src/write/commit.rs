@@ -60,7 +60,9 @@ impl Store {
 
     /// Waits until the log is durable up to `end`.
     pub(crate) fn sync_log(&self, end: u64) -> Result<()> {
-        self.log_sync.wait_for(end).map_err(|error| self.poison_on(error))
+        self.log_sync
+            .wait_for(end)
+            .map_err(|error| self.poison_on(error))
     }
 
     /// Commits a checked batch. `checked` is the view it was checked against.
@@ -80,7 +82,10 @@ impl Store {
         };
         if batch.is_empty() {
             let log_end = self.log_sync.position();
-            return Ok(Committed { sequence: commit.last_sequence, log_end });
+            return Ok(Committed {
+                sequence: commit.last_sequence,
+                log_end,
+            });
         }
         let count = u32::try_from(batch.len()).expect("a batch is limited to less than 4 GiB");
         let first = commit.last_sequence + 1;
@@ -94,8 +99,12 @@ impl Store {
         commit.last_sequence = last;
         self.visible.store(last, Ordering::Release);
 
-        self.counters.user_bytes.fetch_add(batch.encoded().len() as u64, Ordering::Relaxed);
-        self.counters.log_bytes.fetch_add(appended.bytes, Ordering::Relaxed);
+        self.counters
+            .user_bytes
+            .fetch_add(batch.encoded().len() as u64, Ordering::Relaxed);
+        self.counters
+            .log_bytes
+            .fetch_add(appended.bytes, Ordering::Relaxed);
         let segment_began =
             self.log_current.swap(appended.segment, Ordering::AcqRel) != appended.segment;
         self.seal_full(commit, &view, batch);
@@ -103,7 +112,10 @@ impl Store {
             self.bound_log(commit);
             self.background.wake();
         }
-        Ok(Committed { sequence: last, log_end: appended.end })
+        Ok(Committed {
+            sequence: last,
+            log_end: appended.end,
+        })
     }
 
     /// Seals the memtables of the batch's keyspaces that are full.
@@ -129,7 +141,9 @@ impl Store {
         let log_end = self.log_sync.position();
         let mut sealed = false;
         self.views.update(|view| {
-            let keyspace = view.keyspace(id).filter(|keyspace| !keyspace.active.is_empty())?;
+            let keyspace = view
+                .keyspace(id)
+                .filter(|keyspace| !keyspace.active.is_empty())?;
             sealed = true;
             let run = self.next_run.fetch_add(1, Ordering::Relaxed);
             Some(view.replacing(keyspace.sealing(run, commit.last_sequence, log_end)))
@@ -197,19 +211,24 @@ pub(crate) fn apply(memtable: &Memtable, operation: &Operation<'_>, sequence: Se
         None => memtable.insert(operation.key, pack(sequence, kind), [&[], operation.value]),
         Some(expiry) => {
             let trailer = pack(sequence, kind | KIND_HAS_EXPIRY);
-            memtable.insert(operation.key, trailer, [&expiry.0.to_le_bytes(), operation.value]);
+            memtable.insert(
+                operation.key,
+                trailer,
+                [&expiry.0.to_le_bytes(), operation.value],
+            );
         }
     }
 }
 
 impl SegmentSource for Store {
-    fn new_segment(&self, bytes: u64) -> Result<Segment> {
+    fn new_segment(&self, bytes: u64, after: u64) -> Result<Segment> {
         let spare = lock(&self.log_spare).take();
         if let Some(spare) = spare {
-            if spare.capacity() >= bytes {
+            if spare.capacity() >= bytes && spare.number > after {
                 return Ok(spare);
             }
-            // Too small for this batch: it stays unused, and goes with the log floor.
+            // Too small for this batch, or another was made and used while this one was being made: it
+            // stays unused, and goes with the log floor.
         }
         self.create_segment(bytes)
     }
@@ -237,8 +256,14 @@ impl Store {
         if self.log_current.load(Ordering::Acquire) == 0 || lock(&self.log_spare).is_some() {
             return Ok(false);
         }
-        let largest = lock(&self.log_segments).values().copied().max().unwrap_or(0);
-        let bytes = (largest * 2).min(self.settings.log_segment_bytes).max(largest.min(self.settings.log_segment_bytes));
+        let largest = lock(&self.log_segments)
+            .values()
+            .copied()
+            .max()
+            .unwrap_or(0);
+        let bytes = (largest * 2)
+            .min(self.settings.log_segment_bytes)
+            .max(largest.min(self.settings.log_segment_bytes));
         let segment = self.create_segment(bytes)?;
         *lock(&self.log_spare) = Some(segment);
         Ok(true)

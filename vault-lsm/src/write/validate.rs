@@ -29,11 +29,15 @@ pub(crate) fn check(store: &Store, view: &View, batch: &WriteBatch) -> Result<()
 
 /// Checks that every keyspace of a batch is still there.
 pub(crate) fn check_keyspaces(view: &View, batch: &WriteBatch) -> Result<()> {
-    batch.iter().try_for_each(|operation| find(view, operation.keyspace).map(drop))
+    batch
+        .iter()
+        .try_for_each(|operation| find(view, operation.keyspace).map(drop))
 }
 
 fn find(view: &View, id: KeyspaceId) -> Result<&KeyspaceView> {
-    view.keyspace(id).map(|keyspace| &**keyspace).ok_or_else(|| unknown_keyspace(id))
+    view.keyspace(id)
+        .map(|keyspace| &**keyspace)
+        .ok_or_else(|| unknown_keyspace(id))
 }
 
 #[inline]
@@ -57,13 +61,17 @@ fn check_operation(store: &Store, view: &KeyspaceView, operation: &Operation<'_>
         OperationKind::Merge => {
             limits.check_value(operation.value)?;
             let Some(operator) = &view.keyspace.operator else {
-                return Err(Error::NoMergeOperator { keyspace: view.keyspace.name.clone() });
+                return Err(Error::NoMergeOperator {
+                    keyspace: view.keyspace.name.clone(),
+                });
             };
-            operator.check_operand(operation.value).map_err(|problem| Error::MergeFailed {
-                operator: operator.name().to_owned(),
-                key: printable(operation.key),
-                problem,
-            })
+            operator
+                .check_operand(operation.value)
+                .map_err(|problem| Error::MergeFailed {
+                    operator: operator.name().to_owned(),
+                    key: printable(operation.key),
+                    problem,
+                })
         }
     }
 }

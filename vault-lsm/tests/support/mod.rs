@@ -15,9 +15,14 @@ pub struct InMemory {
     pub cache_bytes: u64,
 }
 
-pub const THREADS: InMemory =
-    InMemory { background: BackgroundWork::Threads { compaction: 2 }, cache_bytes: 1 << 20 };
-pub const MANUAL: InMemory = InMemory { background: BackgroundWork::Manual, cache_bytes: 0 };
+pub const THREADS: InMemory = InMemory {
+    background: BackgroundWork::Threads { compaction: 2 },
+    cache_bytes: 1 << 20,
+};
+pub const MANUAL: InMemory = InMemory {
+    background: BackgroundWork::Manual,
+    cache_bytes: 0,
+};
 
 pub struct Opened {
     pub fs: MemoryFileSystem,
@@ -38,7 +43,11 @@ impl InMemory {
         let options = LsmOptions::new(settings)
             .file_system(Arc::new(fs.clone()) as Arc<dyn FileSystem>)
             .clock(Arc::clone(&setup.clock));
-        setup.merge_operators.iter().cloned().fold(options, LsmOptions::merge_operator)
+        setup
+            .merge_operators
+            .iter()
+            .cloned()
+            .fold(options, LsmOptions::merge_operator)
     }
 }
 
