@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vault_db::{
-    CasOutcome, Engine, KeyspaceId, KeyspaceOptions, Reader, Snapshot, WriteBatch, WriteOptions,
-    merge,
+    CasOutcome, Engine, KeyspaceId, KeyspaceOptions, Lsm, LsmOptions, Reader, Snapshot, WriteBatch,
+    WriteOptions, merge,
 };
 
 use dataset::{Dataset, Record};
@@ -61,11 +61,7 @@ fn main() -> ExitCode {
 
 /// Opens the store. Everything behind this line knows only the engine trait.
 fn open(path: &Path) -> vault_db::Result<Box<dyn Engine>> {
-    let _ = path;
-    Err(vault_db::Error::Unsupported {
-        engine: "this build",
-        operation: "opening a store",
-    })
+    Ok(Box::new(Lsm::open(path, LsmOptions::default())?))
 }
 
 fn run(arguments: &Arguments) -> Outcome {

@@ -13,3 +13,11 @@ pub use vault_core::{
     Scan, SequenceNumber, Slice, Snapshot, SystemClock, Timestamp, WriteBatch, WriteOptions, merge,
     stats,
 };
+pub use vault_lsm::{
+    BackgroundWork, CheckpointOutcome, IngestOutcome, Lsm, LsmOptions, OpenMode, Settings,
+};
+
+/// Holds the README to what compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

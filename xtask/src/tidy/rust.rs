@@ -98,6 +98,7 @@ fn idioms(path: &str, source: &Source, test_file: bool, findings: &mut Findings)
         for (banned, advice) in BANNED_CODE {
             // `allow(` stands only in attributes, also within `cfg_attr`; elsewhere it is a function.
             let attribute = banned != "allow(" || line.trim_start().starts_with("#");
+            let attribute = attribute && !(banned == "allow(" && is_shared_support(path, line));
             let word = banned.trim_end_matches(['!', '(']);
             if attribute
                 && line.contains(banned)
@@ -113,6 +114,15 @@ fn idioms(path: &str, source: &Source, test_file: bool, findings: &mut Findings)
             ));
         }
     }
+}
+
+/// Whether `line` allows dead code in what several test binaries share: each uses a part of it, so
+/// that an `expect` would fail in those that use all.
+fn is_shared_support(path: &str, line: &str) -> bool {
+    let shared = path
+        .split_once("tests/")
+        .is_some_and(|(_, rest)| rest.contains('/'));
+    shared && line.starts_with("#![allow(dead_code, reason")
 }
 
 /// Each `unsafe` block, impl or function says why it is sound, in a comment above it.
@@ -249,12 +259,23 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// Files that hold only tests: by their place, or because their `mod` stands under `cfg(test)`.
+/// Files that hold only tests: by their place, because their `mod` stands under `cfg(test)`, or because
+/// they say themselves, with a reason, that they panic where what they test is wrong (a conformance
+/// suite, say). What they declare is theirs.
 fn test_files<'a>(sources: &BTreeMap<&'a str, Source>) -> BTreeSet<&'a str> {
+    let placed = |path: &str| path.contains("/tests/") || path.ends_with("/tests.rs");
+    let says_so = |source: &Source| {
+        let mut expectations = source.code.split("#![expect(").skip(1);
+        expectations.any(|rest| {
+            rest.split(']')
+                .next()
+                .is_some_and(|e| e.contains("unwrap_used"))
+        })
+    };
     let mut tests: BTreeSet<&str> = sources
-        .keys()
-        .copied()
-        .filter(|path| path.contains("/tests/") || path.ends_with("/tests.rs"))
+        .iter()
+        .filter(|(path, source)| placed(path) || says_so(source))
+        .map(|(path, _)| *path)
         .collect();
     loop {
         let before = tests.len();
@@ -390,6 +411,36 @@ mod tests {
             ("fuzz/x.rs", "//! Included from afar.\n"),
         ]);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn suites_that_say_so_may_panic() {
+        let suite = "//! A suite for others to run.\n#![expect(\n    clippy::unwrap_used,\n    \
+                     reason = \"tests\"\n)]\nmod part;\n";
+        let part = "//! A part of it.\nfn f() { x.unwrap(); }\n";
+        let files = |suite| {
+            [
+                ("a/src/lib.rs", "//! What this is for.\nmod suite;\n"),
+                ("a/src/suite/mod.rs", suite),
+                ("a/src/suite/part.rs", part),
+            ]
+        };
+        assert_eq!(problems(&files(suite)), Vec::<String>::new());
+        let silent = suite.replace("unwrap_used", "print_stdout");
+        assert!(problems(&files(&silent))[0].starts_with("a/src/suite/part.rs:2: `.unwrap()`"));
+    }
+
+    #[test]
+    fn shared_support_may_allow_dead_code() {
+        let support = "//! Shared by the stories.\n#![allow(dead_code, reason = \"parts\")]\n";
+        let story = "//! One story a file.\nmod support;\n";
+        let shared = [
+            ("a/tests/story.rs", story),
+            ("a/tests/support/mod.rs", support),
+        ];
+        assert_eq!(problems(&shared), Vec::<String>::new());
+        let alone = problems(&[("a/tests/story.rs", support)]);
+        assert!(alone[0].contains("`allow(`"), "{alone:?}");
     }
 
     #[test]
