@@ -271,18 +271,24 @@ impl FileHeader {
     /// The header's bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(&magic(self.identity.kind));
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&self.transform.to_le_bytes());
-        out.extend_from_slice(&self.identity.domain.to_le_bytes());
-        out.extend_from_slice(&self.identity.store);
-        out.extend_from_slice(&self.identity.number.to_le_bytes());
-        out.extend_from_slice(&self.salt);
-        out.extend_from_slice(&self.parameters);
-        out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-        out.try_into()
-            .expect("the fields add up to the header's length")
+        let mut out = [0; HEADER_BYTES];
+        let mut rest = &mut out[..];
+        let mut put = |bytes: &[u8]| {
+            let (field, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            field.copy_from_slice(bytes);
+            rest = behind;
+        };
+        put(&magic(self.identity.kind));
+        put(&self.version.to_le_bytes());
+        put(&self.transform.to_le_bytes());
+        put(&self.identity.domain.to_le_bytes());
+        put(&self.identity.store);
+        put(&self.identity.number.to_le_bytes());
+        put(&self.salt);
+        put(&self.parameters);
+        let checksum = crc32fast::hash(&out[..CHECKSUM_OFFSET]);
+        out[CHECKSUM_OFFSET..].copy_from_slice(&checksum.to_le_bytes());
+        out
     }
 
     /// Reads a header and checks that it is of the expected kind and of a version this build reads.

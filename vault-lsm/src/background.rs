@@ -5,6 +5,7 @@
 //! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
 //! order, which is what a simulation needs.
 
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) struct Background {
     /// Something was done, or failed.
     progress: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Steps that are running right now.
+    active: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -103,6 +106,11 @@ impl Background {
             .iter()
             .for_each(|k| k.keyspace.shape_changed.store(true, Release));
         self.wake();
+    }
+
+    /// Whether no step is running. A step counts from before it takes note of what there is to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.load(Acquire) == 0
     }
 
     /// Marks now. Take it before looking at what is waited for.
@@ -184,6 +192,22 @@ fn run(store: &Arc<Store>, job: Job) {
     }
 }
 
+/// Counts a running step.
+struct Active<'a>(&'a Background);
+
+impl<'a> Active<'a> {
+    fn new(background: &'a Background) -> Self {
+        background.active.fetch_add(1, AcqRel);
+        Self(background)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, AcqRel);
+    }
+}
+
 /// Runs one step of whatever is most urgent. Gives whether there was something to do.
 ///
 /// # Errors
@@ -197,6 +221,7 @@ pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
 }
 
 fn flush_step(store: &Arc<Store>) -> Result<bool> {
+    let _active = Active::new(&store.background);
     let flushed = flush::flush_next(store);
     let failure = flushed
         .as_ref()
@@ -209,10 +234,11 @@ fn flush_step(store: &Arc<Store>) -> Result<bool> {
     if reported(store, "prepare a log segment", store.prepare_segment())? {
         return Ok(true);
     }
-    Ok(store.reclaim.has_work() && store.reclaim.run(&*store.env.fs) > 0)
+    Ok(store.reclaim.has_work() && store.reclaim_files() > 0)
 }
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {
+    let _active = Active::new(&store.background);
     reported(store, "compact", compact::compact_next(store))
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn close(store: &Arc<Store>) -> Result<()> {
     }
     store.background.stop();
     let outcome = if writable { finish(store) } else { Ok(()) };
-    store.reclaim.run(&*store.env.fs);
+    store.reclaim_files();
     store.unlock_process();
     outcome
 }

@@ -21,6 +21,13 @@ pub(crate) enum Operation {
     Compact,
 }
 
+impl Operation {
+    /// Whether timing every single one would cost more than it is worth.
+    const fn is_frequent(self) -> bool {
+        matches!(self, Self::Get | Self::Write | Self::Cursor)
+    }
+}
+
 const OPERATIONS: [(Operation, &str); 8] = [
     (Operation::Get, "get"),
     (Operation::MultiGet, "multi_get"),
@@ -94,7 +101,8 @@ impl Counters {
         }
     }
 
-    /// Counts an operation and begins its timing, if this one is timed.
+    /// Counts an operation and begins its timing, if this one is timed: rare operations always
+    /// are, frequent ones once in so many.
     #[inline]
     pub(crate) fn begin(&self, operation: Operation, clock: &dyn Clock) -> Timing {
         thread_local! {
@@ -106,6 +114,9 @@ impl Counters {
         }
         let timed = THREAD.with(|(shard, since)| {
             self.counts[*shard][operation as usize].fetch_add(1, Relaxed);
+            if !operation.is_frequent() {
+                return true;
+            }
             let n = since.get() + 1;
             let timed = n >= self.sample_every;
             since.set(if timed { 0 } else { n });

@@ -140,6 +140,21 @@ impl Lsm {
         checkpoint::checkpoint(self.store(), directory.as_ref())
     }
 
+    /// About how many bytes the tables hold of a range. Reads nothing from disk.
+    ///
+    /// # Errors
+    /// [`UnknownKeyspace`](vault_core::Error::UnknownKeyspace), [`Closed`](vault_core::Error::Closed).
+    pub fn approximate_bytes(&self, keyspace: KeyspaceId, range: &KeyRange) -> Result<u64> {
+        let (view, _) = self.store().pin()?;
+        let view = view
+            .keyspace(keyspace)
+            .ok_or_else(|| unknown_keyspace(keyspace))?;
+        let tables = view.version.runs().flat_map(|run| run.overlapping(range));
+        Ok(tables
+            .map(|file| file.table.approximate_bytes_in(range))
+            .sum())
+    }
+
     /// Says where the bytes of the store go, and who keeps those that could be freed.
     ///
     /// Reads keys to do so: all of them in keyspaces of up to a million entries, a sample in larger ones.

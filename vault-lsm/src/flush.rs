@@ -80,7 +80,7 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     let output = Output::new(store, view, u64::MAX);
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| Ok(()))?;
     let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
-    install(store, view, buffer, written)?;
+    install(store, view, buffer, &written)?;
 
     store.counters.flushes.fetch_add(1, Relaxed);
     store.counters.flush_bytes.fetch_add(bytes, Relaxed);
@@ -101,7 +101,7 @@ fn install(
     store: &Arc<Store>,
     view: &KeyspaceView,
     buffer: &Arc<WriteBuffer>,
-    written: OutputTables,
+    written: &OutputTables,
 ) -> Result<()> {
     let id = view.keyspace.id;
     if others_are_older(store, id, buffer) {

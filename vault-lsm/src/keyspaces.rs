@@ -163,7 +163,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     }
     let name = view.keyspace.name.clone();
     std::mem::drop(view);
-    store.reclaim.run(&*store.env.fs);
+    store.reclaim_files();
     store.background.wake();
     store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
     Ok(())

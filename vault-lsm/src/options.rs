@@ -72,7 +72,8 @@ pub struct Settings {
     pub background: BackgroundWork,
     /// Bytes a second that compactions may write; 0: no limit.
     pub compaction_bytes_per_second: u64,
-    /// One in how many reads and writes is timed for the latency histograms; 1: all of them.
+    /// One in how many gets, writes and cursors is timed for the latency histograms; 1: all of them.
+    /// Rarer operations always are.
     pub latency_sample_every: u32,
 }
 

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vault_core::vfs::FileSystem;
 
+use crate::table::BlockCache;
+
 /// Files waiting to be removed.
 #[derive(Default)]
 pub(crate) struct ReclaimQueue {
@@ -21,7 +23,7 @@ struct State {
     /// Tables that no version holds, but some reader still does: number and bytes.
     retired: BTreeMap<u64, u64>,
     /// Files that nobody holds.
-    ready: Vec<PathBuf>,
+    ready: Vec<(u64, PathBuf)>,
 }
 
 impl ReclaimQueue {
@@ -31,10 +33,10 @@ impl ReclaimQueue {
     }
 
     /// Notes that nobody reads this table any more.
-    pub(crate) fn push(&self, path: PathBuf, number: u64, _bytes: u64) {
+    pub(crate) fn push(&self, path: PathBuf, number: u64) {
         let mut state = self.lock();
         state.retired.remove(&number);
-        state.ready.push(path);
+        state.ready.push((number, path));
     }
 
     /// Bytes of tables that exist only for readers that still hold them.
@@ -47,13 +49,18 @@ impl ReclaimQueue {
         !self.lock().ready.is_empty()
     }
 
-    /// Removes the files that nobody holds. One that cannot be removed is left to the next opening.
-    pub(crate) fn run(&self, fs: &dyn FileSystem) -> usize {
+    /// Removes the files that nobody holds, and their blocks from the cache. Gives how many there were.
+    /// One that cannot be removed is left to the next opening.
+    pub(crate) fn run(&self, fs: &dyn FileSystem, cache: &BlockCache) -> usize {
         let ready = std::mem::take(&mut self.lock().ready);
-        for path in &ready {
+        if ready.is_empty() {
+            return 0;
+        }
+        for (_, path) in &ready {
             // The manifest no longer names the file: should this fail, it is an orphan, not a danger.
             let _ = fs.remove(path);
         }
+        cache.remove_tables(&ready.iter().map(|&(number, _)| number).collect());
         ready.len()
     }
 

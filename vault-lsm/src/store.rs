@@ -261,6 +261,11 @@ impl Store {
         });
     }
 
+    /// Removes the files that nobody reads any more. Gives how many there were.
+    pub(crate) fn reclaim_files(&self) -> usize {
+        self.reclaim.run(&*self.env.fs, &self.table_env.cache)
+    }
+
     pub(crate) fn cursor_opened(&self) {
         self.counters.cursors_open.fetch_add(1, Ordering::Relaxed);
     }

@@ -169,6 +169,7 @@ impl Fragments {
     }
 
     /// All fragments in order: start, end, and the sequence numbers, newest first.
+    #[cfg(test)]
     pub(crate) fn iter(
         &self,
     ) -> impl DoubleEndedIterator<Item = (&[u8], &[u8], &[SequenceNumber])> + ExactSizeIterator

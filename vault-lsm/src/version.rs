@@ -70,7 +70,7 @@ impl Drop for TableFile {
         if *self.obsolete.get_mut() {
             let (number, bytes) = (self.meta().number, self.meta().bytes);
             self.reclaim
-                .push(std::mem::take(&mut self.path), number, bytes);
+                .push(std::mem::take(&mut self.path), number);
         }
     }
 }

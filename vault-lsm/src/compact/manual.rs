@@ -62,7 +62,7 @@ pub(crate) fn compact_range(
         total.bytes_written += done.bytes_written;
         total.entries_dropped += done.entries_dropped;
     }
-    store.reclaim.run(&*store.env.fs);
+    store.reclaim_files();
     Ok(total)
 }
 

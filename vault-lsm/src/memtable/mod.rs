@@ -168,6 +168,7 @@ impl Memtable {
     }
 
     /// Whether there is neither an entry nor a range tombstone.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries() == 0 && self.tombstones.is_empty()
     }

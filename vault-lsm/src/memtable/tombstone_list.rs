@@ -67,6 +67,7 @@ impl TombstoneList {
         self.lock().clone()
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }

@@ -14,7 +14,7 @@ use crate::read::level::{RunCursor, compare_cursors};
 
 /// A cursor that can be merged.
 pub(crate) enum Source {
-    Memtable(MemtableCursor),
+    Memtable(Box<MemtableCursor>),
     Run(RunCursor),
 }
 

@@ -64,7 +64,7 @@ impl ScanCursor {
         let mut sources = Vec::new();
         let mut tombstones = Vec::new();
         for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
-            sources.push(Source::Memtable(buffer.memtable.cursor()));
+            sources.push(Source::Memtable(Box::new(buffer.memtable.cursor())));
             tombstones.extend(buffer.memtable.range_tombstones());
         }
         for run in view.version.runs() {
@@ -84,7 +84,7 @@ impl ScanCursor {
             place: Place::Nowhere,
             key: Vec::new(),
             value: Slice::empty(),
-            held: held,
+            held,
         }
     }
 
@@ -206,7 +206,7 @@ impl ScanCursor {
         outcome
     }
 
-    fn to_first(&mut self) -> Result<()> {
+    fn go_to_first(&mut self) -> Result<()> {
         match &self.range.start {
             Bound::Included(start) => self.merge.seek(start, u64::MAX)?,
             Bound::Excluded(start) => self.merge.seek(start, 0)?,
@@ -215,7 +215,7 @@ impl ScanCursor {
         self.settle_forward()
     }
 
-    fn to_last(&mut self) -> Result<()> {
+    fn go_to_last(&mut self) -> Result<()> {
         match &self.range.end {
             Bound::Included(end) => self.merge.seek_back(end, 0)?,
             Bound::Excluded(end) => self.merge.seek_back(end, u64::MAX)?,
@@ -236,17 +236,17 @@ fn value_behind(stored: &Slice, skip: usize) -> Slice {
 
 impl Cursor for ScanCursor {
     fn first(&mut self) -> Result<()> {
-        self.moving(Self::to_first)
+        self.moving(Self::go_to_first)
     }
 
     fn last(&mut self) -> Result<()> {
-        self.moving(Self::to_last)
+        self.moving(Self::go_to_last)
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.moving(|cursor| {
             if !cursor.range.is_after_start(key) {
-                return cursor.to_first();
+                return cursor.go_to_first();
             }
             cursor.merge.seek(key, seek_trailer(cursor.snapshot))?;
             cursor.settle_forward()
@@ -256,7 +256,7 @@ impl Cursor for ScanCursor {
     fn seek_back(&mut self, key: &[u8]) -> Result<()> {
         self.moving(|cursor| {
             if !cursor.range.is_before_end(key) {
-                return cursor.to_last();
+                return cursor.go_to_last();
             }
             cursor.merge.seek_back(key, 0)?;
             cursor.settle_backward()

@@ -36,7 +36,7 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         .sum();
     let mut stats = EngineStats::default();
     stats.operations = counters.operations();
-    stats.keyspaces = pinned.keyspaces.iter().map(|view| keyspace(view)).collect();
+    stats.keyspaces = pinned.keyspaces.iter().map(keyspace).collect();
     stats.log = LogStats {
         segments,
         bytes: log_bytes,
@@ -111,8 +111,8 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
                 && !view.keyspace.shape_changed.load(Acquire)
                 && view.keyspace.busy().is_empty()
         });
-        if quiet {
-            store.reclaim.run(&*store.env.fs);
+        if quiet && store.background.is_idle() {
+            store.reclaim_files();
             return Ok(());
         }
         store.background.wake();

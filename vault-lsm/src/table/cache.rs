@@ -3,6 +3,7 @@
 //! A hit takes a read lock of one shard and no other lock. What is evicted is decided by the cache
 //! (a variant of CLOCK with a ghost list), so that a scan does not flush what lookups keep using.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,11 +90,10 @@ impl BlockCache {
         }
     }
 
-    /// Drops the blocks of a table that is gone. Best effort: a reader that still has the table open
-    /// may put some back, which then age out.
-    pub(crate) fn remove_table(&self, number: u64) {
+    /// Drops the blocks of tables that are gone. Walks over the whole cache: not for hot paths.
+    pub(crate) fn remove_tables(&self, numbers: &BTreeSet<u64>) {
         if let Some(blocks) = &self.blocks {
-            blocks.retain(|key, _| key.table != number);
+            blocks.retain(|key, _| !numbers.contains(&key.table));
         }
     }
 

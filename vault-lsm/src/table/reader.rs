@@ -68,6 +68,7 @@ impl Table {
     ///
     /// # Errors
     /// What reading a filter says.
+    #[cfg(test)]
     pub(crate) fn may_contain(&self, key_hash: u64, key: &[u8]) -> Result<bool> {
         let mut partition = self.top.fences.find(key, u64::MAX);
         while partition < self.top.partitions.len() {

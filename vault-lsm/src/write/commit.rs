@@ -223,12 +223,13 @@ pub(crate) fn apply(memtable: &Memtable, operation: &Operation<'_>, sequence: Se
 impl SegmentSource for Store {
     fn new_segment(&self, bytes: u64, after: u64) -> Result<Segment> {
         let spare = lock(&self.log_spare).take();
-        if let Some(spare) = spare {
-            if spare.capacity() >= bytes && spare.number > after {
-                return Ok(spare);
-            }
-            // Too small for this batch, or another was made and used while this one was being made: it
-            // stays unused, and goes with the log floor.
+        // One that is too small for this batch, or that another was used before while it was being
+        // made, stays unused, and goes with the log floor.
+        if let Some(spare) = spare
+            && spare.capacity() >= bytes
+            && spare.number > after
+        {
+            return Ok(spare);
         }
         self.create_segment(bytes)
     }

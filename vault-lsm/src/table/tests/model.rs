@@ -542,7 +542,7 @@ fn compaction_leaves_the_cache_alone() {
     assert!(filled.bytes > 0);
     walk(table.cursor());
     assert_eq!(bench.env.cache.stats().misses, filled.misses);
-    bench.env.cache.remove_table(NUMBER);
+    bench.env.cache.remove_tables(&[NUMBER].into());
     assert_eq!(bench.env.cache.stats().bytes, 0);
 }
 
