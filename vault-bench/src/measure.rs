@@ -209,6 +209,14 @@ pub fn remove_dir(dir: &Path) -> Result<()> {
     }
 }
 
+/// Lets this process be ended when the one that started it ends. A worker whose engine hangs would
+/// otherwise outlive an interrupted run, and disturb the next one.
+pub fn end_with_parent() {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    // Where it is refused, such a worker has to be ended by hand; nothing else depends on it.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+}
+
 /// Takes a directory for this run, until the returned file is dropped, and removes the stores that an
 /// interrupted run left in it (those whose names begin with `prefix`).
 ///

@@ -18,6 +18,9 @@ use crate::settings::Settings;
 /// How long nothing must happen in an engine's background for it to count as settled.
 pub const QUIET: Duration = Duration::from_millis(300);
 
+/// How long an engine may say that work is waiting, without any being done, before it counts as stuck.
+const STUCK: Duration = Duration::from_secs(600);
+
 /// How often an engine is asked whether it is still at work.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -235,7 +238,7 @@ impl Target for EngineTarget {
             self.own(settle())?;
             return Ok(Duration::ZERO);
         }
-        wait_until_quiet(&self.clock, || self.activity())
+        wait_until_quiet(self.name, &self.clock, || self.activity())
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -244,11 +247,13 @@ impl Target for EngineTarget {
 }
 
 /// Waits until `activity` has given the same figure for [`QUIET`], and gives the time since it last
-/// changed. `None` from it means that work is certainly going on.
+/// changed. `None` from it means that work is certainly waiting or going on.
 ///
 /// # Errors
-/// Those of `activity`.
+/// Those of `activity`; [`Error::Engine`] where it has said `None` for ten minutes on end: a run must
+/// not wait for ever because one engine hangs.
 pub fn wait_until_quiet(
+    engine: &str,
     clock: &dyn Clock,
     mut activity: impl FnMut() -> Result<Option<u64>>,
 ) -> Result<Duration> {
@@ -257,10 +262,15 @@ pub fn wait_until_quiet(
     loop {
         clock.sleep(POLL);
         let (now, found) = (clock.monotonic(), activity()?);
-        if found.is_none() || found != last {
+        if found != last {
             (last, changed) = (found, now);
-        } else if now - changed >= QUIET {
+        } else if found.is_some() && now - changed >= QUIET {
             return Ok(now - changed);
+        } else if found.is_none() && now - changed >= STUCK {
+            return Err(Error::engine(
+                engine,
+                &"its background work does not come to an end",
+            ));
         }
     }
 }
@@ -275,7 +285,7 @@ mod tests {
     fn quiet_begins_with_the_last_change() {
         let clock = ManualClock::new(Timestamp(0));
         let mut calls = 0;
-        let idle = wait_until_quiet(&clock, || {
+        let idle = wait_until_quiet("x", &clock, || {
             calls += 1;
             Ok(match calls {
                 1..50 => Some(calls),
@@ -288,5 +298,13 @@ mod tests {
         let polls = u32::try_from(calls).unwrap() - 1;
         assert_eq!(clock.monotonic(), POLL * polls);
         assert!(clock.monotonic() > QUIET + POLL * 98);
+    }
+
+    #[test]
+    fn an_engine_that_never_comes_to_rest_is_given_up() {
+        let clock = ManualClock::new(Timestamp(0));
+        let error = wait_until_quiet("x", &clock, || Ok(None)).unwrap_err();
+        assert!(matches!(error, Error::Engine { .. }), "{error}");
+        assert!(clock.monotonic() >= STUCK);
     }
 }

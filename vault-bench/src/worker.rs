@@ -36,6 +36,7 @@ pub fn main(engines: &[EngineKind]) -> ExitCode {
         })?;
         measure::print(&(line + "\n"))
     };
+    measure::end_with_parent();
     let job = std::io::read_to_string(std::io::stdin())
         .map_err(|e| Error::io("read", "the standard input", e))
         .and_then(|text| {

@@ -131,9 +131,13 @@ impl Target for Fjall {
     }
 
     fn settle(&self) -> Result<Duration> {
-        own(self.keyspace.rotate_memtable_and_wait())?;
-        wait_until_quiet(&self.clock, || {
-            if self.database.active_compactions() > 0 || self.database.outstanding_flushes() > 0 {
+        // fjall's own `rotate_memtable_and_wait` was seen never to return with one worker thread: this
+        // waits from outside, and can give up.
+        own(self.keyspace.rotate_memtable())?;
+        wait_until_quiet(NAME, &self.clock, || {
+            let waiting =
+                self.keyspace.sealed_memtable_count() + self.database.outstanding_flushes();
+            if waiting + self.database.active_compactions() > 0 {
                 return Ok(None);
             }
             Ok(Some(self.database.compactions_completed() as u64))
