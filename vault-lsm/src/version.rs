@@ -68,9 +68,8 @@ fn is_beyond(meta: &TableMeta, key: &[u8]) -> bool {
 impl Drop for TableFile {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
-            let (number, bytes) = (self.meta().number, self.meta().bytes);
-            self.reclaim
-                .push(std::mem::take(&mut self.path), number);
+            let number = self.meta().number;
+            self.reclaim.push(std::mem::take(&mut self.path), number);
         }
     }
 }

@@ -131,7 +131,7 @@ impl Target for Fjall {
     }
 
     fn settle(&self) -> Result<Duration> {
-        // fjall's own `rotate_memtable_and_wait` was seen never to return with one worker thread: this
+        // fjall's own `rotate_memtable_and_wait` may never return (one run with one worker thread stood still here, cause not found): this
         // waits from outside, and can give up.
         own(self.keyspace.rotate_memtable())?;
         wait_until_quiet(NAME, &self.clock, || {

@@ -26,9 +26,13 @@ pub(super) fn kind() -> EngineKind {
 fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     let own = |e: vault_core::Error| Error::engine(NAME, &e);
     // Each put says its durability; the default is named for those that come from the engine itself.
+    // The budget for blocks, filters and indexes is one and the same for every engine: what Vault keeps
+    // apart for filters and indexes is taken from the cache.
+    let metadata_bytes = settings.cache_bytes() / 16;
     let mut options = LsmOptions::default()
-        .cache_bytes(settings.cache_bytes())
+        .cache_bytes(settings.cache_bytes() - metadata_bytes)
         .durability(Durability::Os);
+    options.settings.table_metadata_bytes = metadata_bytes;
     if let Some(compaction) = u8::try_from(settings.background_threads)
         .ok()
         .filter(|&n| n > 0)

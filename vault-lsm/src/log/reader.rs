@@ -408,7 +408,7 @@ mod tests {
         assert!(matches!(error, Error::Corruption { .. }), "{error}");
 
         let fs = MemoryFileSystem::new();
-        let env = super::tests::env(&fs);
+        let env = self::env(&fs);
         let (segments, end) = write(&env, 100, &[]);
         let path = env.path(FileKind::Log, segments[1]);
         let mut bytes = fs.read_file(&path).unwrap();

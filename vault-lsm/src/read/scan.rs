@@ -64,7 +64,7 @@ impl ScanCursor {
         let mut sources = Vec::new();
         let mut tombstones = Vec::new();
         for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
-            sources.push(Source::Memtable(Box::new(buffer.memtable.cursor())));
+            sources.push(Source::Memtable(buffer.memtable.cursor()));
             tombstones.extend(buffer.memtable.range_tombstones());
         }
         for run in view.version.runs() {

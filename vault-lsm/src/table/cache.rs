@@ -198,7 +198,7 @@ mod tests {
         let stats = cache.stats();
         assert_eq!((stats.hits, stats.misses), (1, 1));
         assert!(stats.bytes > 0 && stats.capacity_bytes == 1 << 20);
-        cache.remove_table(1);
+        cache.remove_tables(&[1].into());
         assert!(cache.get(key(1, 1)).is_none() && cache.get(key(2, 1)).is_some());
     }
 
@@ -217,15 +217,15 @@ mod tests {
         let cache = BlockCache::new(0);
         cache.insert(key(1, 1), filter());
         assert!(cache.get(key(1, 1)).is_none());
-        cache.remove_table(1);
+        cache.remove_tables(&[1].into());
         assert_eq!(cache.stats().bytes, 0);
     }
 
     #[test]
     fn hashes_of_neighbours_spread() {
         use std::hash::Hash;
-        let mut low = std::collections::BTreeSet::new();
-        let mut high = std::collections::BTreeSet::new();
+        let mut low = BTreeSet::new();
+        let mut high = BTreeSet::new();
         for ordinal in 0..1024 {
             let mut hasher = FoldBuilder.build_hasher();
             key(7, ordinal).hash(&mut hasher);

@@ -10,27 +10,27 @@ use vault_core::{Engine, Result};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
 /// Opens stores in memory file systems.
-pub struct InMemory {
-    pub background: BackgroundWork,
-    pub cache_bytes: u64,
+pub(crate) struct InMemory {
+    pub(crate) background: BackgroundWork,
+    pub(crate) cache_bytes: u64,
 }
 
-pub const THREADS: InMemory = InMemory {
+pub(crate) const THREADS: InMemory = InMemory {
     background: BackgroundWork::Threads { compaction: 2 },
     cache_bytes: 1 << 20,
 };
-pub const MANUAL: InMemory = InMemory {
+pub(crate) const MANUAL: InMemory = InMemory {
     background: BackgroundWork::Manual,
     cache_bytes: 0,
 };
 
-pub struct Opened {
-    pub fs: MemoryFileSystem,
-    pub lsm: Lsm,
+pub(crate) struct Opened {
+    pub(crate) fs: MemoryFileSystem,
+    pub(crate) lsm: Lsm,
 }
 
 impl InMemory {
-    pub fn options(&self, fs: &MemoryFileSystem, setup: &Setup) -> LsmOptions {
+    pub(crate) fn options(&self, fs: &MemoryFileSystem, setup: &Setup) -> LsmOptions {
         let settings = Settings {
             limits: setup.limits,
             background: self.background,
@@ -51,7 +51,7 @@ impl InMemory {
     }
 }
 
-pub const DIRECTORY: &str = "/store";
+pub(crate) const DIRECTORY: &str = "/store";
 
 impl Harness for InMemory {
     type Store = Opened;

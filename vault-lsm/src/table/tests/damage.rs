@@ -231,7 +231,7 @@ fn a_failed_read_is_an_error_and_no_more() {
     let meta = bench.write(&options, &small_entries(), &ranges());
     let broken = FaultKind::Error(io::ErrorKind::Other);
     for n in 0.. {
-        bench.env.cache.remove_table(NUMBER);
+        bench.env.cache.remove_tables(&[NUMBER].into());
         bench
             .fs
             .inject(Fault::new(OperationClass::Read, broken).after(n));
