@@ -12,12 +12,13 @@ use vault_core::error::printable;
 use vault_core::{Error, Event, KeyspaceId, Result, SequenceNumber};
 
 use crate::compact::output::{OutputTables, PLAIN_PUT};
-use crate::internal_key::{SEQUENCE_MAX, pack};
+use crate::internal_key::pack;
 use crate::keyspace::KeyspaceView;
 use crate::manifest::Edit;
 use crate::store::{Store, unknown_keyspace};
 use crate::table::{TableMeta, TableOptions, TableWriter};
 use crate::version::Placed;
+use crate::write::commit::check_sequence;
 use vault_core::transform::FileKind;
 
 /// What an ingest took in.
@@ -189,10 +190,7 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
         }
         let mut commit = commit;
         let sequence = commit.last_sequence + 1;
-        assert!(
-            sequence <= SEQUENCE_MAX,
-            "2^56 sequence numbers are used up"
-        );
+        check_sequence(sequence)?;
         // Later writes must not outlive the ones before them.
         store.sync_log(store.log_sync.position())?;
         let run = store.next_run.fetch_add(1, Ordering::Relaxed);

@@ -407,7 +407,8 @@ impl Opening {
         let mut last_sequence = state.last_sequence;
         let replay = replay(&self.env, &request, |batch| {
             self.apply(state, view, &batch)?;
-            last_sequence = last_sequence.max(batch.first_sequence + u64::from(batch.count) - 1);
+            last_sequence = last_sequence
+                .max((batch.first_sequence + u64::from(batch.count)).saturating_sub(1));
             Ok(())
         })?;
         Ok(Replayed {

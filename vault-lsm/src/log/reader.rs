@@ -258,7 +258,7 @@ impl Walk {
                                     self.next_sequence
                                 )));
                             }
-                            self.next_sequence = first_sequence + u64::from(count);
+                            self.next_sequence = first_sequence.saturating_add(u64::from(count));
                             self.replay.batches += 1;
                             apply(ReplayedBatch {
                                 segment: number,
@@ -268,7 +268,7 @@ impl Walk {
                             })?;
                         }
                     }
-                    self.replay.position += len as u64;
+                    self.replay.position = self.replay.position.saturating_add(len as u64);
                 }
                 Next::End if end.is_none() => return Ok(None),
                 Next::End => {

@@ -38,6 +38,8 @@ pub(crate) struct TablePlace {
     pub(crate) meta: Arc<TableMeta>,
 }
 
+/// Greatest file number there can be.
+const FILE_NUMBER_MAX: u64 = 1 << 56;
 /// Deepest level there can be.
 pub(crate) const LEVELS_MAX: u32 = 64;
 
@@ -58,11 +60,11 @@ impl State {
     /// Applies an edit, or says how it contradicts the state.
     pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
         match edit {
-            Edit::NextFile(number) => self.next_file = self.next_file.max(*number),
+            Edit::NextFile(number) => self.use_number(number.saturating_sub(1))?,
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
             Edit::LastSequence(sequence) => self.last_sequence = self.last_sequence.max(*sequence),
             Edit::AddLog(number) => {
-                self.use_number(*number);
+                self.use_number(*number)?;
                 if !self.logs.insert(*number) {
                     return Err(format!("log segment {number} is added twice"));
                 }
@@ -91,7 +93,7 @@ impl State {
                 if *level >= LEVELS_MAX {
                     return Err(format!("table {} in level {level}", meta.number));
                 }
-                self.use_number(meta.number);
+                self.use_number(meta.number)?;
                 self.last_sequence = self.last_sequence.max(meta.sequence_max);
                 let place = TablePlace {
                     level: *level,
@@ -179,7 +181,11 @@ impl State {
             .ok_or_else(|| format!("keyspace {id} does not exist"))
     }
 
-    fn use_number(&mut self, number: u64) {
-        self.next_file = self.next_file.max(number.saturating_add(1));
+    fn use_number(&mut self, number: u64) -> Result<(), String> {
+        if number > FILE_NUMBER_MAX {
+            return Err(format!("file number {number} is over {FILE_NUMBER_MAX}"));
+        }
+        self.next_file = self.next_file.max(number + 1);
+        Ok(())
     }
 }

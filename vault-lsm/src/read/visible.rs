@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 use vault_core::batch::OperationKind;
 use vault_core::error::printable;
+use vault_core::limits::VALUE_BYTES_CEILING;
 use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice};
 
 use crate::internal_key::{kind_of, sequence_of, split_expiry};
@@ -130,7 +131,15 @@ pub(crate) fn fold<'a>(
         ));
     };
     let operands: Vec<&[u8]> = operands.collect();
-    operator
+    let folded = operator
         .merge(key, base, &operands)
-        .map_err(|problem| failed(operator.name(), problem))
+        .map_err(|problem| failed(operator.name(), problem))?;
+    if folded.len() > VALUE_BYTES_CEILING {
+        let problem = format!(
+            "the result of {} bytes is over {VALUE_BYTES_CEILING}",
+            folded.len()
+        );
+        return Err(failed(operator.name(), problem));
+    }
+    Ok(folded)
 }

@@ -90,7 +90,7 @@ impl Store {
         let count = u32::try_from(batch.len()).expect("a batch is limited to less than 4 GiB");
         let first = commit.last_sequence + 1;
         let last = commit.last_sequence + u64::from(count);
-        assert!(last <= SEQUENCE_MAX, "2^56 sequence numbers are used up");
+        check_sequence(last)?;
         let appended = commit
             .log
             .append(self, first, count, batch.encoded())
@@ -170,6 +170,18 @@ impl Store {
             self.seal(commit, keyspace.keyspace.id);
         }
     }
+}
+
+/// Refuses to go on when all sequence numbers are used up.
+pub(crate) const fn check_sequence(sequence: SequenceNumber) -> Result<()> {
+    if sequence > SEQUENCE_MAX {
+        let operation = "more than 2^56 writes; copy the data into a new store";
+        return Err(Error::Unsupported {
+            engine: "this store",
+            operation,
+        });
+    }
+    Ok(())
 }
 
 /// Range tombstones a memtable holds before it is flushed: reads cut them into fragments anew after
