@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use vault_core::vfs::LockGuard;
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
@@ -165,7 +165,7 @@ impl Store {
     /// [`Error::Closed`], [`Error::ReadOnly`], [`Error::Poisoned`]: checked under the lock.
     pub(crate) fn commit(&self) -> Result<MutexGuard<'_, Commit>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
-        let guard = lock(&writable.commit);
+        let guard = lock_spinning(&writable.commit);
         self.check_writable()?;
         Ok(guard)
     }
@@ -279,6 +279,21 @@ impl Store {
 /// others would rely on: every change under these locks ends with a single assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a mutex that is mostly held for less than a microsecond: tries for a while before it sleeps,
+/// because putting a thread to sleep and waking it costs several.
+fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    const ATTEMPTS: usize = 64;
+    const PAUSES: usize = 16;
+    for _ in 0..ATTEMPTS {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+        }
+    }
+    lock(mutex)
 }
 
 /// The error for an id that names no keyspace.
