@@ -6,6 +6,7 @@
 //!   higher number is newer, and each level is newer than the next.
 
 use std::collections::BTreeSet;
+use std::ops::{Bound, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,9 +79,30 @@ impl Drop for TableFile {
 pub(crate) struct Run {
     pub(crate) number: u64,
     pub(crate) tables: Vec<Arc<TableFile>>,
+    /// Where the tables stand that have range tombstones.
+    tombstoned: Vec<usize>,
 }
 
 impl Run {
+    /// A run of tables that don't overlap, ascending.
+    pub(crate) fn new(number: u64, tables: Vec<Arc<TableFile>>) -> Self {
+        let places = tables.iter().enumerate();
+        let tombstoned = places
+            .filter(|(_, file)| file.tombstones.is_some())
+            .map(|(at, _)| at);
+        Self {
+            number,
+            tombstoned: tombstoned.collect(),
+            tables,
+        }
+    }
+
+    /// The range tombstones of the tables that stand in `span`.
+    pub(crate) fn tombstones(&self, span: &Range<usize>) -> impl Iterator<Item = &Arc<Fragments>> {
+        let within = self.tombstoned.iter().filter(|at| span.contains(at));
+        within.filter_map(|&at| self.tables[at].tombstones.as_ref())
+    }
+
     /// The table that may hold `key`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableFile>> {
@@ -92,18 +114,26 @@ impl Run {
             .filter(|table| !is_beyond(table.meta(), key))
     }
 
+    /// A run that is not part of a version: the inputs of a compaction.
+    pub(crate) fn of(tables: Vec<Arc<TableFile>>) -> Arc<Self> {
+        Arc::new(Self::new(0, tables))
+    }
+
     /// The tables that may hold something within the range.
     pub(crate) fn overlapping(&self, range: &KeyRange) -> &[Arc<TableFile>] {
+        &self.tables[self.overlapping_span(range)]
+    }
+
+    /// Where the tables stand that may hold something within the range.
+    pub(crate) fn overlapping_span(&self, range: &KeyRange) -> Range<usize> {
         let from = self.tables.partition_point(|table| match &range.start {
-            std::ops::Bound::Included(start) | std::ops::Bound::Excluded(start) => {
-                is_beyond(table.meta(), start)
-            }
-            std::ops::Bound::Unbounded => false,
+            Bound::Included(start) | Bound::Excluded(start) => is_beyond(table.meta(), start),
+            Bound::Unbounded => false,
         });
         let to = self
             .tables
             .partition_point(|table| range.is_before_end(&table.meta().smallest));
-        self.tables.get(from..to).unwrap_or(&[])
+        from..to.max(from)
     }
 }
 
@@ -137,21 +167,18 @@ impl Version {
                 .cmp(&place(b))
                 .then_with(|| a.file.meta().smallest.cmp(&b.file.meta().smallest))
         });
-        for Placed { level, run, file } in tables {
+        for group in tables.chunk_by(|a, b| (a.level, a.run) == (b.level, b.run)) {
+            let (level, number) = (group[0].level, group[0].run);
             if version.levels.len() <= level {
                 version.levels.resize_with(level + 1, Level::default);
             }
-            let runs = &mut version.levels[level].runs;
-            match runs.last_mut() {
-                Some(last) if last.number == run => {
-                    let last = Arc::get_mut(last).expect("a run is not shared while it is built");
-                    last.tables.push(file);
-                }
-                _ => runs.push(Arc::new(Run {
-                    number: run,
-                    tables: vec![file],
-                })),
-            }
+            let files = group
+                .iter()
+                .map(|placed| Arc::clone(&placed.file))
+                .collect();
+            version.levels[level]
+                .runs
+                .push(Arc::new(Run::new(number, files)));
         }
         version
     }

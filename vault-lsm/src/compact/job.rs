@@ -20,7 +20,7 @@ use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::store::{Store, unknown_keyspace};
 use crate::tombstones::Fragments;
-use crate::version::{Placed, TableFile};
+use crate::version::{Placed, Run, TableFile};
 
 /// Called from time to time while a compaction runs; `Break` ends it with nothing changed.
 pub(crate) type Progress<'a> = &'a mut dyn FnMut(CompactionProgress) -> ControlFlow<()>;
@@ -189,7 +189,7 @@ impl Claim {
             .map(|input| {
                 let files = input.tables.iter().filter_map(|&number| self.file(number));
                 let files = files.map(|(_, _, file)| Arc::clone(file)).collect();
-                Source::Run(RunCursor::new(files, Purpose::Compaction))
+                Source::Run(RunCursor::over_all(Run::of(files), Purpose::Compaction))
             })
             .collect();
         let tombstones: Vec<RangeTombstone> = inputs

@@ -1,5 +1,6 @@
 //! A cursor over one sorted run: the cursors of its tables, one after the other.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use vault_core::{Result, Slice};
@@ -7,7 +8,7 @@ use vault_core::{Result, Slice};
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
 use crate::table::TableCursor;
-use crate::version::TableFile;
+use crate::version::{Run, TableFile};
 
 /// What a cursor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,25 +21,40 @@ pub(crate) enum Purpose {
 
 /// A cursor over tables that don't overlap, ascending.
 pub(crate) struct RunCursor {
-    tables: Vec<Arc<TableFile>>,
+    run: Arc<Run>,
+    /// The tables of the run that the cursor goes over.
+    span: Range<usize>,
+    /// The table that `current` is over: its place in the span.
     at: usize,
     current: Option<TableCursor>,
     purpose: Purpose,
 }
 
 impl RunCursor {
-    pub(crate) fn new(tables: Vec<Arc<TableFile>>, purpose: Purpose) -> Self {
+    /// A cursor over the tables of a run that stand in `span`.
+    pub(crate) fn new(run: Arc<Run>, span: Range<usize>, purpose: Purpose) -> Self {
         Self {
-            tables,
+            run,
+            span,
             at: 0,
             current: None,
             purpose,
         }
     }
 
+    /// A cursor over all tables of a run.
+    pub(crate) fn over_all(run: Arc<Run>, purpose: Purpose) -> Self {
+        let span = 0..run.tables.len();
+        Self::new(run, span, purpose)
+    }
+
+    fn tables(&self) -> &[Arc<TableFile>] {
+        &self.run.tables[self.span.clone()]
+    }
+
     /// Opens the cursor of table `at`, unless it is open.
     fn open(&mut self, at: usize) -> Option<&mut TableCursor> {
-        let file = self.tables.get(at)?;
+        let file = self.run.tables[self.span.clone()].get(at)?;
         if self.current.is_none() || self.at != at {
             self.at = at;
             let table = &file.table;
@@ -90,7 +106,7 @@ impl InternalCursor for RunCursor {
     }
 
     fn last(&mut self) -> Result<()> {
-        let last = self.tables.len().checked_sub(1);
+        let last = self.tables().len().checked_sub(1);
         if let Some(cursor) = last.and_then(|at| self.open(at)) {
             cursor.last()?;
         }
@@ -100,7 +116,7 @@ impl InternalCursor for RunCursor {
     fn seek(&mut self, key: &[u8], trailer: u64) -> Result<()> {
         // The first table that may reach as far as the key.
         let at = self
-            .tables
+            .tables()
             .partition_point(|table| table.meta().largest.as_slice() < key);
         match self.open(at) {
             Some(cursor) => cursor.seek(key, trailer)?,
@@ -111,7 +127,7 @@ impl InternalCursor for RunCursor {
 
     fn seek_back(&mut self, key: &[u8], trailer: u64) -> Result<()> {
         let behind = self
-            .tables
+            .tables()
             .partition_point(|table| table.meta().smallest.as_slice() <= key);
         match behind.checked_sub(1).and_then(|at| self.open(at)) {
             Some(cursor) => cursor.seek_back(key, trailer)?,

@@ -68,10 +68,14 @@ impl ScanCursor {
             tombstones.extend(buffer.memtable.range_tombstones());
         }
         for run in view.version.runs() {
-            let tables = run.overlapping(&range);
-            if !tables.is_empty() {
-                tombstones.extend(tables.iter().filter_map(|table| table.tombstones.clone()));
-                sources.push(Source::Run(RunCursor::new(tables.to_vec(), Purpose::Read)));
+            let span = run.overlapping_span(&range);
+            if !span.is_empty() {
+                tombstones.extend(run.tombstones(&span).cloned());
+                sources.push(Source::Run(RunCursor::new(
+                    Arc::clone(run),
+                    span,
+                    Purpose::Read,
+                )));
             }
         }
         Self {

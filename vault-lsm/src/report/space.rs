@@ -104,7 +104,7 @@ fn sort_keyspace(
         .sum();
     let sources = version
         .runs()
-        .map(|run| Source::Run(RunCursor::new(run.tables.clone(), Purpose::Compaction)))
+        .map(|run| Source::Run(RunCursor::over_all(Arc::clone(run), Purpose::Compaction)))
         .collect();
     let tombstones = version
         .tables()
