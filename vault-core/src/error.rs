@@ -98,7 +98,7 @@ pub enum Error {
     },
     /// A keyspace or a setting was opened with options that contradict what the store recorded.
     #[error(
-        "option `{option}` of {subject} is {requested} here, but the store was created with {stored}; open with the stored value, or copy the data into a new keyspace"
+        "option `{option}` of {subject} is {requested} here, but {stored} in the store; use the stored value, or copy the data"
     )]
     OptionsConflict {
         /// The keyspace or store that the option belongs to.

@@ -48,7 +48,9 @@ fn flush_oldest(store: &Arc<Store>, keyspace: &Arc<Keyspace>) -> Result<bool> {
     let Some(view) = pinned.keyspace(keyspace.id) else {
         return Ok(false);
     };
-    let Some(buffer) = view.sealed.last() else {
+    let barrier = store.flush_barrier.load(Acquire);
+    let oldest = view.sealed.last();
+    let Some(buffer) = oldest.filter(|buffer| buffer.run.load(Acquire) < barrier) else {
         return Ok(false);
     };
     let timing = store.counters.begin(Operation::Flush, &*store.env.clock);

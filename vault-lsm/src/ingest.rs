@@ -15,7 +15,7 @@ use crate::compact::output::{OutputTables, PLAIN_PUT};
 use crate::internal_key::pack;
 use crate::keyspace::KeyspaceView;
 use crate::manifest::Edit;
-use crate::store::{Store, unknown_keyspace};
+use crate::store::{Store, lock, unknown_keyspace};
 use crate::table::{TableMeta, TableOptions, TableWriter};
 use crate::version::Placed;
 use crate::write::commit::check_sequence;
@@ -178,6 +178,8 @@ impl Writing<'_> {
 
 /// Gives the tables their sequence number and makes them part of the store.
 fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result<SequenceNumber> {
+    // Not while a checkpoint takes stock of an earlier moment.
+    let _turn = lock(&store.checkpoint_turn);
     loop {
         let commit = store.commit()?;
         let pinned = store.views.pin();

@@ -10,7 +10,7 @@ use crate::flush::{log_floor, remove_logs_below};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
 use crate::recover::find_operator;
-use crate::store::{Store, unknown_keyspace};
+use crate::store::{Store, lock, unknown_keyspace};
 use crate::version::Version;
 
 /// Creates a keyspace, or opens it and takes over the options that may change.
@@ -37,6 +37,8 @@ pub(crate) fn create(
             }
         }
     }
+    // Not while a checkpoint takes stock of an earlier moment.
+    let _turn = lock(&store.checkpoint_turn);
     let mut manifest = store.manifest()?;
     let pinned = store.views.pin();
     if let Some(view) = pinned
@@ -128,6 +130,7 @@ fn check_compatible(
 
 /// Drops a keyspace and gives its space back.
 pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
+    let _turn = lock(&store.checkpoint_turn);
     // Under the commit lock, so that no batch is between its check and its memtables.
     let commit = store.commit()?;
     let mut manifest = store.manifest()?;

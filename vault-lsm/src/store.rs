@@ -52,7 +52,8 @@ pub(crate) struct Store {
     pub(crate) next_run: AtomicU64,
     /// While a checkpoint is made: memtables with a higher run number are not flushed.
     pub(crate) flush_barrier: AtomicU64,
-    /// Held by the one checkpoint that is being made.
+    /// Held by the one checkpoint that takes stock, and by what must not come in between: an ingest that
+    /// is installed, a keyspace that is created or dropped. Taken before all other locks.
     pub(crate) checkpoint_turn: Mutex<()>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,

@@ -124,7 +124,11 @@ impl Manifest {
             self.tail_unknown = true;
             return Err(error);
         }
-        self.file.sync()?;
+        // Whatever the reason: after a failed sync nothing is known about what was written, and another
+        // one could report success for a record that is gone.
+        self.file.sync().map_err(|error| Error::Poisoned {
+            cause: Arc::new(error),
+        })?;
         self.bytes_written += self.file.offset - before;
         self.state = state;
         Ok(())
