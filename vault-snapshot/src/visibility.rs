@@ -11,8 +11,8 @@
 //!
 //! The answer is the operands, oldest first, merged over what ended the walk; without operands and
 //! over nothing the key is absent. Time only moves forward: what has expired at [`Rules::now`] stays
-//! expired. (The engine must see to that when the wall clock jumps back: it hands in the smallest
-//! time that a later reader may go by.)
+//! expired. (A reader whose clock was set back behind that of a merge finds some entries gone before
+//! their time, but never an older value in their place: `docs/adr/0012-wall-clock.md`.)
 //!
 //! # Who reads
 //! The snapshots in [`Rules::snapshots`], and everyone who comes later: those see every version of
