@@ -74,7 +74,7 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     let began = store.env.clock.monotonic();
     let memtable = &buffer.memtable;
     let rules = Rules {
-        snapshots: store.snapshots.sequences(),
+        snapshots: store.snapshots.readers(&store.visible),
         bottommost: view.version.tables().next().is_none(),
         now: store.env.clock.now(),
     };

@@ -83,6 +83,24 @@ impl SnapshotRegistry {
         sequences
     }
 
+    /// The moments that a reader may still ask for: those that somebody holds, and what is visible now,
+    /// which is the oldest that anybody can come to hold from here on. Ascending.
+    ///
+    /// The last one matters while a view shows what is not visible yet: an ingest publishes its tables
+    /// first and its sequence number then. A merge that takes these tables in must keep what they hide
+    /// for a snapshot that is opened in between.
+    pub(crate) fn readers(&self, visible: &AtomicU64) -> Vec<SequenceNumber> {
+        // Read first: should a snapshot be registered next, at this moment or a later one, it does no harm
+        // to know of it as well.
+        let now = visible.load(Ordering::Acquire);
+        let mut sequences = self.sequences();
+        let at = sequences.partition_point(|&sequence| sequence < now);
+        if sequences.get(at) != Some(&now) {
+            sequences.insert(at, now);
+        }
+        sequences
+    }
+
     /// Every open snapshot, oldest first.
     pub(crate) fn open(&self) -> Vec<OpenSnapshot> {
         let state = lock(&self.state);
@@ -211,5 +229,41 @@ impl fmt::Debug for LsmSnapshot {
         f.debug_struct("LsmSnapshot")
             .field("sequence", &self.held.sequence)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vault_core::Timestamp;
+    use vault_snapshot::visibility::{Decision, Fate, Rules, Version, VersionKind};
+
+    use super::*;
+
+    /// A merge asked for the snapshots after an ingest had published its tables and before it had made
+    /// its sequence number visible. A snapshot that was taken right then found neither the new version
+    /// nor the old one, which the merge had dropped.
+    #[test]
+    fn what_is_visible_now_is_kept_for_a_snapshot_yet_to_come() {
+        let (registry, visible) = (SnapshotRegistry::default(), AtomicU64::new(4));
+        let rules = Rules {
+            snapshots: registry.readers(&visible),
+            bottommost: true,
+            now: Timestamp(1),
+        };
+        let (_, sequence) = registry.register(&visible, Duration::ZERO);
+        assert_eq!(sequence, 4);
+        visible.store(5, Ordering::Release);
+
+        let put = |sequence| Version {
+            sequence,
+            kind: VersionKind::Put,
+            expiry: None,
+        };
+        let mut decision = Decision::default();
+        rules.decide(&[put(5), put(4)], &[], &mut decision);
+        assert_eq!(decision.fates, [Fate::Keep, Fate::Keep]);
+        assert_eq!(registry.readers(&visible), [4, 5]);
+        visible.store(4, Ordering::Release);
+        assert_eq!(registry.readers(&visible), [4]);
     }
 }

@@ -197,7 +197,7 @@ impl Claim {
             .flat_map(|(_, _, file)| file.table.range_tombstones().iter().cloned())
             .collect();
         let rules = Rules {
-            snapshots: store.snapshots.sequences(),
+            snapshots: store.snapshots.readers(&store.visible),
             bottommost: compaction.bottommost,
             now: store.env.clock.now(),
         };
