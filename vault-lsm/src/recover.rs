@@ -114,16 +114,34 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
         Some(_) => return Ok(Found::Foreign("it is a file, not a directory".to_owned())),
     }
     let pointer = directory.join(POINTER_NAME);
-    if fs
+    let has_pointer = fs
         .kind(&pointer)
         .map_err(|e| Error::io("look at", &pointer, e))?
-        .is_some()
-    {
+        .is_some();
+    if has_pointer && begins_as_pointer(fs, &pointer)? {
         return Ok(Found::Store);
     }
     let entries = fs
         .read_dir(directory)
         .map_err(|e| Error::io("list", directory, e))?;
+    if has_pointer {
+        // Other stores have a file of this name too (LevelDB and its kin). One whose first bytes are
+        // damaged still has its manifest beside it; that error is for whoever reads the pointer.
+        let is_manifest = |name: &Path| {
+            matches!(
+                meaning_of(name),
+                NameMeaning::Numbered(FileKind::Manifest, _)
+            )
+        };
+        if entries
+            .iter()
+            .any(|entry| is_manifest(Path::new(&entry.name)))
+        {
+            return Ok(Found::Store);
+        }
+        let problem = format!("its {POINTER_NAME} is not Vault's, and it has no manifest");
+        return Ok(Found::Foreign(problem));
+    }
     let mut ours = false;
     for entry in &entries {
         match meaning_of(Path::new(&entry.name)) {
@@ -146,6 +164,22 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
         return Err(Error::corruption(&pointer, 0, problem));
     }
     Ok(Found::Empty)
+}
+
+/// Whether the file begins as all of Vault's do.
+fn begins_as_pointer(fs: &dyn FileSystem, pointer: &Path) -> Result<bool> {
+    const MAGIC: &[u8] = b"VAULT\0";
+    let file = match fs.open(pointer) {
+        Ok(file) => file,
+        // It went between the two looks: whoever reads it next will say so.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(Error::io("open", pointer, e)),
+    };
+    let mut begin = [0; MAGIC.len()];
+    let read = file
+        .read_at(&mut begin, 0)
+        .map_err(|e| Error::io("read", pointer, e))?;
+    Ok(&begin[..read] == MAGIC)
 }
 
 fn take_lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn LockGuard>> {
