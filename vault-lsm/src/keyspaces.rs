@@ -133,6 +133,14 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     let _turn = lock(&store.checkpoint_turn);
     // Under the commit lock, so that no batch is between its check and its memtables.
     let commit = store.commit()?;
+    store
+        .views
+        .pin()
+        .keyspace(id)
+        .ok_or_else(|| unknown_keyspace(id))?;
+    // The drop is durable at once: the writes before it must be too, or what was copied out of the
+    // keyspace could be lost together with it.
+    store.sync_log(store.log_sync.position())?;
     let mut manifest = store.manifest()?;
     let view = Arc::clone(
         store
@@ -152,11 +160,10 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
 
     // Its unflushed writes no longer need the log.
     let floor = log_floor(store, None);
-    if manifest
-        .commit(&store.env, &[Edit::LogFloor(floor)])
-        .is_ok()
-    {
-        remove_logs_below(store, floor);
+    match manifest.commit(&store.env, &[Edit::LogFloor(floor)]) {
+        Ok(()) => remove_logs_below(store, floor),
+        // The keyspace is gone all the same; what the failure means for the store is noted there.
+        Err(error) => std::mem::drop(store.poison_on(error)),
     }
     std::mem::drop(manifest);
     let mut bytes = 0;

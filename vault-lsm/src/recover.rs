@@ -283,6 +283,10 @@ impl Opening {
         let replayed = self.replay(&state, &view, false)?;
         self.sync_replayed(&replayed.replay)?;
 
+        if self.pointer.is_none() {
+            // What an interrupted creation left behind. Two such manifests would no longer look like it.
+            self.clean_directory(&state, 0)?;
+        }
         let (state, log) = self.settle(state, &replayed)?;
         let generation = self.pointer.map_or(0, |pointer| pointer.generation);
         let manifest = Manifest::begin(&self.env, state, generation)?;

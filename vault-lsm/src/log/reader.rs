@@ -189,21 +189,22 @@ impl Walk {
 
         if self.broken.is_none() {
             let problem = if start.is_none() {
-                let first = records.next();
-                if end.is_none() && matches!(first, Next::End) {
+                // The log ends with the segment before; nothing of this one counts.
+                self.replay.unused.push(number);
+                if end.is_none() && matches!(records.next(), Next::End) {
                     // Reserved and never begun.
-                    self.replay.unused.push(number);
                     return Ok(());
                 }
-                Some("the record that begins the segment does not open".to_owned())
+                "the record that begins the segment does not open".to_owned()
             } else {
                 self.replay.used.push(number);
                 self.replay.last_segment = number;
-                self.records(&mut records, number, end, apply)?
-            };
-            self.replay.last_end = records.offset() as u64;
-            let Some(problem) = problem else {
-                return Ok(());
+                let problem = self.records(&mut records, number, end, apply)?;
+                self.replay.last_end = records.offset() as u64;
+                let Some(problem) = problem else {
+                    return Ok(());
+                };
+                problem
             };
             self.replay.torn_bytes += (read - records.offset().min(read)) as u64;
             self.broken = Some(Broken {

@@ -40,7 +40,10 @@ pub(crate) enum Change {
 pub(crate) enum Step {
     Create(&'static str),
     Drop(&'static str),
-    Write { changes: Vec<Change>, sync: bool },
+    Write {
+        changes: Vec<Change>,
+        sync: bool,
+    },
     Sync,
     Flush(Option<&'static str>),
     Compact(&'static str),
@@ -112,7 +115,9 @@ impl Step {
             Self::Drop(name) => {
                 next.remove(*name);
             }
-            Self::Write { changes, .. } => changes.iter().for_each(|change| change.apply(&mut next)),
+            Self::Write { changes, .. } => {
+                changes.iter().for_each(|change| change.apply(&mut next))
+            }
             Self::Ingest(name, pairs) => next
                 .get_mut(*name)
                 .expect("a keyspace in use")
@@ -268,7 +273,8 @@ fn interlude(n: u64) -> Vec<Step> {
                 sync: false,
             }]
         }
-        10 => vec![Step::Drop("c")],
+        // Right behind an unsynced write to another keyspace.
+        11 => vec![Step::Drop("c")],
         12 | 33 => vec![Step::Ingest(if n == 12 { "a" } else { "b" }, pairs(n))],
         14 => vec![Step::Flush(Some("b"))],
         18 => vec![Step::Sync],
