@@ -3,6 +3,26 @@
 //! For now this crate gathers the names that an embedder needs from the crates below it, so that
 //! `use vault_db::…` stays the same while typed vaults, transactions and encryption arrive on top. It
 //! holds no logic of its own, and its dependencies are the whole bill: no async runtime, no C.
+//!
+//! Begin at [`Lsm::open`]; what a store can do is [`Engine`] and [`Reader`], and what is special to this
+//! engine stands on [`Lsm`]. Errors tell by [`Error::kind`] what a program can do about them.
+//!
+//! ```
+//! use vault_db::{Engine, KeyspaceOptions, Lsm, LsmOptions, Reader, WriteOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! let store = Lsm::open(path, LsmOptions::default())?;
+//! let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
+//! store.put(users, b"bob", b"guest", &WriteOptions::OS)?;
+//! store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
+//! let entries = store.scan_prefix(users, b"al")?.collect::<vault_db::Result<Vec<_>>>()?;
+//! assert_eq!(&entries[0].1[..], b"admin");
+//! store.close()?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,13 @@
 //! The state of an open store, shared by handles, snapshots, cursors and background threads.
 //!
 //! # Locks, in the order in which they may be taken
-//! 1. `commit`: who holds it appends to the log and inserts into memtables, and alone seals memtables.
-//! 2. `manifest`: who holds it changes what the store is made of.
-//! 3. the view cell's own: while a new view is put in place.
+//! 1. `checkpoint_turn`: who holds it takes stock for a checkpoint, or does what must not come in between:
+//!    installs an ingest, creates or drops a keyspace.
+//! 2. `commit`: who holds it appends to the log and inserts into memtables, and alone seals memtables.
+//! 3. `manifest`: who holds it changes what the store is made of.
+//! 4. the view cell's own: while a new view is put in place.
 //!
-//! Readers take none of them. Nobody waits for a disk while holding 3.
+//! Readers take none of them. Nobody waits for a disk while holding 4.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
