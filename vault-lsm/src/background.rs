@@ -5,7 +5,7 @@
 //! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
 //! order, which is what a simulation needs.
 
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +44,8 @@ struct State {
     progress_epoch: u64,
     /// How the last flush failed, until one succeeds.
     flush_failure: Option<Error>,
+    /// How the last compaction failed, until one succeeds.
+    compact_failure: Option<Error>,
     most_behind: Option<KeyspaceId>,
 }
 
@@ -100,7 +102,6 @@ impl Background {
 
     /// Something changed what may be dropped: every keyspace is worth a look.
     pub(crate) fn shapes_changed(&self, store: &Store) {
-        use std::sync::atomic::Ordering::Release;
         let view = store.views.pin();
         view.keyspaces
             .iter()
@@ -136,6 +137,17 @@ impl Background {
         lock(&self.state).flush_failure.clone()
     }
 
+    /// Forgets earlier failures: what counts is whether the work succeeds from now on.
+    pub(crate) fn forget_failures(&self) {
+        let mut state = lock(&self.state);
+        (state.flush_failure, state.compact_failure) = (None, None);
+    }
+
+    /// How the last compaction failed, if none has succeeded since.
+    pub(crate) fn compact_failure(&self) -> Option<Error> {
+        lock(&self.state).compact_failure.clone()
+    }
+
     /// The keyspace under the greatest pressure.
     pub(crate) fn most_behind(&self) -> KeyspaceId {
         lock(&self.state).most_behind.unwrap_or(KeyspaceId(0))
@@ -153,6 +165,7 @@ enum Job {
 }
 
 fn run(store: &Arc<Store>, job: Job) {
+    let mut looked_around = store.env.clock.monotonic();
     loop {
         let epoch = {
             let state = lock(&store.background.state);
@@ -161,6 +174,15 @@ fn run(store: &Arc<Store>, job: Job) {
             }
             state.work_epoch
         };
+        let now = store.env.clock.monotonic();
+        if now.saturating_sub(looked_around) >= IDLE_MAX {
+            // Time has passed: something may have expired.
+            looked_around = now;
+            let view = store.views.pin();
+            view.keyspaces
+                .iter()
+                .for_each(|k| k.keyspace.shape_changed.store(true, Release));
+        }
         let outcome = match job {
             Job::Flush => flush_step(store),
             Job::Compact => compact_step(store),
@@ -176,19 +198,8 @@ fn run(store: &Arc<Store>, job: Job) {
         if state.stopping || (for_work && state.work_epoch != epoch) {
             continue;
         }
-        let (_state, waited) = store
-            .background
-            .work
-            .wait_timeout(state, wait)
-            .unwrap_or_else(PoisonError::into_inner);
-        if for_work && waited.timed_out() {
-            // Time has passed: something may have expired.
-            let view = store.views.pin();
-            for keyspace in &view.keyspaces {
-                let changed = &keyspace.keyspace.shape_changed;
-                changed.store(true, std::sync::atomic::Ordering::Release);
-            }
-        }
+        let woken = store.background.work.wait_timeout(state, wait);
+        drop(woken.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -222,24 +233,29 @@ pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
 
 fn flush_step(store: &Arc<Store>) -> Result<bool> {
     let _active = Active::new(&store.background);
+    // Space first: on a full disk it may be what the rest waits for. Then the log segment that writers
+    // would otherwise have to make themselves.
+    let reclaimed = store.reclaim.has_work() && store.reclaim_files() > 0;
+    let prepared = reported(store, "prepare a log segment", store.prepare_segment());
     let flushed = flush::flush_next(store);
-    let failure = flushed
-        .as_ref()
-        .err()
-        .filter(|error| !matches!(error, Error::Cancelled));
-    lock(&store.background.state).flush_failure = failure.cloned();
-    if reported(store, "flush", flushed)? {
-        return Ok(true);
-    }
-    if reported(store, "prepare a log segment", store.prepare_segment())? {
-        return Ok(true);
-    }
-    Ok(store.reclaim.has_work() && store.reclaim_files() > 0)
+    lock(&store.background.state).flush_failure = flushed.as_ref().err().cloned();
+    let flushed = reported(store, "flush", flushed)?;
+    Ok(flushed | prepared? | reclaimed)
 }
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {
     let _active = Active::new(&store.background);
-    reported(store, "compact", compact::compact_next(store))
+    let compacted = compact::compact_next(store);
+    match &compacted {
+        Ok(true) => lock(&store.background.state).compact_failure = None,
+        Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed) => {}
+        Err(error) => lock(&store.background.state).compact_failure = Some(error.clone()),
+    }
+    let compacted = reported(store, "compact", compacted);
+    if store.reclaim.has_work() {
+        store.reclaim_files();
+    }
+    compacted
 }
 
 /// Tells of a step's end: to those who wait for it, and of a failure to the listener.

@@ -66,6 +66,7 @@ pub(crate) struct Counters {
     pub(crate) stopped_ns: AtomicU64,
     pub(crate) longest_wait_ns: AtomicU64,
     pub(crate) cursors_open: AtomicU64,
+    last_flush_ns: AtomicU64,
 }
 
 /// A timing that was begun, for one in so many operations.
@@ -98,6 +99,7 @@ impl Counters {
             stopped_ns: zero(),
             longest_wait_ns: zero(),
             cursors_open: zero(),
+            last_flush_ns: zero(),
         }
     }
 
@@ -147,6 +149,23 @@ impl Counters {
                 latency: self.latencies[operation as usize].summary(),
             })
             .collect()
+    }
+
+    /// Notes how long a flush took.
+    pub(crate) fn flushed_in(&self, elapsed: Duration) {
+        self.last_flush_ns.store(
+            u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+            Relaxed,
+        );
+    }
+
+    /// About how long until a memtable has been flushed: as long as the last one took, or a guess.
+    pub(crate) fn flush_estimate(&self) -> Duration {
+        const GUESS: Duration = Duration::from_millis(100);
+        match self.last_flush_ns.load(Relaxed) {
+            0 => GUESS,
+            ns => Duration::from_nanos(ns),
+        }
     }
 
     /// Notes that a writer waited.

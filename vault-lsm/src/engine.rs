@@ -54,6 +54,9 @@ pub struct Lsm {
     handle: Arc<Handle>,
 }
 
+/// Log segments that are left as they are on opening; where there are more, what is in them is flushed.
+const REPLAYED_SEGMENTS_MAX: usize = 8;
+
 /// Closes the store when the last handle goes.
 struct Handle {
     store: Arc<Store>,
@@ -85,6 +88,11 @@ impl Lsm {
         let store = &lsm.handle.store;
         compact::update_pressure(store);
         Background::start(store)?;
+        if crate::store::lock(&store.log_segments).len() > REPLAYED_SEGMENTS_MAX {
+            // Many short sessions: what they left in the log goes to tables, or opening would take longer
+            // each time.
+            store.seal_all()?;
+        }
         Ok(lsm)
     }
 

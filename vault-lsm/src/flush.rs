@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use vault_core::transform::FileKind;
-use vault_core::{Event, KeyspaceId, Result};
+use vault_core::{Error, Event, KeyspaceId, Result};
 use vault_snapshot::visibility::Rules;
 
 use crate::compact::output::{Output, OutputTables};
@@ -22,19 +22,25 @@ use crate::tombstones::Fragments;
 use crate::version::Placed;
 
 /// Flushes the oldest memtable of the first keyspace that has one waiting. Gives whether there was one.
+/// Where flushing one keyspace fails, the others are tried before the failure is told.
 pub(crate) fn flush_next(store: &Arc<Store>) -> Result<bool> {
     let pinned = store.views.pin();
-    let barrier = store.flush_barrier.load(Acquire);
-    let due = |view: &&Arc<KeyspaceView>| {
-        view.sealed
-            .last()
-            .is_some_and(|buffer| buffer.run.load(Acquire) < barrier)
-            && !view.keyspace.flushing.load(Acquire)
-    };
-    let Some(view) = pinned.keyspaces.iter().find(due) else {
-        return Ok(false);
-    };
-    flush_oldest(store, &view.keyspace)
+    let mut failure = None;
+    for view in pinned
+        .keyspaces
+        .iter()
+        .filter(|view| !view.sealed.is_empty())
+    {
+        match flush_oldest(store, &view.keyspace) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error @ (Error::Closed | Error::Poisoned { .. })) => return Err(error),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    failure.map_or(Ok(false), Err)
 }
 
 /// Flushes the oldest memtable of a keyspace, unless another thread is at it.
@@ -78,15 +84,20 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
         bottommost: view.version.tables().next().is_none(),
         now: store.env.clock.now(),
     };
-    let tombstones = Fragments::build(memtable.range_tombstone_list());
+    let tombstones = Fragments::build_without(memtable.range_tombstone_list(), |older, newer| {
+        rules.range_tombstone_adds_nothing(older, newer)
+    });
     let output = Output::new(store, view, u64::MAX);
-    let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| Ok(()))?;
+    let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| {
+        store.check_writable()
+    })?;
     let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
     install(store, view, buffer, &written)?;
 
     store.counters.flushes.fetch_add(1, Relaxed);
     store.counters.flush_bytes.fetch_add(bytes, Relaxed);
     let elapsed = store.env.clock.monotonic().saturating_sub(began);
+    store.counters.flushed_in(elapsed);
     let (keyspace, entries) = (view.keyspace.id, memtable.entries());
     store.env.emit(&Event::Flushed {
         keyspace,
@@ -135,9 +146,12 @@ fn install(
     }
     let floor = log_floor(store, Some(buffer));
     edits.push(Edit::LogFloor(floor));
-    manifest
-        .commit(&store.env, &edits)
-        .map_err(|error| store.poison_on(error))?;
+    let committed = manifest.commit(&store.env, &edits);
+    committed.map_err(|error| {
+        let error = store.poison_on(error);
+        written.discard_after(store, &error);
+        error
+    })?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));
@@ -246,9 +260,10 @@ pub(crate) fn wait_until_flushed(store: &Arc<Store>, waiting: &[Arc<WriteBuffer>
         let Some(view) = left else { return Ok(()) };
         store.check_writable()?;
         // The caller's thread is as good as any: this also gives it the error, if there is one.
-        if !flush_oldest(store, &view.keyspace)? {
+        if flush_oldest(store, &view.keyspace)? {
+            store.background.notify_progress();
+        } else {
             store.background.wait_for_progress(ticket, CHECK_AFTER);
         }
-        store.background.notify_progress();
     }
 }

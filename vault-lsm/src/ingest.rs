@@ -12,14 +12,18 @@ use vault_core::error::printable;
 use vault_core::{Error, Event, KeyspaceId, Result, SequenceNumber};
 
 use crate::compact::output::{OutputTables, PLAIN_PUT};
+use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
-use crate::keyspace::KeyspaceView;
+use crate::keyspace::{KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
 use crate::store::{Store, lock, unknown_keyspace};
 use crate::table::{TableMeta, TableOptions, TableWriter};
 use crate::version::Placed;
 use crate::write::commit::check_sequence;
 use vault_core::transform::FileKind;
+
+/// Rounds of flushing what is in the way of an ingest before writers are held up for one.
+const ROUNDS_WITH_WRITERS: usize = 2;
 
 /// What an ingest took in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,7 +75,8 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     }
     let tables = written.tables.len() as u64;
     let bytes = written.tables.iter().map(|meta| meta.bytes).sum();
-    let sequence = install(store, id, &written).inspect_err(|_| written.discard(store))?;
+    let sequence =
+        install(store, id, &written).inspect_err(|error| written.discard_after(store, error))?;
     store
         .counters
         .ingest_bytes
@@ -180,14 +185,32 @@ impl Writing<'_> {
 fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result<SequenceNumber> {
     // Not while a checkpoint takes stock of an earlier moment.
     let _turn = lock(&store.checkpoint_turn);
+    let (Some(first), Some(last)) = (written.tables.first(), written.tables.last()) else {
+        return Ok(store.visible.load(Ordering::Acquire));
+    };
+    let (first, last) = (&first.smallest[..], &last.largest[..]);
+    let mut rounds = 0;
     loop {
         let commit = store.commit()?;
         let pinned = store.views.pin();
         let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
-        if view.buffers().any(|buffer| !buffer.is_empty()) {
-            // Whatever is in memory would be asked before the tables.
+        // Whatever is in memory within the range would be asked before the tables: it goes to tables first.
+        // Under steady writes that would never end, so after a few rounds the writers wait.
+        let mut in_the_way = false;
+        for buffer in view.buffers() {
+            in_the_way |= overlaps(buffer, first, last)?;
+        }
+        if in_the_way {
+            store.seal(&commit, id);
+            let waiting = store
+                .views
+                .pin()
+                .keyspace(id)
+                .map(|view| view.sealed.clone());
+            let commit = (rounds >= ROUNDS_WITH_WRITERS).then_some(commit);
+            rounds += 1;
+            crate::flush::wait_until_flushed(store, &waiting.unwrap_or_default())?;
             drop(commit);
-            crate::flush::flush_and_wait(store, Some(id))?;
             continue;
         }
         let mut commit = commit;
@@ -238,4 +261,20 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
         store.visible.store(sequence, Ordering::Release);
         return Ok(sequence);
     }
+}
+
+/// Whether the memtable holds anything about keys from `first` to `last`.
+fn overlaps(buffer: &WriteBuffer, first: &[u8], last: &[u8]) -> Result<bool> {
+    let mut cursor = buffer.memtable.cursor();
+    cursor.seek(first, u64::MAX)?;
+    let entries = cursor.valid() && cursor.key() <= last;
+    let tombstones = buffer
+        .memtable
+        .range_tombstones()
+        .is_some_and(|tombstones| {
+            tombstones
+                .fragment_at_or_after(first)
+                .is_some_and(|(start, ..)| start <= last)
+        });
+    Ok(entries || tombstones)
 }

@@ -1,8 +1,9 @@
 //! A keyspace: what it is, and what a view holds of it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use vault_core::{KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
 use vault_snapshot::policy::Planner;
@@ -23,6 +24,8 @@ pub(crate) struct Keyspace {
     pub(crate) shape_changed: AtomicBool,
     /// Callers that are compacting it: background compactions hold back.
     pub(crate) manual_compactions: AtomicU64,
+    /// Keeps failing compactions from being tried again at once.
+    pub(crate) backoff: Backoff,
     busy: Mutex<BTreeSet<u64>>,
 }
 
@@ -40,6 +43,7 @@ impl Keyspace {
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
             manual_compactions: AtomicU64::new(0),
+            backoff: Backoff::default(),
             busy: Mutex::default(),
         }
     }
@@ -51,6 +55,37 @@ impl Keyspace {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
+    }
+}
+
+/// How long to leave something alone that fails: twice as long each time, up to a bound.
+#[derive(Default)]
+pub(crate) struct Backoff {
+    failures: AtomicU32,
+    until_ms: AtomicU64,
+}
+
+impl Backoff {
+    const FIRST_MS: u64 = 200;
+    const MAX_MS: u64 = 30_000;
+
+    /// Whether it may be tried again.
+    pub(crate) fn is_over(&self, now: Duration) -> bool {
+        now.as_millis() >= u128::from(self.until_ms.load(Ordering::Relaxed))
+    }
+
+    /// It worked, or somebody asks for it to be tried now.
+    pub(crate) fn succeeded(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.until_ms.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, now: Duration) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let wait = (Self::FIRST_MS << failures).min(Self::MAX_MS);
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.until_ms
+            .store(now.saturating_add(wait), Ordering::Relaxed);
     }
 }
 

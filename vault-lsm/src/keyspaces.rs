@@ -154,8 +154,9 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         .commit(&store.env, &[edit])
         .map_err(|error| store.poison_on(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
-    store.snapshots.keep_dropped(&view);
-    store.views.update(|current| Some(current.without(id)));
+    store.snapshots.keep_dropped(&view, || {
+        store.views.update(|current| Some(current.without(id)));
+    });
     std::mem::drop(commit);
 
     // Its unflushed writes no longer need the log.

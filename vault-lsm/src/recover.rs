@@ -285,12 +285,19 @@ impl Opening {
 
         if self.pointer.is_none() {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
-            self.clean_directory(&state, 0)?;
+            self.clean_directory(&state, 0, false)?;
         }
-        let (state, log) = self.settle(state, &replayed)?;
+        let (settled, log) = self.settle(state.clone(), &replayed)?;
+        // What nothing durable names goes first: on a full disk, the space may be needed.
+        self.clean_directory(
+            &state,
+            self.pointer.map_or(0, |pointer| pointer.manifest),
+            false,
+        )?;
+        let state = settled;
         let generation = self.pointer.map_or(0, |pointer| pointer.generation);
         let manifest = Manifest::begin(&self.env, state, generation)?;
-        self.clean_directory(manifest.state(), manifest.number())?;
+        self.clean_directory(manifest.state(), manifest.number(), true)?;
 
         let mut log_segments = BTreeMap::new();
         for &number in &manifest.state().logs {
@@ -527,8 +534,8 @@ impl Opening {
         Ok((state, log))
     }
 
-    /// Removes files that carry Vault's names and that nothing refers to; reports foreign ones.
-    fn clean_directory(&self, state: &State, manifest: u64) -> Result<()> {
+    /// Removes files that carry Vault's names and that nothing refers to; may report foreign ones.
+    fn clean_directory(&self, state: &State, manifest: u64, report: bool) -> Result<()> {
         let tables: BTreeSet<u64> = state
             .keyspaces
             .values()
@@ -543,7 +550,9 @@ impl Opening {
                 NameMeaning::Numbered(FileKind::Manifest, number) => number == manifest,
                 NameMeaning::Numbered(..) | NameMeaning::Unfinished => false,
                 NameMeaning::Foreign => {
-                    self.env.emit(&Event::ForeignFile { path: path.clone() });
+                    if report {
+                        self.env.emit(&Event::ForeignFile { path: path.clone() });
+                    }
                     true
                 }
             };

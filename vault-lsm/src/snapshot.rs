@@ -111,11 +111,14 @@ impl SnapshotRegistry {
         state.snapshots.values().map(describe).collect()
     }
 
-    /// Hands a keyspace that is being dropped to every open snapshot.
-    pub(crate) fn keep_dropped(&self, view: &Arc<KeyspaceView>) {
-        for entry in lock(&self.state).snapshots.values_mut() {
+    /// Hands a keyspace that is being dropped to every open snapshot. `publish` takes it out of the view:
+    /// no snapshot is taken, and none looks for the keyspace here, in between.
+    pub(crate) fn keep_dropped(&self, view: &Arc<KeyspaceView>, publish: impl FnOnce()) {
+        let mut state = lock(&self.state);
+        for entry in state.snapshots.values_mut() {
             entry.dropped.push(Arc::clone(view));
         }
+        publish();
     }
 
     fn dropped(&self, snapshot: u64, keyspace: KeyspaceId) -> Option<Arc<KeyspaceView>> {

@@ -284,11 +284,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes a mutex that is mostly held for less than a microsecond: tries for a while before it sleeps,
+/// Takes a mutex that is mostly held for less than a microsecond: tries for about two before it sleeps,
 /// because putting a thread to sleep and waking it costs several.
 fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    const ATTEMPTS: usize = 64;
-    const PAUSES: usize = 16;
+    const ATTEMPTS: usize = 16;
+    const PAUSES: usize = 8;
     for _ in 0..ATTEMPTS {
         match mutex.try_lock() {
             Ok(guard) => return guard,

@@ -113,6 +113,8 @@ impl ViewCell {
             if self.generation.load(Ordering::Acquire) == view.generation {
                 return (view, sequence);
             }
+            // A new view is being put in place; let whoever does it finish.
+            std::thread::yield_now();
         }
     }
 

@@ -146,7 +146,7 @@ impl Claim {
             })
             .collect();
         self.install(store, &edits, added)
-            .inspect_err(|_| written.discard(store))?;
+            .inspect_err(|error| written.discard_after(store, error))?;
 
         written.counts.add_to(&store.counters);
         store.counters.compactions.fetch_add(1, Relaxed);
@@ -212,7 +212,10 @@ impl Claim {
         tick(0)?;
         let output = Output::new(store, &self.view, self.view.options.table_bytes);
         let merge = MergeCursor::new(sources);
-        output.write(merge, &Fragments::build(tombstones), &rules, &mut tick)
+        let tombstones = Fragments::build_without(tombstones, |older, newer| {
+            rules.range_tombstone_adds_nothing(older, newer)
+        });
+        output.write(merge, &tombstones, &rules, &mut tick)
     }
 
     /// Moves a table to another level without rewriting it.

@@ -11,38 +11,56 @@ pub(crate) mod output;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-use vault_core::{KeyspaceId, Result};
+use vault_core::{Error, KeyspaceId, Result};
 use vault_snapshot::policy::Choice;
 use vault_snapshot::shape::Shape;
 
 use crate::keyspace::KeyspaceView;
+use crate::options::BackgroundWork;
 use crate::store::Store;
 
 /// Carries out the next choice of the first keyspace whose policy wants something. Gives whether there
-/// was one.
+/// was one. A keyspace whose compaction fails is left alone for a while, longer each time, and does not
+/// keep the others from theirs.
 pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
     let pinned = store.views.pin();
+    let now = store.env.clock.monotonic();
+    let mut failure = None;
     for view in &pinned.keyspaces {
+        let keyspace = &view.keyspace;
         // While a caller compacts, its steps are the only ones.
-        if view.keyspace.manual_compactions.load(Acquire) > 0 {
+        // (Where callers drive the work, it is for them to wait.)
+        let waits =
+            store.settings.background != BackgroundWork::Manual && !keyspace.backoff.is_over(now);
+        if keyspace.manual_compactions.load(Acquire) > 0 || waits {
             continue;
         }
         // Taken back first: a change that comes meanwhile is not lost.
-        if !view.keyspace.shape_changed.swap(false, AcqRel) {
+        if !keyspace.shape_changed.swap(false, AcqRel) {
             continue;
         }
-        let claim = job::claim(store, view.keyspace.id, |view, shape| {
-            view.planner.choose(shape)
-        });
+        let claim = job::claim(store, keyspace.id, |view, shape| view.planner.choose(shape));
         let Some(claim) = claim else { continue };
         // There may be more to do beside what was just claimed.
-        view.keyspace.shape_changed.store(true, Release);
+        keyspace.shape_changed.store(true, Release);
         store.background.wake();
         let outcome = claim.run(store, &mut |_| std::ops::ControlFlow::Continue(()));
-        shape_changed(store, view.keyspace.id);
-        return outcome.map(|_| true);
+        // The tables are given back before anybody is told to look again.
+        drop(claim);
+        shape_changed(store, keyspace.id);
+        match outcome {
+            Ok(_) => {
+                keyspace.backoff.succeeded();
+                return Ok(true);
+            }
+            Err(error @ (Error::Closed | Error::Poisoned { .. })) => return Err(error),
+            Err(error) => {
+                keyspace.backoff.failed(now);
+                failure.get_or_insert(error);
+            }
+        }
     }
-    Ok(false)
+    failure.map_or(Ok(false), Err)
 }
 
 /// The shape of a keyspace changed: measures the pressure anew, and has the policy look at it.

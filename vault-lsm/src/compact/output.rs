@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{KeyspaceId, Result, Slice, Timestamp};
+use vault_core::{Error, KeyspaceId, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
@@ -19,7 +19,7 @@ use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
 use crate::read::get::malformed_entry;
-use crate::read::visible::fold;
+use crate::read::visible::{fold, guarded};
 use crate::store::Store;
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
@@ -82,6 +82,14 @@ impl OutputTables {
             .map(|meta| open_table(store, keyspace, TableMeta::clone(meta)))
             .collect();
         opened.inspect_err(|_| self.discard(store))
+    }
+
+    /// As [`OutputTables::discard`], unless the store was poisoned: then it is not known whether the
+    /// manifest names the tables, and the next opening decides.
+    pub(crate) fn discard_after(&self, store: &Store, error: &Error) {
+        if !matches!(error, Error::Poisoned { .. }) {
+            self.discard(store);
+        }
     }
 
     /// Removes the files of tables that did not become part of the store.
@@ -203,7 +211,8 @@ impl<'a> Output<'a> {
             && tombstones.is_empty();
         *bytes += (cursor.key().len() + cursor.value().len()) as u64;
         if plain {
-            self.writer()?.add(&gathered.key, trailer, cursor.value())?;
+            let stored = zeroed(trailer, rules);
+            self.writer()?.add(&gathered.key, stored, cursor.value())?;
             gathered.versions.push((trailer, Slice::empty()));
         } else {
             gathered.versions.push((trailer, cursor.value_slice()));
@@ -267,7 +276,10 @@ impl<'a> Output<'a> {
         while at < versions.len() {
             let (trailer, stored) = &versions[at];
             match decision.fates[at] {
-                Fate::Keep => self.writer()?.add(key, *trailer, stored)?,
+                Fate::Keep => {
+                    let trailer = zeroed(*trailer, rules);
+                    self.writer()?.add(key, trailer, stored)?;
+                }
                 Fate::KeepAsTombstone => {
                     let tombstone = pack(sequence_of(*trailer), OperationKind::Delete as u8);
                     self.tables.counts.expired += 1;
@@ -316,7 +328,11 @@ impl<'a> Output<'a> {
                 let mut oldest_first = oldest_first;
                 let first = oldest_first.next()?.to_vec();
                 oldest_first
-                    .try_fold(first, |older, newer| operator.combine(key, &older, newer))
+                    .try_fold(first, |older, newer| {
+                        guarded(|| Ok(operator.combine(key, &older, newer)))
+                            .ok()
+                            .flatten()
+                    })
                     .map(|combined| (OperationKind::Merge, combined))
             }),
         };
@@ -381,6 +397,24 @@ impl<'a> Output<'a> {
             self.tables.tables.push(Arc::new(meta));
         }
         Ok(())
+    }
+}
+
+/// The trailer to write for one that stays: with sequence number 0 where every reader sees the version
+/// whatever its number. Trailers that are all alike take no space.
+fn zeroed(trailer: u64, rules: &Rules) -> u64 {
+    if kind_of(trailer) != Some(OperationKind::Put) {
+        return trailer;
+    }
+    let version = Version {
+        sequence: sequence_of(trailer),
+        kind: VersionKind::Put,
+        expiry: None,
+    };
+    if rules.can_zero_sequence(&version) {
+        pack(0, trailer as u8)
+    } else {
+        trailer
     }
 }
 

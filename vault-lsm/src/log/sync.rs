@@ -3,7 +3,9 @@
 //! A writer that asked for [`Durability::Sync`](vault_core::Durability::Sync) appends under the commit
 //! lock and then, holding no lock, waits here until the durable position has passed its record. The
 //! first to arrive syncs for everybody who has appended by then; those who come while it is at it wait,
-//! and one of them is the next. (Group commit: DeWitt et al., "Implementation techniques for main
+//! and one of them is the next. Before it syncs, the next waits a moment for as many writers as there were
+//! in the round before: those who were just woken are about to write again, and would otherwise miss
+//! the round by a hair. (Group commit: DeWitt et al., "Implementation techniques for main
 //! memory database systems", 1984.)
 //!
 //! A sync that failed is final: nothing is known about what was written since the last good one, and
@@ -11,11 +13,14 @@
 //! [`Error::Poisoned`], now and later.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vault_core::vfs::File;
 use vault_core::{Error, Result};
+
+/// Times the next leader lets other threads go first while it waits for company.
+const YIELDS_MAX: usize = 64;
 
 /// The durable end of the log, and the files that must be synced to move it.
 pub(crate) struct LogSync {
@@ -23,8 +28,11 @@ pub(crate) struct LogSync {
     appended: AtomicU64,
     /// Log position up to which everything is durable.
     synced: AtomicU64,
+    /// Writers that wait, the one that syncs included.
+    waiting: AtomicUsize,
     state: Mutex<State>,
-    moved: Condvar,
+    /// Those who wait for an even round, and for an odd one.
+    rounds: [Condvar; 2],
     syncs: AtomicU64,
     waits: AtomicU64,
 }
@@ -33,8 +41,12 @@ pub(crate) struct LogSync {
 struct State {
     /// Segments with records that are not known to be durable, oldest first.
     dirty: Vec<(Arc<dyn File>, PathBuf)>,
-    /// Whether a thread is syncing right now.
-    syncing: bool,
+    /// The sync that is running, or the next one.
+    round: usize,
+    /// Up to where the running sync reaches; `None` while none runs.
+    syncing: Option<u64>,
+    /// Writers that waited when the last sync began.
+    last_group: usize,
     failed: Option<Arc<Error>>,
 }
 
@@ -44,8 +56,9 @@ impl LogSync {
         Self {
             appended: AtomicU64::new(position),
             synced: AtomicU64::new(position),
+            waiting: AtomicUsize::new(0),
             state: Mutex::default(),
-            moved: Condvar::new(),
+            rounds: [Condvar::new(), Condvar::new()],
             syncs: AtomicU64::new(0),
             waits: AtomicU64::new(0),
         }
@@ -84,6 +97,13 @@ impl LogSync {
     /// Waits until everything up to `position` is durable, syncing where nobody else does.
     pub(crate) fn wait_for(&self, position: u64) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.wait_in_turn(position);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        outcome
+    }
+
+    fn wait_in_turn(&self, position: u64) -> Result<()> {
         let mut state = self.lock();
         loop {
             if self.synced() >= position {
@@ -94,34 +114,62 @@ impl LogSync {
                     cause: Arc::clone(cause),
                 });
             }
-            if state.syncing {
-                state = self
-                    .moved
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            state.syncing = true;
-            // Order matters: a file that gets records up to `target` is in `dirty` before the position
-            // is published, so reading the position first and the files second misses none.
-            let target = self.position();
-            let files = state.dirty.clone();
-            drop(state);
-            let outcome = sync_all(&files);
-            self.syncs.fetch_add(1, Ordering::Relaxed);
-            state = self.lock();
-            state.syncing = false;
-            match outcome {
-                Ok(()) => {
-                    // All but the newest are complete: nothing is appended to them any more.
-                    let complete = files.len().saturating_sub(1);
-                    state.dirty.drain(..complete);
-                    self.synced.store(target, Ordering::Release);
+            state = match state.syncing {
+                // Whom the running sync does not reach waits for the next one.
+                Some(target) => {
+                    let round = state.round + usize::from(target < position);
+                    let ended = self.rounds[round % 2].wait(state);
+                    ended.unwrap_or_else(PoisonError::into_inner)
                 }
-                Err(error) => state.failed = Some(Arc::new(error)),
-            }
-            self.moved.notify_all();
+                None => self.sync(state),
+            };
         }
+    }
+
+    /// Syncs for everybody who has appended by now, and wakes them.
+    fn sync<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        // Nobody else may begin, though it is not known yet how far this one reaches.
+        state.syncing = Some(0);
+        let expected = state.last_group;
+        drop(state);
+        for _ in 0..YIELDS_MAX {
+            if self.waiting.load(Ordering::Relaxed) >= expected {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let mut state = self.lock();
+        // Order matters: a file that gets records up to `target` is in `dirty` before the position is
+        // published, so reading the position first and the files second misses none.
+        let target = self.position();
+        state.syncing = Some(target);
+        state.last_group = self.waiting.load(Ordering::Relaxed);
+        let files = state.dirty.clone();
+        drop(state);
+        let outcome = sync_all(&files);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+
+        let mut state = self.lock();
+        match outcome {
+            Ok(()) => {
+                // All but the newest are complete: nothing is appended to them any more.
+                let complete = files.len().saturating_sub(1);
+                state.dirty.drain(..complete);
+                self.synced.store(target, Ordering::Release);
+            }
+            Err(error) => state.failed = Some(Arc::new(error)),
+        }
+        let round = state.round;
+        state.syncing = None;
+        state.round += 1;
+        self.rounds[round % 2].notify_all();
+        if state.failed.is_some() {
+            self.rounds[(round + 1) % 2].notify_all();
+        } else {
+            // One of those who came too late leads the next round; the others go on waiting for it.
+            self.rounds[(round + 1) % 2].notify_one();
+        }
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -142,6 +142,10 @@ impl Manifest {
         let old = std::mem::replace(&mut self.file, new);
         let old_state = std::mem::replace(&mut self.state, state);
         if let Err(error) = self.point(env, (0, 0)) {
+            if matches!(error, Error::Poisoned { .. }) {
+                // The pointer may name either file: both stay.
+                return Err(error);
+            }
             let failed = std::mem::replace(&mut self.file, old);
             let next_file = self.state.next_file;
             self.state = State {

@@ -1,6 +1,7 @@
 //! `CURRENT`: the pointer to the current manifest. Bytes: `docs/format/store.md`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
@@ -79,10 +80,15 @@ impl Pointer {
             Err(e) => return Err(Error::io("remove", &unfinished, e)),
         }
         self.write_to(env, unfinished.clone(), number)?;
-        env.fs
-            .rename(&unfinished, &current)
-            .map_err(|e| Error::io("rename", &unfinished, e))?;
-        env.sync_directory()
+        // From here on it is not known which of the two pointers a loss of power would leave: whatever
+        // fails now is final.
+        let renamed = env.fs.rename(&unfinished, &current);
+        renamed
+            .map_err(|e| Error::io("rename", &unfinished, e))
+            .and_then(|()| env.sync_directory())
+            .map_err(|error| Error::Poisoned {
+                cause: Arc::new(error),
+            })
     }
 
     fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {

@@ -131,8 +131,7 @@ pub(crate) fn fold<'a>(
         ));
     };
     let operands: Vec<&[u8]> = operands.collect();
-    let folded = operator
-        .merge(key, base, &operands)
+    let folded = guarded(|| operator.merge(key, base, &operands))
         .map_err(|problem| failed(operator.name(), problem))?;
     if folded.len() > VALUE_BYTES_CEILING {
         let problem = format!(
@@ -142,4 +141,11 @@ pub(crate) fn fold<'a>(
         return Err(failed(operator.name(), problem));
     }
     Ok(folded)
+}
+
+/// Calls a merge operator, which is the caller's code: should it panic, that is an error of this merge,
+/// not the end of the thread that happened to fold (a background thread, perhaps).
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err("the operator panicked".to_owned()))
 }

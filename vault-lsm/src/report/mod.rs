@@ -3,7 +3,7 @@
 pub(crate) mod space;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
 
 use vault_core::Result;
@@ -95,7 +95,15 @@ fn keyspace(view: &Arc<KeyspaceView>) -> KeyspaceStats {
 pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
     /// Should a notification be missed.
     const CHECK_AFTER: Duration = Duration::from_millis(20);
+    store.background.forget_failures();
     crate::flush::flush_and_wait(store, None)?;
+    let pinned = store.views.pin();
+    for view in &pinned.keyspaces {
+        view.keyspace.backoff.succeeded();
+        view.keyspace.shape_changed.store(true, Release);
+    }
+    drop(pinned);
+    store.background.wake();
     loop {
         store.check_writable()?;
         if store.settings.background == BackgroundWork::Manual {
@@ -103,6 +111,13 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
                 return Ok(());
             }
             continue;
+        }
+        let failure = store
+            .background
+            .flush_failure()
+            .or_else(|| store.background.compact_failure());
+        if let Some(error) = failure {
+            return Err(error);
         }
         let ticket = store.background.ticket();
         let pinned = store.views.pin();

@@ -27,6 +27,9 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 /// How long a stopped writer waits before it looks again, should it miss a notification.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
+/// How often a writer that stands still because compactions are behind looks again before it goes on.
+const STOP_CHECKS_MAX: usize = 10;
+
 /// Whether a writer may be made to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -65,19 +68,39 @@ impl Pacer {
 
     /// Books `bytes` at `rate` and gives how long their writer has to wait.
     fn book(&self, now: Duration, bytes: usize, rate: f64) -> Duration {
-        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let cost_ns = (bytes as f64 / rate * 1e9) as u64;
+        let now_ns = nanoseconds(now);
         let mut until = 0;
-        // Unused time is lost, and debt is bounded: a rate that has since risen is felt soon.
-        let horizon = u64::try_from(DELAY_MAX.as_nanos()).unwrap_or(u64::MAX) * 5;
         let _ = self
             .used_until_ns
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                until = used.clamp(now_ns, now_ns.saturating_add(horizon)) + cost_ns;
+                until = Self::until(used, now_ns, bytes, rate);
                 Some(until)
             });
         Duration::from_nanos(until.saturating_sub(now_ns))
     }
+
+    /// How long a writer of `bytes` would have to wait, without booking them.
+    fn estimate(&self, now: Duration, bytes: usize, rate: f64) -> Duration {
+        let now_ns = nanoseconds(now);
+        let until = Self::until(
+            self.used_until_ns.load(Ordering::Relaxed),
+            now_ns,
+            bytes,
+            rate,
+        );
+        Duration::from_nanos(until.saturating_sub(now_ns))
+    }
+
+    fn until(used: u64, now_ns: u64, bytes: usize, rate: f64) -> u64 {
+        // Unused time is lost, and debt is bounded: a rate that has since risen is felt soon.
+        let horizon = now_ns.saturating_add(nanoseconds(DELAY_MAX) * 5);
+        used.clamp(now_ns, horizon)
+            .saturating_add((bytes as f64 / rate * 1e9) as u64)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Lets a batch in, after waiting where that is needed.
@@ -121,7 +144,7 @@ fn memtables_full(
 fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience) -> Result<()> {
     if patience == Patience::Refuse {
         return Err(Error::Busy {
-            retry_after: STOP_CHECK,
+            retry_after: store.counters.flush_estimate(),
         });
     }
     let began = store.env.clock.monotonic();
@@ -168,12 +191,18 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
         return Ok(());
     }
     let rate = Pacer::rate(pressure);
+    if patience == Patience::Refuse {
+        let wait = store.pacer.estimate(clock.monotonic(), bytes, rate);
+        if wait >= DELAY_MIN {
+            return Err(Error::Busy { retry_after: wait });
+        }
+    }
+    if pressure >= 2.0 {
+        stop(store)?;
+    }
     let wait = store.pacer.book(clock.monotonic(), bytes, rate);
     if wait < DELAY_MIN {
         return Ok(());
-    }
-    if patience == Patience::Refuse {
-        return Err(Error::Busy { retry_after: wait });
     }
     if !store.pacer.announced.swap(true, Ordering::Relaxed) {
         store.env.emit(&Event::WritesDelayed {
@@ -187,6 +216,30 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
     store
         .counters
         .waited(false, clock.monotonic().saturating_sub(began));
+    Ok(())
+}
+
+/// Waits until compactions have caught up a little: at this pressure a delay for each write would not
+/// hold up writers of large batches. Not for ever: should compactions fail, writes go on slowly.
+fn stop(store: &Arc<Store>) -> Result<()> {
+    let clock = &store.env.clock;
+    let began = clock.monotonic();
+    let reason = "compaction is far behind";
+    store.env.emit(&Event::WritesStopped {
+        keyspace: store.background.most_behind(),
+        reason,
+    });
+    for _ in 0..STOP_CHECKS_MAX {
+        let ticket = store.background.ticket();
+        store.check_writable()?;
+        if store.pacer.pressure() < 2.0 {
+            break;
+        }
+        store.background.wait_for_progress(ticket, STOP_CHECK);
+    }
+    store
+        .counters
+        .waited(true, clock.monotonic().saturating_sub(began));
     Ok(())
 }
 

@@ -91,10 +91,7 @@ impl Store {
         let first = commit.last_sequence + 1;
         let last = commit.last_sequence + u64::from(count);
         check_sequence(last)?;
-        let appended = commit
-            .log
-            .append(self, first, count, batch.encoded())
-            .map_err(|error| self.poison_on(error))?;
+        let appended = commit.log.append(self, first, count, batch.encoded())?;
         insert(&view, batch, first, appended.segment);
         commit.last_sequence = last;
         self.visible.store(last, Ordering::Release);
@@ -153,22 +150,37 @@ impl Store {
         }
     }
 
-    /// While the log is over its size, seals the memtable that keeps its oldest segment.
+    /// While the log is over its size, seals the memtables that keep the segments it is to lose.
     fn bound_log(&self, commit: &Commit) {
-        let bytes: u64 = lock(&self.log_segments).values().sum();
-        if bytes <= self.settings.log_bytes_max {
+        // The newest segments that fit the bound stay; what is unflushed in older ones must go.
+        let (mut bytes, mut cutoff) = (0_u64, 0);
+        for (&number, &segment_bytes) in lock(&self.log_segments).iter().rev() {
+            bytes = bytes.saturating_add(segment_bytes);
+            if bytes > self.settings.log_bytes_max {
+                cutoff = number;
+                break;
+            }
+        }
+        if cutoff == 0 {
             return;
         }
         let view = self.views.pin();
-        let oldest = view
-            .keyspaces
-            .iter()
-            .filter(|keyspace| !keyspace.active.is_empty())
-            .min_by_key(|keyspace| keyspace.active.first_log.load(Ordering::Acquire));
-        // A keyspace with a sealed memtable that is older still is being flushed already.
-        if let Some(keyspace) = oldest {
-            self.seal(commit, keyspace.keyspace.id);
+        for keyspace in &view.keyspaces {
+            let first = keyspace.active.first_log.load(Ordering::Acquire);
+            if first != 0 && first <= cutoff {
+                self.seal(commit, keyspace.keyspace.id);
+            }
         }
+    }
+
+    /// Seals whatever is in memory.
+    pub(crate) fn seal_all(&self) -> Result<()> {
+        let commit = self.commit()?;
+        let view = self.views.pin();
+        view.keyspaces
+            .iter()
+            .for_each(|keyspace| self.seal(&commit, keyspace.keyspace.id));
+        Ok(())
     }
 }
 
@@ -186,7 +198,7 @@ pub(crate) const fn check_sequence(sequence: SequenceNumber) -> Result<()> {
 
 /// Range tombstones a memtable holds before it is flushed: reads cut them into fragments anew after
 /// each change.
-const RANGE_TOMBSTONES_MAX: usize = 4096;
+const RANGE_TOMBSTONES_MAX: usize = 1024;
 
 /// Inserts the operations of a batch into the active memtables.
 fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) {
@@ -254,11 +266,12 @@ impl Store {
         let number = manifest.next_file_number();
         let segment = Segment::create(&self.env, number, bytes)?;
         if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
-            let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
-            return Err(match error {
-                full @ Error::DiskFull { .. } => full,
-                other => self.poison_on(other),
-            });
+            let error = self.poison_on(error);
+            // Where it is not known whether the manifest names the segment, it stays.
+            if !matches!(error, Error::Poisoned { .. }) {
+                let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
+            }
+            return Err(error);
         }
         lock(&self.log_segments).insert(number, bytes);
         Ok(segment)

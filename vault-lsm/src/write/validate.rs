@@ -5,6 +5,7 @@ use vault_core::error::printable;
 use vault_core::{Error, KeyspaceId, Operation, Result, WriteBatch};
 
 use crate::keyspace::KeyspaceView;
+use crate::read::visible::guarded;
 use crate::store::{Store, unknown_keyspace};
 use crate::view::View;
 
@@ -65,13 +66,13 @@ fn check_operation(store: &Store, view: &KeyspaceView, operation: &Operation<'_>
                     keyspace: view.keyspace.name.clone(),
                 });
             };
-            operator
-                .check_operand(operation.value)
-                .map_err(|problem| Error::MergeFailed {
+            guarded(|| operator.check_operand(operation.value)).map_err(|problem| {
+                Error::MergeFailed {
                     operator: operator.name().to_owned(),
                     key: printable(operation.key),
                     problem,
-                })
+                }
+            })
         }
     }
 }
