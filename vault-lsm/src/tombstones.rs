@@ -327,7 +327,7 @@ mod tests {
         ];
         // 8 and 9 are seen together or not at all; so are 3 and 5, but not 5 and 8.
         let same = |a: u64, b: u64| (a > 6) == (b > 6);
-        let fragments = Fragments::build_without(list, |older, newer| same(older, newer));
+        let fragments = Fragments::build_without(list, same);
         assert_eq!(fragments.covering_all(b"b"), [9, 5]);
         assert_eq!(fragments.covering_all(b"p"), [8, 3]);
     }
