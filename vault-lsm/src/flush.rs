@@ -135,7 +135,8 @@ fn install(
     edits.push(Edit::LogFloor(floor));
     manifest
         .commit(&store.env, &edits)
-        .map_err(|error| store.poison_on(error))?;
+        .map_err(|error| store.poison_on(error))
+        .inspect_err(|error| written.discard_after(store, error))?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));

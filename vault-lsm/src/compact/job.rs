@@ -146,7 +146,7 @@ impl Claim {
             })
             .collect();
         self.install(store, &edits, added)
-            .inspect_err(|_| written.discard(store))?;
+            .inspect_err(|error| written.discard_after(store, error))?;
 
         written.counts.add_to(&store.counters);
         store.counters.compactions.fetch_add(1, Relaxed);

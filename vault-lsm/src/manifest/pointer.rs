@@ -1,6 +1,7 @@
 //! `CURRENT`: the pointer to the current manifest. Bytes: `docs/format/store.md`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
@@ -68,6 +69,10 @@ impl Pointer {
     }
 
     /// Replaces the pointer atomically and durably.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] where it is unknown which pointer is there when the store is opened again; any
+    /// other leaves the old one.
     pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
         let current = env.directory.join(POINTER_NAME);
         let unfinished = env
@@ -81,8 +86,11 @@ impl Pointer {
         self.write_to(env, unfinished.clone(), number)?;
         env.fs
             .rename(&unfinished, &current)
-            .map_err(|e| Error::io("rename", &unfinished, e))?;
-        env.sync_directory()
+            .map_err(|e| Error::io("rename", &unfinished, e))
+            .and_then(|()| env.sync_directory())
+            .map_err(|error| Error::Poisoned {
+                cause: Arc::new(error),
+            })
     }
 
     fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {

@@ -242,11 +242,12 @@ impl Store {
         let number = manifest.next_file_number();
         let segment = Segment::create(&self.env, number, bytes)?;
         if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
-            let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
-            return Err(match error {
-                full @ Error::DiskFull { .. } => full,
-                other => self.poison_on(other),
-            });
+            let error = self.poison_on(error);
+            // A poisoned store's manifest may name the segment when it is read again.
+            if !matches!(error, Error::Poisoned { .. }) {
+                let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
+            }
+            return Err(error);
         }
         lock(&self.log_segments).insert(number, bytes);
         Ok(segment)
