@@ -101,7 +101,7 @@ fn one_moment_across_keyspaces_while_writers_go_on() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for number in 0.. {
+            for number in 0..20_000 {
                 let mut batch = WriteBatch::new();
                 for ks in keyspaces {
                     batch.put(ks, &key(number), &value(number, 1));
