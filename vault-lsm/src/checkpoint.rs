@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::transform::FileKind;
-use vault_core::vfs::parent_of;
 use vault_core::{Error, Event, Result, SequenceNumber};
 
-use crate::layout::{Env, file_name};
+use crate::layout::{Env, create_directories, file_name};
 use crate::manifest::{Manifest, State};
 use crate::store::Store;
 use crate::version::TableFile;
@@ -48,8 +47,7 @@ pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<Checkpoint
         });
     }
     let stock = take_stock(store)?;
-    fs.create_dir_all(target)
-        .map_err(|e| Error::io("create directory", target, e))?;
+    create_directories(&**fs, target)?;
     let outcome = fill(store, target, stock).inspect_err(|_| remove(store, target))?;
     let bytes_shared = outcome.bytes_linked;
     store.env.emit(&Event::Checkpointed {
@@ -144,12 +142,6 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
     };
     env.sync_directory()?;
     Manifest::begin(&env, stock.state, 0)?;
-    let parent = parent_of(target);
-    store
-        .env
-        .fs
-        .sync_dir(&parent)
-        .map_err(|e| Error::io("sync directory", &parent, e))?;
     Ok(outcome)
 }
 

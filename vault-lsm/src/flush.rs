@@ -146,12 +146,10 @@ fn install(
     }
     let floor = log_floor(store, Some(buffer));
     edits.push(Edit::LogFloor(floor));
-    let committed = manifest.commit(&store.env, &edits);
-    committed.map_err(|error| {
-        let error = store.poison_on(error);
-        written.discard_after(store, &error);
-        error
-    })?;
+    manifest
+        .commit(&store.env, &edits)
+        .map_err(|error| store.poison_on(error))
+        .inspect_err(|error| written.discard_after(store, error))?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));

@@ -7,7 +7,7 @@ use vault_core::random::Random;
 use vault_core::transform::{
     BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, Transform,
 };
-use vault_core::vfs::{File, FileSystem};
+use vault_core::vfs::{File, FileSystem, parent_of};
 use vault_core::{Clock, Error, Event, EventListener, Result};
 
 /// Name of the pointer to the current manifest.
@@ -129,6 +129,30 @@ impl Env {
             header_checksum: header_checksum(&header),
         })
     }
+}
+
+/// Creates a directory and those above it, durably: each new one is an entry of the one above.
+pub(crate) fn create_directories(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    let mut above = Vec::new();
+    let mut path = directory.to_path_buf();
+    while fs
+        .kind(&path)
+        .map_err(|e| Error::io("look at", &path, e))?
+        .is_none()
+    {
+        let parent = parent_of(&path);
+        if parent == path {
+            break;
+        }
+        above.push(parent.clone());
+        path = parent;
+    }
+    fs.create_dir_all(directory)
+        .map_err(|e| Error::io("create directory", directory, e))?;
+    above.iter().try_for_each(|path| {
+        fs.sync_dir(path)
+            .map_err(|e| Error::io("sync directory", path, e))
+    })
 }
 
 /// An open file with its header read or written.

@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 use vault_core::batch::decode_operation;
 use vault_core::codec::Decoder;
 use vault_core::transform::FileKind;
-use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, parent_of};
+use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{Env, LOCK_NAME, NameMeaning, POINTER_NAME, meaning_of};
+use crate::layout::{Env, LOCK_NAME, NameMeaning, POINTER_NAME, create_directories, meaning_of};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::options::{LsmOptions, OpenMode, Settings};
@@ -55,11 +55,7 @@ pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
         _ => {}
     }
     if matches!(found, Found::Nothing) {
-        fs.create_dir_all(directory)
-            .map_err(|e| Error::io("create directory", directory, e))?;
-        let parent = parent_of(directory);
-        fs.sync_dir(&parent)
-            .map_err(|e| Error::io("sync directory", &parent, e))?;
+        create_directories(fs, directory)?;
     }
     let lock = take_lock(fs, directory)?;
     Opening::new(directory, options)?.for_writing(lock)

@@ -126,6 +126,8 @@ pub(crate) struct LogWriter {
 
 struct Active {
     segment: Segment,
+    /// Log position at which the segment begins.
+    base: u64,
     offset: usize,
     ordinal: u32,
 }
@@ -171,10 +173,14 @@ impl LogWriter {
         // Frame, payload fields at their longest, and a tag of any transform there may be.
         const OVERHEAD_MAX: usize = FRAME_BYTES + 64;
         self.ensure_room(source, operations.len() + OVERHEAD_MAX)?;
-        let synced = self.sync.synced();
         let Some(active) = &mut self.current else {
             unreachable!("ensure_room has begun a segment");
         };
+        // Until a sync has reached this segment, its start record, which alone says where the segment
+        // lies in the log, may be lost with the power. A position that a record names then would be
+        // compared with an unknown one, and a torn tail be taken for damage. So none is named.
+        let synced = self.sync.synced();
+        let synced = if synced > active.base { synced } else { 0 };
         self.buffer.clear();
         self.buffer.extend_from_slice(&[0; FRAME_BYTES]);
         record::encode_batch(&mut self.buffer, synced, first_sequence, count, operations);
@@ -221,6 +227,7 @@ impl LogWriter {
         };
         let mut active = Active {
             segment,
+            base: self.position,
             offset: HEADER_BYTES,
             ordinal: 0,
         };

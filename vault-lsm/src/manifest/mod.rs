@@ -67,7 +67,11 @@ impl Manifest {
             generation,
             tail_unknown: false,
         };
-        manifest.point(env, (0, 0))?;
+        // Nothing was acknowledged yet that depends on which pointer is there: the cause says enough.
+        manifest.point(env, (0, 0)).map_err(|error| match error {
+            Error::Poisoned { cause } => Error::clone(&cause),
+            other => other,
+        })?;
         Ok(manifest)
     }
 
@@ -104,8 +108,9 @@ impl Manifest {
     /// Makes edits durable, together or not at all, and applies them.
     ///
     /// # Errors
-    /// [`Error::DiskFull`]: nothing changed, may be tried again. After any other the store must not be
-    /// written any more.
+    /// [`Error::Poisoned`]: the edits may be found when the store is opened again, or not, so files that
+    /// they name must stay, and nothing be written any more. [`Error::DiskFull`]: nothing changed, may be
+    /// tried again. After any other nothing changed either, but the store must not be written any more.
     pub(crate) fn commit(&mut self, env: &Env, edits: &[Edit]) -> Result<()> {
         let mut state = self.state.clone();
         for edit in edits {
@@ -152,7 +157,10 @@ impl Manifest {
                 next_file,
                 ..old_state
             };
-            let _ = env.fs.remove(&failed.path);
+            // The pointer may lead to either of the two.
+            if !matches!(error, Error::Poisoned { .. }) {
+                let _ = env.fs.remove(&failed.path);
+            }
             return Err(error);
         }
         self.tail_unknown = false;

@@ -69,6 +69,10 @@ impl Pointer {
     }
 
     /// Replaces the pointer atomically and durably.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] where it is unknown which pointer is there when the store is opened again; any
+    /// other leaves the old one.
     pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
         let current = env.directory.join(POINTER_NAME);
         let unfinished = env

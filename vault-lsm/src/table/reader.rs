@@ -157,8 +157,19 @@ impl Table {
             Bound::Included(key) | Bound::Excluded(key) => self.position_of(key),
             Bound::Unbounded => unbounded,
         };
-        let start = position(&range.start, HEADER_BYTES as u64);
-        position(&range.end, self.top.end).saturating_sub(start)
+        // Keys outside the table have no place in its index: it would give them one inside.
+        let begin = HEADER_BYTES as u64;
+        let start = if range.is_after_start(&self.meta.smallest) {
+            begin
+        } else {
+            position(&range.start, begin)
+        };
+        let end = if range.is_before_end(&self.meta.largest) {
+            self.top.end
+        } else {
+            position(&range.end, self.top.end)
+        };
+        end.saturating_sub(start)
     }
 
     /// A data block, out of the cache or the file.

@@ -155,7 +155,9 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
             break;
         };
         store.check_writable()?;
-        if let Some(error) = store.background.flush_failure() {
+        let manual = store.settings.background == BackgroundWork::Manual;
+        // Threads try again by themselves. Where there are none, the step below is the next try.
+        if let Some(error) = store.background.flush_failure().filter(|_| !manual) {
             return Err(error);
         }
         if !announced {
@@ -166,7 +168,7 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
                 reason,
             });
         }
-        if store.settings.background == BackgroundWork::Manual {
+        if manual {
             crate::background::step(store)?;
         } else {
             store.background.wait_for_progress(ticket, STOP_CHECK);
