@@ -80,7 +80,8 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     let output = Output::new(store, view, u64::MAX);
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| Ok(()))?;
     let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
-    install(store, view, buffer, &written)?;
+    install(store, view, buffer, &written)
+        .inspect_err(|error| written.discard_after(store, error))?;
 
     store.counters.flushes.fetch_add(1, Relaxed);
     store.counters.flush_bytes.fetch_add(bytes, Relaxed);
@@ -135,7 +136,7 @@ fn install(
     edits.push(Edit::LogFloor(floor));
     manifest
         .commit(&store.env, &edits)
-        .map_err(|error| store.poison_on(error))?;
+        .map_err(|error| store.poison_if_unknown(error))?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));

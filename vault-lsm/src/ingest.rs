@@ -70,7 +70,8 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     }
     let tables = written.tables.len() as u64;
     let bytes = written.tables.iter().map(|meta| meta.bytes).sum();
-    let sequence = install(store, id, &written).inspect_err(|_| written.discard(store))?;
+    let sequence =
+        install(store, id, &written).inspect_err(|error| written.discard_after(store, error))?;
     store
         .counters
         .ingest_bytes
@@ -220,7 +221,7 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
         let mut manifest = store.manifest()?;
         manifest
             .commit(&store.env, &edits)
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             let added = files

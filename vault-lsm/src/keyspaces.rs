@@ -52,7 +52,7 @@ pub(crate) fn create(
         };
         manifest
             .commit(&store.env, &[edit])
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             next.options = Arc::new(options.clone());
@@ -78,7 +78,7 @@ pub(crate) fn create(
     };
     manifest
         .commit(&store.env, &[edit])
-        .map_err(|error| store.poison_on(error))?;
+        .map_err(|error| store.poison_if_unknown(error))?;
     let view = KeyspaceView {
         keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
         options: Arc::new(options.clone()),
@@ -149,7 +149,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     let edit = Edit::DropKeyspace { id: id.0 };
     manifest
         .commit(&store.env, &[edit])
-        .map_err(|error| store.poison_on(error))?;
+        .map_err(|error| store.poison_if_unknown(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
     store.snapshots.keep_dropped(&view);
     store.views.update(|current| Some(current.without(id)));
@@ -160,7 +160,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     match manifest.commit(&store.env, &[Edit::LogFloor(floor)]) {
         Ok(()) => remove_logs_below(store, floor),
         // The keyspace is gone all the same; what the failure means for the store is noted there.
-        Err(error) => std::mem::drop(store.poison_on(error)),
+        Err(error) => std::mem::drop(store.poison_if_unknown(error)),
     }
     std::mem::drop(manifest);
     let mut bytes = 0;

@@ -54,9 +54,10 @@ pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
         }
         _ => {}
     }
-    if matches!(found, Found::Nothing) {
+    if !matches!(found, Found::Store) {
         fs.create_dir_all(directory)
             .map_err(|e| Error::io("create directory", directory, e))?;
+        // Also where the directory is there: an attempt before may have ended in between.
         let parent = parent_of(directory);
         fs.sync_dir(&parent)
             .map_err(|e| Error::io("sync directory", &parent, e))?;

@@ -221,6 +221,15 @@ impl Store {
         self.poison(Arc::new(error))
     }
 
+    /// As [`Store::poison_on`], for errors of the manifest and of the log's writer, which know
+    /// themselves whether anything changed: only [`Error::Poisoned`] says that it may have.
+    pub(crate) fn poison_if_unknown(&self, error: Error) -> Error {
+        match error {
+            Error::Poisoned { cause } => self.poison(cause),
+            nothing_changed => nothing_changed,
+        }
+    }
+
     fn poison(&self, cause: Arc<Error>) -> Error {
         let mut poison = lock(&self.poison);
         let first = poison.is_none();
@@ -279,6 +288,25 @@ impl Store {
 /// others would rely on: every change under these locks ends with a single assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Marks an error after which nobody knows what is on disk: [`Store::poison_if_unknown`] acts on it.
+pub(crate) fn outcome_unknown(error: Error) -> Error {
+    match error {
+        Error::Poisoned { .. } => error,
+        cause => Error::Poisoned {
+            cause: Arc::new(cause),
+        },
+    }
+}
+
+/// Marks an error of a write. A full disk has taken a part of the bytes at most; after anything else
+/// they may be there whole.
+pub(crate) fn write_failed(error: Error) -> Error {
+    match error {
+        Error::DiskFull { .. } => error,
+        other => outcome_unknown(other),
+    }
 }
 
 /// The error for an id that names no keyspace.

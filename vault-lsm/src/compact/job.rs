@@ -146,7 +146,7 @@ impl Claim {
             })
             .collect();
         self.install(store, &edits, added)
-            .inspect_err(|_| written.discard(store))?;
+            .inspect_err(|error| written.discard_after(store, error))?;
 
         written.counts.add_to(&store.counters);
         store.counters.compactions.fetch_add(1, Relaxed);
@@ -306,7 +306,7 @@ impl Claim {
         }
         manifest
             .commit(&store.env, edits)
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         let stays: Vec<u64> = added
             .iter()
             .map(|placed| placed.file.meta().number)

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{KeyspaceId, Result, Slice, Timestamp};
+use vault_core::{Error, KeyspaceId, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
@@ -82,6 +82,14 @@ impl OutputTables {
             .map(|meta| open_table(store, keyspace, TableMeta::clone(meta)))
             .collect();
         opened.inspect_err(|_| self.discard(store))
+    }
+
+    /// Removes the files of tables that did not become part of the store, as `error` says. Where nobody
+    /// knows whether they did, they stay: the next opening may find them named.
+    pub(crate) fn discard_after(&self, store: &Store, error: &Error) {
+        if !matches!(error, Error::Poisoned { .. }) {
+            self.discard(store);
+        }
     }
 
     /// Removes the files of tables that did not become part of the store.

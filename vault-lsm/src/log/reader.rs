@@ -84,7 +84,19 @@ pub(crate) fn replay(
         {
             end = Some(clean_end);
         }
-        walk.segment(env, number, starts[i], end, request.live, &mut apply)?;
+        // A later segment follows directly on one before this.
+        let skipped = starts[i].is_none()
+            && starts[i + 1..]
+                .iter()
+                .flatten()
+                .any(|start| start.previous < number);
+        let place = Place {
+            number,
+            start: starts[i],
+            end,
+            skipped,
+        };
+        walk.segment(env, &place, request.live, &mut apply)?;
     }
     walk.finish(request)
 }
@@ -138,6 +150,16 @@ fn open_segment(env: &Env, number: u64) -> Result<NewFile> {
         })
 }
 
+/// A segment's place in the log.
+struct Place {
+    number: u64,
+    start: Option<Start>,
+    /// Where it ends, if that is recorded.
+    end: Option<u64>,
+    /// Whether the log goes past it.
+    skipped: bool,
+}
+
 /// The place where the log stops making sense.
 struct Broken {
     path: PathBuf,
@@ -156,20 +178,25 @@ impl Walk {
     fn segment(
         &mut self,
         env: &Env,
-        number: u64,
-        start: Option<Start>,
-        end: Option<u64>,
+        place: &Place,
         live: bool,
         apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
     ) -> Result<()> {
+        let Place {
+            number,
+            start,
+            end,
+            skipped,
+        } = *place;
         if self.broken.is_some() {
             self.replay.unused.push(number);
             if live {
                 return Ok(());
             }
         }
-        if end == Some(HEADER_BYTES as u64) {
-            // Begun, but its first record could not be written; the next segment took over.
+        if skipped {
+            // Begun, but its first record could not be written; a later segment took over.
+            self.replay.unused.push(number);
             return Ok(());
         }
         let NewFile {

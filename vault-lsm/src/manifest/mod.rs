@@ -27,6 +27,7 @@ pub(crate) use state::{KeyspaceState, State};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};
+use crate::store::{outcome_unknown, write_failed};
 
 /// Version of the manifest's format.
 pub(crate) const MANIFEST_VERSION: u16 = 1;
@@ -67,8 +68,12 @@ impl Manifest {
             generation,
             tail_unknown: false,
         };
-        manifest.point(env, (0, 0))?;
-        Ok(manifest)
+        match manifest.point(env, (0, 0)) {
+            // There is no open store yet that would have to become read-only.
+            Err(Error::Poisoned { cause }) => Err(Error::clone(&cause)),
+            Err(error) => Err(error),
+            Ok(()) => Ok(manifest),
+        }
     }
 
     /// What all edits so far add up to.
@@ -104,14 +109,16 @@ impl Manifest {
     /// Makes edits durable, together or not at all, and applies them.
     ///
     /// # Errors
-    /// [`Error::DiskFull`]: nothing changed, may be tried again. After any other the store must not be
-    /// written any more.
+    /// [`Error::Poisoned`]: the edits may or may not come back with the next opening, so the store must
+    /// not be written any more, and nothing that they name may be removed. After any other error
+    /// nothing changed, and it may be tried again.
     pub(crate) fn commit(&mut self, env: &Env, edits: &[Edit]) -> Result<()> {
         let mut state = self.state.clone();
         for edit in edits {
             state
                 .apply(edit)
-                .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))?;
+                .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))
+                .map_err(outcome_unknown)?;
         }
         let outgrown = self.file.offset > REPLACE_BYTES_MIN.max(4 * self.file.first_bytes);
         if self.tail_unknown || outgrown {
@@ -122,9 +129,10 @@ impl Manifest {
         let before = self.file.offset;
         if let Err(error) = self.file.append(&payload) {
             self.tail_unknown = true;
-            return Err(error);
+            return Err(write_failed(error));
         }
-        self.file.sync()?;
+        // Whatever the reason, even a full disk: the record is written, and may become durable yet.
+        self.file.sync().map_err(outcome_unknown)?;
         self.bytes_written += self.file.offset - before;
         self.state = state;
         Ok(())
@@ -144,7 +152,10 @@ impl Manifest {
                 next_file,
                 ..old_state
             };
-            let _ = env.fs.remove(&failed.path);
+            // Where the pointer may name it already, it has to stay.
+            if !matches!(error, Error::Poisoned { .. }) {
+                let _ = env.fs.remove(&failed.path);
+            }
             return Err(error);
         }
         self.tail_unknown = false;
@@ -157,7 +168,11 @@ impl Manifest {
 
     /// Notes in the pointer that the store was closed cleanly, with the log's end.
     pub(crate) fn close(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
-        self.point(env, log_end)
+        // Nothing more will be written here: the cause itself says more.
+        self.point(env, log_end).map_err(|error| match error {
+            Error::Poisoned { cause } => Error::clone(&cause),
+            error => error,
+        })
     }
 
     fn point(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {

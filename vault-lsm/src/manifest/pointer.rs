@@ -9,6 +9,7 @@ use vault_core::{Error, Result};
 
 use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
+use crate::store::{outcome_unknown, write_failed};
 
 const POINTER_VERSION: u16 = 1;
 const PAYLOAD_BYTES: usize = 5 * 8;
@@ -68,6 +69,9 @@ impl Pointer {
     }
 
     /// Replaces the pointer atomically and durably.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: the pointer may have been replaced. After any other error it was not.
     pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
         let current = env.directory.join(POINTER_NAME);
         let unfinished = env
@@ -81,8 +85,8 @@ impl Pointer {
         self.write_to(env, unfinished.clone(), number)?;
         env.fs
             .rename(&unfinished, &current)
-            .map_err(|e| Error::io("rename", &unfinished, e))?;
-        env.sync_directory()
+            .map_err(|e| write_failed(Error::io("rename", &unfinished, e)))?;
+        env.sync_directory().map_err(outcome_unknown)
     }
 
     fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {

@@ -94,7 +94,7 @@ impl Store {
         let appended = commit
             .log
             .append(self, first, count, batch.encoded())
-            .map_err(|error| self.poison_on(error))?;
+            .map_err(|error| self.poison_if_unknown(error))?;
         insert(&view, batch, first, appended.segment);
         commit.last_sequence = last;
         self.visible.store(last, Ordering::Release);
@@ -242,11 +242,11 @@ impl Store {
         let number = manifest.next_file_number();
         let segment = Segment::create(&self.env, number, bytes)?;
         if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
-            let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
-            return Err(match error {
-                full @ Error::DiskFull { .. } => full,
-                other => self.poison_on(other),
-            });
+            // Where the next opening may find it named, it has to be there.
+            if !matches!(error, Error::Poisoned { .. }) {
+                let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
+            }
+            return Err(self.poison_if_unknown(error));
         }
         lock(&self.log_segments).insert(number, bytes);
         Ok(segment)
