@@ -94,7 +94,7 @@ impl Account {
         self.states.truncate(self.acknowledged + 1);
         self.commits.truncate(self.acknowledged);
         match step {
-            Step::Create(name) => {
+            Step::Create(name) if !self.state().contains_key(*name) => {
                 self.possible.remove(*name);
             }
             Step::Drop(name) => {
@@ -139,6 +139,12 @@ impl Account {
                 self.closest(found)
             ),
         }
+    }
+
+    /// Checks that `found` is what was acknowledged.
+    pub(crate) fn same(&self, found: &Model, context: &str) {
+        let differs = || self.closest(found);
+        assert!(found == self.state(), "{context}: wrong\n{}", differs());
     }
 
     /// Says for a failure in what the found state differs from the acknowledged one.
