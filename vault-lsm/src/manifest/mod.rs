@@ -271,7 +271,14 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
         file,
         blocks,
         header_checksum,
-    } = env.open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)?;
+    } = env
+        .open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)
+        .map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::corruption(&path, 0, "this manifest is the current one and is missing")
+            }
+            other => other,
+        })?;
     let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
     let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
     let mut bytes = vec![0; len];
