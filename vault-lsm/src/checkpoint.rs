@@ -104,6 +104,7 @@ fn take_stock(store: &Arc<Store>) -> Result<Stock> {
     // The copy has no log: everything of its moment is in tables.
     state.logs.clear();
     state.log_floor = 0;
+    state.log_synced = (0, 0);
     state.last_sequence = sequence;
     let pinned = store.views.pin();
     let tables = pinned

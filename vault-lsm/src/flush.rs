@@ -132,6 +132,11 @@ fn install(
         written.discard(store);
         return Ok(());
     }
+    let position = buffer.log_end.load(Acquire);
+    if store.log_sync.synced() >= position {
+        let segment = buffer.last_log.load(Acquire);
+        edits.push(Edit::LogSynced { segment, position });
+    }
     let floor = log_floor(store, Some(buffer));
     edits.push(Edit::LogFloor(floor));
     manifest

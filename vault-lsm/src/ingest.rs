@@ -195,7 +195,8 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             "2^56 sequence numbers are used up"
         );
         // Later writes must not outlive the ones before them.
-        store.sync_log(store.log_sync.position())?;
+        let position = store.log_sync.position();
+        store.sync_log(position)?;
         let run = store.next_run.fetch_add(1, Ordering::Relaxed);
         let tables: Vec<Arc<TableMeta>> = written
             .tables
@@ -218,6 +219,8 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             })
             .collect();
         edits.push(Edit::LastSequence(sequence));
+        let segment = store.log_current.load(Ordering::Acquire);
+        edits.push(Edit::LogSynced { segment, position });
         let mut manifest = store.manifest()?;
         manifest
             .commit(&store.env, &edits)

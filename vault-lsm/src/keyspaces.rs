@@ -137,7 +137,9 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         .ok_or_else(|| unknown_keyspace(id))?;
     // The drop is durable at once: the writes before it must be too, or what was copied out of the
     // keyspace could be lost together with it.
-    store.sync_log(store.log_sync.position())?;
+    let position = store.log_sync.position();
+    store.sync_log(position)?;
+    let segment = store.log_current.load(Ordering::Acquire);
     let mut manifest = store.manifest()?;
     let view = Arc::clone(
         store
@@ -146,9 +148,12 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
             .keyspace(id)
             .ok_or_else(|| unknown_keyspace(id))?,
     );
-    let edit = Edit::DropKeyspace { id: id.0 };
+    let edits = [
+        Edit::LogSynced { segment, position },
+        Edit::DropKeyspace { id: id.0 },
+    ];
     manifest
-        .commit(&store.env, &[edit])
+        .commit(&store.env, &edits)
         .map_err(|error| store.poison_if_unknown(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
     store.snapshots.keep_dropped(&view);

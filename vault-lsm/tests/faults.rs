@@ -7,6 +7,10 @@
 //! - a full disk or a shortage of descriptors leaves the handle as it was, and usable once that is over;
 //! - what was acknowledged is there after the process ended, what was durable after a loss of power.
 //!
+//! One thing is left out: where a sync failed while the store was closed, and it was opened again without
+//! a restart of the machine, a loss of power after that. The operating system then reads back what
+//! never reached the medium, and reports the next sync of it as a success; only writing it anew would help.
+//!
 //! By default every 11th operation is visited. `VAULT_SWEEP=full cargo test --test faults` visits all.
 
 mod sweep;
@@ -50,6 +54,8 @@ struct Faulty<'a> {
     fs: MemoryFileSystem,
     account: Account,
     context: String,
+    /// Whether the store was opened again after a sync had failed: see the header.
+    sync_lost: bool,
     /// Whether the failure may not make the handle read-only.
     harmless: bool,
     outcomes: &'a mut Outcomes,
@@ -109,6 +115,7 @@ impl Faulty<'_> {
             self.account.refused(step);
             if reopening {
                 drop(store);
+                self.sync_lost = !self.harmless;
                 self.repair();
                 store = self.open();
                 self.right(&store, true);
@@ -173,6 +180,9 @@ impl Faulty<'_> {
             &format!("{context}, killed"),
         );
         exercise(store, &killed, context);
+        if self.sync_lost {
+            return;
+        }
         for policy in [
             CrashPolicy::DropUnsynced,
             CrashPolicy::Random { percent: 50 },
@@ -202,6 +212,7 @@ fn sweep(class: OperationClass, kind: FaultKind, harmless: bool) {
                 fs,
                 account: Account::new(),
                 context: format!("{class:?} {n} fails with {kind:?}, sticky: {sticky}"),
+                sync_lost: false,
                 harmless,
                 outcomes: &mut outcomes,
             };
@@ -269,6 +280,7 @@ fn the_disk_is_full() {
             fs,
             account: Account::new(),
             context: format!("capacity {capacity}"),
+            sync_lost: false,
             harmless: true,
             outcomes: &mut outcomes,
         };

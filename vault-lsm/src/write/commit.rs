@@ -138,7 +138,10 @@ impl Store {
 
     /// Seals a keyspace's memtable, unless it is empty. The caller holds the commit lock.
     pub(crate) fn seal(&self, commit: &Commit, id: KeyspaceId) {
-        let log_end = self.log_sync.position();
+        let log_end = (
+            self.log_current.load(Ordering::Acquire),
+            self.log_sync.position(),
+        );
         let mut sealed = false;
         self.views.update(|view| {
             let keyspace = view
