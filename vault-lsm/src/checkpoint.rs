@@ -1,7 +1,7 @@
 //! Checkpoints: a copy of the store in another directory that shares its tables.
 //!
 //! All memtables are sealed at one moment and flushed; until the tables have been taken stock of, what is
-//! sealed later is not flushed, so the copy shows exactly that moment in every keyspace. The
+//! sealed later is not flushed, and nothing is ingested, so the copy shows exactly that moment in every keyspace. The
 //! tables are linked, and the copy's own manifest and pointer written, the pointer last: without it the
 //! directory is no store.
 
@@ -74,6 +74,7 @@ impl Drop for Barrier<'_> {
     fn drop(&mut self) {
         self.0.flush_barrier.store(u64::MAX, Ordering::Release);
         self.0.background.wake();
+        self.0.background.notify_progress();
     }
 }
 

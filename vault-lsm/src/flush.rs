@@ -51,6 +51,9 @@ fn flush_oldest(store: &Arc<Store>, keyspace: &Arc<Keyspace>) -> Result<bool> {
     let Some(buffer) = view.sealed.last() else {
         return Ok(false);
     };
+    if buffer.run.load(Acquire) >= store.flush_barrier.load(Acquire) {
+        return Ok(false);
+    }
     let timing = store.counters.begin(Operation::Flush, &*store.env.clock);
     flush_buffer(store, view, buffer)?;
     store

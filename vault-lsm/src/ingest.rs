@@ -178,8 +178,17 @@ impl Writing<'_> {
 
 /// Gives the tables their sequence number and makes them part of the store.
 fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result<SequenceNumber> {
+    /// Should a notification be missed.
+    const CHECK_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
     loop {
+        let ticket = store.background.ticket();
         let commit = store.commit()?;
+        if store.flush_barrier.load(Ordering::Acquire) != u64::MAX {
+            // A checkpoint is taking stock of the tables: these are not of its moment.
+            drop(commit);
+            store.background.wait_for_progress(ticket, CHECK_AFTER);
+            continue;
+        }
         let pinned = store.views.pin();
         let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
         if view.buffers().any(|buffer| !buffer.is_empty()) {
