@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vault_core::vfs::MemoryFileSystem;
-use vault_core::{Engine, Error, Result};
+use vault_core::{Engine, Error, Result, WriteOptions};
 
 use sweep::run::{Account, run};
-use sweep::{DIRECTORY, Model, contents, open, workload};
+use sweep::{DIRECTORY, Model, contents, keyspace_options, open, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -238,4 +238,52 @@ fn the_killed_store_is_right_or_refused_or_a_little_shorter() {
     zero_places(&subject);
     cut_files(&subject);
     flip_bytes(&subject);
+}
+
+/// A store with a keyspace each for a durable write and one that is flushed.
+fn two_writes() -> (MemoryFileSystem, PathBuf, PathBuf) {
+    let fs = MemoryFileSystem::new();
+    let store = open(&fs).unwrap();
+    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    let b = store.create_keyspace("b", &keyspace_options("b")).unwrap();
+    store.put(a, b"key", b"x", &WriteOptions::SYNC).unwrap();
+    let newest = |extension: &str| {
+        let mut files = fs.list().into_iter().map(|(path, _)| path);
+        files
+            .rfind(|path| path.extension().is_some_and(|e| e == extension))
+            .unwrap()
+    };
+    let (log, manifest) = (newest("log"), newest("man"));
+    let image = fs.kill();
+    store.put(a, b"more", b"x", &WriteOptions::OS).unwrap();
+    store.put(b, b"key", b"x", &WriteOptions::OS).unwrap();
+    store.flush(Some(b)).unwrap();
+    // The log as it was before the other writes, beside the table that holds the last of them.
+    let cut = fs.kill();
+    cut.write_file(&log, &image.read_file(&log).unwrap())
+        .unwrap();
+    assert!(matches!(
+        open(&cut).map(drop),
+        Err(Error::Corruption { .. })
+    ));
+    (image, log, manifest)
+}
+
+/// The log ended before writes that a table of another keyspace was newer than, which is no prefix, and
+/// nothing noticed: only a later record could have said that the log had been durable further on.
+#[test]
+fn a_log_that_ends_before_what_tables_rely_on_is_refused() {
+    let _ = two_writes();
+}
+
+/// The last record of the manifest did not open, and passed for one that was never whole. It had named a log
+/// segment, which was removed as nobody's, with durable writes in it.
+#[test]
+fn a_log_segment_that_the_manifest_lost_is_not_removed() {
+    let (fs, log, manifest) = two_writes();
+    let mut bytes = fs.read_file(&manifest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs.write_file(&manifest, &bytes).unwrap();
+    assert!(matches!(open(&fs).map(drop), Err(Error::Corruption { .. })));
+    assert!(fs.read_file(&log).is_ok());
 }

@@ -17,13 +17,14 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind::StorageFull;
+use std::ops::ControlFlow;
 
 use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
-use vault_core::{Engine, Error, WriteOptions};
+use vault_core::{Engine, Error, KeyRange, KeyspaceId, Reader, Result, WriteOptions};
 use vault_lsm::Lsm;
 
 use sweep::run::{Account, exercise, id, perform, recover, run};
-use sweep::{DIRECTORY, Step, contents, open, workload};
+use sweep::{DIRECTORY, Step, contents, keyspace_options, noise, open, workload};
 
 const ROUNDS: u64 = 44;
 const EIO: FaultKind = FaultKind::Errno(5);
@@ -287,4 +288,130 @@ fn the_disk_is_full() {
         faulty.run(&steps);
     }
     println!("capacities up to {most}: {:?}", outcomes.0);
+}
+
+/// A store with a keyspace that has two tables and writes in memory.
+fn filled(fs: &MemoryFileSystem) -> (Lsm, KeyspaceId) {
+    let store = open(fs).unwrap();
+    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    for round in [b"1", b"2"] {
+        store.put(a, b"key", round, &WriteOptions::OS).unwrap();
+        store.flush(None).unwrap();
+    }
+    store.put(a, b"last", b"x", &WriteOptions::SYNC).unwrap();
+    (store, a)
+}
+
+/// The sync of a manifest edit failed, and the tables or the log segment that it named were removed. The
+/// edit was written all the same: the next opening found it and refused the store, its files missing.
+/// And when it was a full disk that the sync reported, the handle stayed writable with the manifest and
+/// the memory of it apart.
+#[test]
+fn what_an_edit_names_stays_when_its_sync_fails() {
+    let all = || KeyRange::new::<&[u8]>(..);
+    let compact = |store: &Lsm, a| {
+        let progress = &mut |_| ControlFlow::Continue(());
+        store.compact(a, all(), progress).map(drop)
+    };
+    let ingest = |store: &Lsm, a| store.ingest(a, [(b"new", b"x")]).map(drop);
+    let begin_segment = |store: &Lsm, a| {
+        let large = noise(1, 70_000);
+        store.put(a, b"large", &large, &WriteOptions::OS).map(drop)
+    };
+    let flush = |store: &Lsm, _| store.flush(None);
+    let jobs: [(&str, &dyn Fn(&Lsm, KeyspaceId) -> Result<()>); 4] = [
+        ("compact", &compact),
+        ("ingest", &ingest),
+        ("begin a segment", &begin_segment),
+        ("flush", &flush),
+    ];
+    for (name, job) in jobs {
+        for kind in [EIO, FULL] {
+            let fs = MemoryFileSystem::new();
+            let (store, a) = filled(&fs);
+            fs.inject(Fault::new(OperationClass::Sync, kind).on_path(".man"));
+            let outcome = job(&store, a);
+            assert!(
+                matches!(outcome, Err(Error::Poisoned { .. })),
+                "{name}: {outcome:?}"
+            );
+            let outcome = store.put(a, b"key", b"3", &WriteOptions::OS);
+            assert!(
+                matches!(outcome, Err(Error::Poisoned { .. })),
+                "{name}: {outcome:?}"
+            );
+            let after = open(&fs.kill()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(after.get(a, b"key").unwrap().as_deref(), Some(&b"2"[..]));
+            assert_eq!(after.get(a, b"last").unwrap().as_deref(), Some(&b"x"[..]));
+        }
+    }
+}
+
+/// A manifest was replaced, and the directory could not be synced behind the renaming of the pointer. The
+/// new manifest was removed although the pointer named it: the store never opened again.
+#[test]
+fn a_manifest_that_the_pointer_may_name_stays() {
+    for kind in [EIO, FULL] {
+        let fs = MemoryFileSystem::new();
+        let (store, a) = filled(&fs);
+        // An edit that finds the disk full makes the next one begin a new manifest.
+        fs.inject(Fault::new(OperationClass::Write, FULL).on_path(".man"));
+        let outcome = store.flush(None);
+        assert!(
+            matches!(outcome, Err(Error::DiskFull { .. })),
+            "{outcome:?}"
+        );
+        // The syncs are those of the table, the new manifest and the pointer.
+        fs.inject(Fault::new(OperationClass::SyncDir, kind).after(2));
+        let outcome = store.flush(None);
+        assert!(
+            matches!(outcome, Err(Error::Poisoned { .. })),
+            "{outcome:?}"
+        );
+        let after = open(&fs.kill()).expect("the manifest that the pointer names");
+        assert_eq!(after.get(a, b"last").unwrap().as_deref(), Some(&b"x"[..]));
+    }
+}
+
+/// Each try to flush wrote a table, and then found no space for the manifest's edit. The tables stayed: a
+/// full disk became fuller with every try.
+#[test]
+fn a_flush_that_finds_no_space_for_its_edit_leaves_no_table() {
+    let fs = MemoryFileSystem::new();
+    let (store, _) = filled(&fs);
+    let tables = || {
+        fs.list()
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|e| e == "tab"))
+            .count()
+    };
+    let before = tables();
+    fs.inject(
+        Fault::new(OperationClass::Write, FULL)
+            .on_path(".man")
+            .sticky(),
+    );
+    for _ in 0..3 {
+        assert!(matches!(store.flush(None), Err(Error::DiskFull { .. })));
+    }
+    assert_eq!(tables(), before);
+    fs.clear_faults();
+    store.flush(None).unwrap();
+    assert_eq!(tables(), before + 1);
+}
+
+/// Too many open files kept a log segment from being created. Nothing had been changed by that, but the
+/// handle was read-only from then on.
+#[test]
+fn a_segment_that_cannot_be_created_leaves_the_handle_writable() {
+    let fs = MemoryFileSystem::new();
+    let (store, a) = filled(&fs);
+    fs.inject(Fault::new(OperationClass::Create, EMFILE).on_path(".log"));
+    let large = noise(1, 70_000);
+    let outcome = store.put(a, b"large", &large, &WriteOptions::SYNC);
+    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    assert_eq!(store.get(a, b"large").unwrap(), None);
+    store.put(a, b"large", &large, &WriteOptions::SYNC).unwrap();
+    let after = open(&fs.kill()).unwrap();
+    assert_eq!(after.get(a, b"large").unwrap().as_deref(), Some(&large[..]));
 }

@@ -351,7 +351,7 @@ mod tests {
     use vault_core::clock::ManualClock;
     use vault_core::random::SeededRandom;
     use vault_core::transform::ChecksumTransform;
-    use vault_core::vfs::{FileSystem, MemoryFileSystem};
+    use vault_core::vfs::{Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass};
 
     use super::*;
     use crate::log::{LogSync, LogWriter, Segment, SegmentSource};
@@ -367,6 +367,10 @@ mod tests {
 
     fn env(fs: &MemoryFileSystem) -> Env {
         fs.create_dir_all(Path::new("/s")).unwrap();
+        reopened(fs)
+    }
+
+    fn reopened(fs: &MemoryFileSystem) -> Env {
         Env {
             directory: "/s".into(),
             store: [1; 16],
@@ -463,6 +467,48 @@ mod tests {
             read(&env, &segments, None),
             Err(Error::Corruption { .. })
         ));
+    }
+
+    /// A full disk cut a record short, and then kept the next segment from getting its start record. The
+    /// one after that named the vain one as its predecessor, so that nothing said any more where the log
+    /// ended before both: the cut record passed for damage, and durable writes behind it were lost.
+    #[test]
+    fn a_segment_begun_in_vain_does_not_hide_where_the_log_goes_on() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let sync = Arc::new(LogSync::new(0));
+        let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
+        let source = Source(&env, std::cell::Cell::new(0));
+        let mut append =
+            |sequence: u64| writer.append(&source, sequence, 1, &[(sequence - 1) as u8; 100]);
+        append(1).unwrap();
+        let first = env.path(FileKind::Log, 1);
+        let full = FaultKind::Error(std::io::ErrorKind::StorageFull);
+        fs.inject(Fault::new(OperationClass::Write, full).on_path("000001.log"));
+        // Its header gets through, its start record does not.
+        fs.inject(
+            Fault::new(OperationClass::Write, full)
+                .on_path("000002.log")
+                .after(1),
+        );
+        for _ in 0..2 {
+            let error = append(2).unwrap_err();
+            assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        }
+        let appended = append(2).unwrap();
+        assert_eq!(appended.segment, 3);
+        sync.wait_for(appended.end).unwrap();
+        append(3).unwrap();
+
+        // What of the cut record had reached the file.
+        let mut bytes = fs.read_file(&first).unwrap();
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        bytes[end + 40] = 7;
+        let after = fs.kill();
+        after.write_file(&first, &bytes).unwrap();
+        let (seen, replay) = read(&reopened(&after), &[1, 2, 3], None).unwrap();
+        assert_eq!(seen, [1, 2, 3]);
+        assert_eq!(replay.unused, [2]);
     }
 
     /// A segment that was made ready in the background once came into use behind one with a higher
