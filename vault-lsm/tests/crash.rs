@@ -53,7 +53,11 @@ fn power_is_lost_at_every_operation() {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
-        for (policy, seed) in POLICIES {
+        let more = (3..if full() { 20 } else { 3 }).map(|seed| {
+            let percent = (seed * 5) as u8;
+            (CrashPolicy::Random { percent }, seed)
+        });
+        for (policy, seed) in POLICIES.into_iter().chain(more) {
             let context = format!("power lost at {n}, {policy:?} with seed {seed}");
             let after = fs.crash(seed + n, policy);
             let (store, _) = recover(&after, &account, account.durable, &context);
@@ -145,9 +149,9 @@ fn a_creation_that_was_interrupted_twice_is_tried_again() {
 }
 
 fn two_keyspaces(fs: &MemoryFileSystem) -> (Lsm, KeyspaceId, KeyspaceId) {
-    let store = open(fs).unwrap();
-    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
-    let b = store.create_keyspace("b", &keyspace_options("b")).unwrap();
+    let store = open(fs).expect("a new store");
+    let create = |name| store.create_keyspace(name, &keyspace_options(name));
+    let (a, b) = (create("a").expect("new"), create("b").expect("new"));
     (store, a, b)
 }
 
@@ -248,8 +252,8 @@ fn a_flush_beside_a_checkpoint_does_not_tear_a_batch_in_it() {
         batch.put(*a, b"late", b"x").put(*b, b"late", b"x");
         store.write(&batch, &WriteOptions::OS).unwrap();
         let (done, wait) = mpsc::channel();
-        let (store, a) = (store.clone(), *a);
-        std::thread::spawn(move || done.send(store.flush(Some(a))));
+        let (store, b) = (store.clone(), *b);
+        std::thread::spawn(move || done.send(store.flush(Some(b))));
         // It should not end before the checkpoint does; give it the time to do so.
         let _ = wait.recv_timeout(Duration::from_millis(200));
     };

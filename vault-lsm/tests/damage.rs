@@ -15,6 +15,8 @@
 //!
 //! By default every 37th place is visited. `VAULT_SWEEP=full cargo test --test damage` visits all.
 
+#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
+
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -243,25 +245,35 @@ fn the_killed_store_is_right_or_refused_or_a_little_shorter() {
 /// A store with a keyspace each for a durable write and one that is flushed.
 fn two_writes() -> (MemoryFileSystem, PathBuf, PathBuf) {
     let fs = MemoryFileSystem::new();
-    let store = open(&fs).unwrap();
-    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
-    let b = store.create_keyspace("b", &keyspace_options("b")).unwrap();
-    store.put(a, b"key", b"x", &WriteOptions::SYNC).unwrap();
+    let store = open(&fs).expect("nothing fails here");
+    let a = store
+        .create_keyspace("a", &keyspace_options("a"))
+        .expect("nothing fails here");
+    let b = store
+        .create_keyspace("b", &keyspace_options("b"))
+        .expect("nothing fails here");
+    store
+        .put(a, b"key", b"x", &WriteOptions::SYNC)
+        .expect("nothing fails here");
     let newest = |extension: &str| {
         let mut files = fs.list().into_iter().map(|(path, _)| path);
         files
             .rfind(|path| path.extension().is_some_and(|e| e == extension))
-            .unwrap()
+            .expect("nothing fails here")
     };
     let (log, manifest) = (newest("log"), newest("man"));
     let image = fs.kill();
-    store.put(a, b"more", b"x", &WriteOptions::OS).unwrap();
-    store.put(b, b"key", b"x", &WriteOptions::OS).unwrap();
-    store.flush(Some(b)).unwrap();
+    store
+        .put(a, b"more", b"x", &WriteOptions::OS)
+        .expect("nothing fails here");
+    store
+        .put(b, b"key", b"x", &WriteOptions::OS)
+        .expect("nothing fails here");
+    store.flush(Some(b)).expect("nothing fails here");
     // The log as it was before the other writes, beside the table that holds the last of them.
     let cut = fs.kill();
-    cut.write_file(&log, &image.read_file(&log).unwrap())
-        .unwrap();
+    cut.write_file(&log, &image.read_file(&log).expect("nothing fails here"))
+        .expect("nothing fails here");
     assert!(matches!(
         open(&cut).map(drop),
         Err(Error::Corruption { .. })

@@ -13,6 +13,8 @@
 //!
 //! By default every 11th operation is visited. `VAULT_SWEEP=full cargo test --test faults` visits all.
 
+#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
+
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -292,13 +294,19 @@ fn the_disk_is_full() {
 
 /// A store with a keyspace that has two tables and writes in memory.
 fn filled(fs: &MemoryFileSystem) -> (Lsm, KeyspaceId) {
-    let store = open(fs).unwrap();
-    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    let store = open(fs).expect("nothing fails here");
+    let a = store
+        .create_keyspace("a", &keyspace_options("a"))
+        .expect("nothing fails here");
     for round in [b"1", b"2"] {
-        store.put(a, b"key", round, &WriteOptions::OS).unwrap();
-        store.flush(None).unwrap();
+        store
+            .put(a, b"key", round, &WriteOptions::OS)
+            .expect("nothing fails here");
+        store.flush(None).expect("nothing fails here");
     }
-    store.put(a, b"last", b"x", &WriteOptions::SYNC).unwrap();
+    store
+        .put(a, b"last", b"x", &WriteOptions::SYNC)
+        .expect("nothing fails here");
     (store, a)
 }
 
@@ -319,7 +327,8 @@ fn what_an_edit_names_stays_when_its_sync_fails() {
         store.put(a, b"large", &large, &WriteOptions::OS).map(drop)
     };
     let flush = |store: &Lsm, _| store.flush(None);
-    let jobs: [(&str, &dyn Fn(&Lsm, KeyspaceId) -> Result<()>); 4] = [
+    type Job<'a> = &'a dyn Fn(&Lsm, KeyspaceId) -> Result<()>;
+    let jobs: [(&str, Job<'_>); 4] = [
         ("compact", &compact),
         ("ingest", &ingest),
         ("begin a segment", &begin_segment),

@@ -128,7 +128,7 @@ impl Step {
                 next.remove(*name);
             }
             Self::Write { changes, .. } => {
-                changes.iter().for_each(|change| change.apply(&mut next))
+                changes.iter().for_each(|change| change.apply(&mut next));
             }
             Self::Ingest(name, pairs) => next
                 .get_mut(*name)
