@@ -1,7 +1,7 @@
 //! Checkpoints: a copy of the store in another directory that shares its tables.
 //!
 //! All memtables are sealed at one moment and flushed; until the tables have been taken stock of, what is
-//! sealed later is not flushed, so the copy shows exactly that moment in every keyspace. The
+//! sealed later is not flushed, and nothing is ingested, so the copy shows exactly that moment in every keyspace. The
 //! tables are linked, and the copy's own manifest and pointer written, the pointer last: without it the
 //! directory is no store.
 
@@ -72,6 +72,7 @@ impl Drop for Barrier<'_> {
     fn drop(&mut self) {
         self.0.flush_barrier.store(u64::MAX, Ordering::Release);
         self.0.background.wake();
+        self.0.background.notify_progress();
     }
 }
 
@@ -102,6 +103,7 @@ fn take_stock(store: &Arc<Store>) -> Result<Stock> {
     // The copy has no log: everything of its moment is in tables.
     state.logs.clear();
     state.log_floor = 0;
+    state.log_synced = (0, 0);
     state.last_sequence = sequence;
     let pinned = store.views.pin();
     let tables = pinned

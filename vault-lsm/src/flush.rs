@@ -92,7 +92,8 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
         store.check_writable()
     })?;
     let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
-    install(store, view, buffer, &written)?;
+    install(store, view, buffer, &written)
+        .inspect_err(|error| written.discard_after(store, error))?;
 
     store.counters.flushes.fetch_add(1, Relaxed);
     store.counters.flush_bytes.fetch_add(bytes, Relaxed);
@@ -144,12 +145,16 @@ fn install(
         written.discard(store);
         return Ok(());
     }
+    let position = buffer.log_end.load(Acquire);
+    if store.log_sync.synced() >= position {
+        let segment = buffer.last_log.load(Acquire);
+        edits.push(Edit::LogSynced { segment, position });
+    }
     let floor = log_floor(store, Some(buffer));
     edits.push(Edit::LogFloor(floor));
     manifest
         .commit(&store.env, &edits)
-        .map_err(|error| store.poison_on(error))
-        .inspect_err(|error| written.discard_after(store, error))?;
+        .map_err(|error| store.poison_if_unknown(error))?;
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));

@@ -217,7 +217,8 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
         let sequence = commit.last_sequence + 1;
         check_sequence(sequence)?;
         // Later writes must not outlive the ones before them.
-        store.sync_log(store.log_sync.position())?;
+        let position = store.log_sync.position();
+        store.sync_log(position)?;
         let run = store.next_run.fetch_add(1, Ordering::Relaxed);
         let tables: Vec<Arc<TableMeta>> = written
             .tables
@@ -240,10 +241,12 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             })
             .collect();
         edits.push(Edit::LastSequence(sequence));
+        let segment = store.log_current.load(Ordering::Acquire);
+        edits.push(Edit::LogSynced { segment, position });
         let mut manifest = store.manifest()?;
         manifest
             .commit(&store.env, &edits)
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             let added = files

@@ -100,6 +100,8 @@ pub(crate) struct WriteBuffer {
     pub(crate) last_sequence: AtomicU64,
     /// The log position when it was sealed.
     pub(crate) log_end: AtomicU64,
+    /// The log segment in which that position lies; 0: none.
+    pub(crate) last_log: AtomicU64,
 }
 
 impl WriteBuffer {
@@ -110,6 +112,7 @@ impl WriteBuffer {
             run: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
+            last_log: AtomicU64::new(0),
         }
     }
 
@@ -139,12 +142,18 @@ impl KeyspaceView {
     }
 
     /// This view with its active memtable sealed and an empty one in its place.
-    pub(crate) fn sealing(&self, run: u64, last_sequence: SequenceNumber, log_end: u64) -> Self {
+    pub(crate) fn sealing(
+        &self,
+        run: u64,
+        last_sequence: SequenceNumber,
+        (last_log, log_end): (u64, u64),
+    ) -> Self {
         self.active.run.store(run, Ordering::Release);
         self.active
             .last_sequence
             .store(last_sequence, Ordering::Release);
         self.active.log_end.store(log_end, Ordering::Release);
+        self.active.last_log.store(last_log, Ordering::Release);
         let mut next = self.clone();
         let sealed = std::mem::replace(&mut next.active, Arc::new(WriteBuffer::new()));
         next.sealed.insert(0, sealed);

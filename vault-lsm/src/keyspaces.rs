@@ -54,7 +54,7 @@ pub(crate) fn create(
         };
         manifest
             .commit(&store.env, &[edit])
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             next.options = Arc::new(options.clone());
@@ -80,7 +80,7 @@ pub(crate) fn create(
     };
     manifest
         .commit(&store.env, &[edit])
-        .map_err(|error| store.poison_on(error))?;
+        .map_err(|error| store.poison_if_unknown(error))?;
     let view = KeyspaceView {
         keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
         options: Arc::new(options.clone()),
@@ -140,7 +140,9 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         .ok_or_else(|| unknown_keyspace(id))?;
     // The drop is durable at once: the writes before it must be too, or what was copied out of the
     // keyspace could be lost together with it.
-    store.sync_log(store.log_sync.position())?;
+    let position = store.log_sync.position();
+    store.sync_log(position)?;
+    let segment = store.log_current.load(Ordering::Acquire);
     let mut manifest = store.manifest()?;
     let view = Arc::clone(
         store
@@ -149,10 +151,13 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
             .keyspace(id)
             .ok_or_else(|| unknown_keyspace(id))?,
     );
-    let edit = Edit::DropKeyspace { id: id.0 };
+    let edits = [
+        Edit::LogSynced { segment, position },
+        Edit::DropKeyspace { id: id.0 },
+    ];
     manifest
-        .commit(&store.env, &[edit])
-        .map_err(|error| store.poison_on(error))?;
+        .commit(&store.env, &edits)
+        .map_err(|error| store.poison_if_unknown(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
     store.snapshots.keep_dropped(&view, || {
         store.views.update(|current| Some(current.without(id)));
@@ -164,7 +169,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     match manifest.commit(&store.env, &[Edit::LogFloor(floor)]) {
         Ok(()) => remove_logs_below(store, floor),
         // The keyspace is gone all the same; what the failure means for the store is noted there.
-        Err(error) => std::mem::drop(store.poison_on(error)),
+        Err(error) => std::mem::drop(store.poison_if_unknown(error)),
     }
     std::mem::drop(manifest);
     let mut bytes = 0;

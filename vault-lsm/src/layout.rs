@@ -131,21 +131,21 @@ impl Env {
     }
 }
 
-/// Creates a directory and those above it, durably: each new one is an entry of the one above.
+/// Creates a directory and those above it, durably: each new one is an entry of the one above. The entry
+/// of a directory that is there already is made durable too: whoever created it may not have done so.
 pub(crate) fn create_directories(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    let mut above = Vec::new();
-    let mut path = directory.to_path_buf();
-    while fs
-        .kind(&path)
-        .map_err(|e| Error::io("look at", &path, e))?
-        .is_none()
+    let mut above = vec![parent_of(directory)];
+    while let Some(path) = above.last()
+        && fs
+            .kind(path)
+            .map_err(|e| Error::io("look at", path, e))?
+            .is_none()
     {
-        let parent = parent_of(&path);
-        if parent == path {
+        let parent = parent_of(path);
+        if parent == *path {
             break;
         }
-        above.push(parent.clone());
-        path = parent;
+        above.push(parent);
     }
     fs.create_dir_all(directory)
         .map_err(|e| Error::io("create directory", directory, e))?;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use vault_core::batch::decode_operation;
 use vault_core::codec::Decoder;
-use vault_core::transform::FileKind;
+use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
@@ -54,7 +54,8 @@ pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
         }
         _ => {}
     }
-    if matches!(found, Found::Nothing) {
+    if !matches!(found, Found::Store) {
+        // Also where the directory is there: an attempt before may have ended in between.
         create_directories(fs, directory)?;
     }
     let lock = take_lock(fs, directory)?;
@@ -275,6 +276,7 @@ impl Opening {
             None => State::default(),
         };
         self.check_directory(&state)?;
+        self.check_unknown_logs(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, false)?;
         self.sync_replayed(&replayed.replay)?;
@@ -367,6 +369,34 @@ impl Opening {
         })
     }
 
+    /// Checks that no log segment holds records that the manifest knows nothing of: its number is
+    /// durable there before its first record, so the manifest would have lost its end.
+    fn check_unknown_logs(&self, state: &State) -> Result<()> {
+        for name in self.list()? {
+            let NameMeaning::Numbered(FileKind::Log, number) = meaning_of(&name) else {
+                continue;
+            };
+            // Numbers below were given out before the last edit: such a segment was let go of.
+            if number < state.next_file || state.logs.contains(&number) {
+                continue;
+            }
+            let path = self.env.path(FileKind::Log, number);
+            let mut start = [0; 512];
+            let read = self
+                .env
+                .fs
+                .open(&path)
+                .and_then(|file| file.read_at(&mut start, HEADER_BYTES as u64))
+                .map_err(|e| Error::io("read", &path, e))?;
+            if start[..read].iter().any(|&byte| byte != 0) {
+                let problem = "the manifest does not know this segment, which holds records: \
+                    the manifest has lost its end";
+                return Err(Error::corruption(&path, HEADER_BYTES as u64, problem));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that what the manifest names is there, and as long as it says.
     fn check_directory(&self, state: &State) -> Result<()> {
         let tables = state
@@ -452,10 +482,28 @@ impl Opening {
                 .max((batch.first_sequence + u64::from(batch.count)).saturating_sub(1));
             Ok(())
         })?;
+        if !live {
+            self.check_log_whole(state, &replay)?;
+        }
         Ok(Replayed {
             replay,
             last_sequence,
         })
+    }
+
+    /// Checks that the log reaches as far as the manifest relies on: what is in tables may not be
+    /// newer than what is missing.
+    fn check_log_whole(&self, state: &State, replay: &Replay) -> Result<()> {
+        let (segment, position) = state.log_synced;
+        if replay.last_segment >= segment && (segment == 0 || replay.position >= position) {
+            return Ok(());
+        }
+        let path = self.env.path(FileKind::Log, segment);
+        let (end, last) = (replay.position, replay.last_segment);
+        let problem = format!(
+            "the log was durable up to position {position}, and ends at {end} in segment {last}"
+        );
+        Err(Error::corruption(&path, replay.last_end, problem))
     }
 
     fn apply(&self, state: &State, view: &View, batch: &ReplayedBatch<'_>) -> Result<()> {

@@ -224,6 +224,15 @@ impl Store {
         self.poison(Arc::new(error))
     }
 
+    /// As [`Store::poison_on`], for errors of the manifest and of the log's writer, which know
+    /// themselves whether anything changed: only [`Error::Poisoned`] says that it may have.
+    pub(crate) fn poison_if_unknown(&self, error: Error) -> Error {
+        match error {
+            Error::Poisoned { cause } => self.poison(cause),
+            nothing_changed => nothing_changed,
+        }
+    }
+
     fn poison(&self, cause: Arc<Error>) -> Error {
         let mut poison = lock(&self.poison);
         let first = poison.is_none();
@@ -297,6 +306,25 @@ fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         }
     }
     lock(mutex)
+}
+
+/// Marks an error after which nobody knows what is on disk: [`Store::poison_if_unknown`] acts on it.
+pub(crate) fn outcome_unknown(error: Error) -> Error {
+    match error {
+        Error::Poisoned { .. } => error,
+        cause => Error::Poisoned {
+            cause: Arc::new(cause),
+        },
+    }
+}
+
+/// Marks an error of a write. A full disk has taken a part of the bytes at most; after anything else
+/// they may be there whole.
+pub(crate) fn write_failed(error: Error) -> Error {
+    match error {
+        Error::DiskFull { .. } => error,
+        other => outcome_unknown(other),
+    }
 }
 
 /// The error for an id that names no keyspace.

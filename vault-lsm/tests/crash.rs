@@ -12,12 +12,16 @@
 
 mod sweep;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
+
 use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
-use vault_core::{Engine, KeyspaceId, Reader, WriteOptions};
+use vault_core::{Engine, Event, KeyspaceId, Reader, WriteBatch, WriteOptions};
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};
-use sweep::{keyspace_options, noise, open, workload};
+use sweep::{DIRECTORY, keyspace_options, noise, open, options, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -49,7 +53,11 @@ fn power_is_lost_at_every_operation() {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
-        for (policy, seed) in POLICIES {
+        let more = (3..if full() { 20 } else { 3 }).map(|seed| {
+            let percent = (seed * 5) as u8;
+            (CrashPolicy::Random { percent }, seed)
+        });
+        for (policy, seed) in POLICIES.into_iter().chain(more) {
             let context = format!("power lost at {n}, {policy:?} with seed {seed}");
             let after = fs.crash(seed + n, policy);
             let (store, _) = recover(&after, &account, account.durable, &context);
@@ -141,9 +149,9 @@ fn a_creation_that_was_interrupted_twice_is_tried_again() {
 }
 
 fn two_keyspaces(fs: &MemoryFileSystem) -> (Lsm, KeyspaceId, KeyspaceId) {
-    let store = open(fs).unwrap();
-    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
-    let b = store.create_keyspace("b", &keyspace_options("b")).unwrap();
+    let store = open(fs).expect("a new store");
+    let create = |name| store.create_keyspace(name, &keyspace_options(name));
+    let (a, b) = (create("a").expect("new"), create("b").expect("new"));
     (store, a, b)
 }
 
@@ -205,5 +213,61 @@ fn a_segment_that_lost_its_beginning_does_not_cut_the_one_before_it() {
             .put(a, &[round], b"more", &WriteOptions::SYNC)
             .unwrap();
         store.close().unwrap();
+    }
+}
+
+/// The process ended between the making of the directory and the sync of its parent. The next attempt
+/// found the directory there and did not sync the parent either: a loss of power took the whole store,
+/// with all that it had called durable.
+#[test]
+fn the_entry_of_a_directory_that_was_there_is_durable_too() {
+    let fs = MemoryFileSystem::new();
+    vault_core::vfs::FileSystem::create_dir_all(&fs, DIRECTORY.as_ref()).unwrap();
+    let (store, a, _) = two_keyspaces(&fs);
+    store.put(a, b"key", b"value", &WriteOptions::SYNC).unwrap();
+    let after = open(&fs.crash(0, CrashPolicy::DropUnsynced)).unwrap();
+    assert_eq!(
+        after.get(a, b"key").unwrap().as_deref(),
+        Some(&b"value"[..])
+    );
+}
+
+/// A thread that flushed while a checkpoint was being made moved writes from after its moment into
+/// tables, and so into the copy: one half of a batch across keyspaces, without the other.
+#[test]
+fn a_flush_beside_a_checkpoint_does_not_tear_a_batch_in_it() {
+    let fs = MemoryFileSystem::new();
+    let handle: Arc<OnceLock<(Lsm, KeyspaceId, KeyspaceId)>> = Arc::default();
+    let begun = AtomicBool::new(false);
+    let of_listener = Arc::clone(&handle);
+    let listener = move |event: &Event| {
+        let Some((store, a, b)) = of_listener.get() else {
+            return;
+        };
+        if !matches!(event, Event::Flushed { .. }) || begun.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // The first of the two keyspaces has been flushed for the checkpoint, the other has not.
+        let mut batch = WriteBatch::new();
+        batch.put(*a, b"late", b"x").put(*b, b"late", b"x");
+        store.write(&batch, &WriteOptions::OS).unwrap();
+        let (done, wait) = mpsc::channel();
+        let (store, b) = (store.clone(), *b);
+        std::thread::spawn(move || done.send(store.flush(Some(b))));
+        // It should not end before the checkpoint does; give it the time to do so.
+        let _ = wait.recv_timeout(Duration::from_millis(200));
+    };
+    let store = Lsm::open(DIRECTORY, options(&fs).listener(Arc::new(listener))).unwrap();
+    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    let b = store.create_keyspace("b", &keyspace_options("b")).unwrap();
+    store.put(a, b"early", b"x", &WriteOptions::OS).unwrap();
+    store.put(b, b"early", b"x", &WriteOptions::OS).unwrap();
+    assert!(handle.set((store.clone(), a, b)).is_ok());
+    store.checkpoint("/copy").unwrap();
+
+    let copy = Lsm::open("/copy", options(&fs)).unwrap();
+    for keyspace in [a, b] {
+        assert!(copy.get(keyspace, b"early").unwrap().is_some());
+        assert_eq!(copy.get(keyspace, b"late").unwrap(), None);
     }
 }

@@ -309,7 +309,7 @@ impl Claim {
         }
         manifest
             .commit(&store.env, edits)
-            .map_err(|error| store.poison_on(error))?;
+            .map_err(|error| store.poison_if_unknown(error))?;
         let stays: Vec<u64> = added
             .iter()
             .map(|placed| placed.file.meta().number)

@@ -84,8 +84,8 @@ impl OutputTables {
         opened.inspect_err(|_| self.discard(store))
     }
 
-    /// As [`OutputTables::discard`], unless the store was poisoned: then it is not known whether the
-    /// manifest names the tables, and the next opening decides.
+    /// Removes the files of tables that did not become part of the store, as `error` says. Where nobody
+    /// knows whether they did, they stay: the next opening may find them named.
     pub(crate) fn discard_after(&self, store: &Store, error: &Error) {
         if !matches!(error, Error::Poisoned { .. }) {
             self.discard(store);

@@ -84,7 +84,19 @@ pub(crate) fn replay(
         {
             end = Some(clean_end);
         }
-        walk.segment(env, number, starts[i], end, request.live, &mut apply)?;
+        // A later segment follows directly on one before this.
+        let skipped = starts[i].is_none()
+            && starts[i + 1..]
+                .iter()
+                .flatten()
+                .any(|start| start.previous < number);
+        let place = Place {
+            number,
+            start: starts[i],
+            end,
+            skipped,
+        };
+        walk.segment(env, &place, request.live, &mut apply)?;
     }
     walk.finish(request)
 }
@@ -138,6 +150,16 @@ fn open_segment(env: &Env, number: u64) -> Result<NewFile> {
         })
 }
 
+/// A segment's place in the log.
+struct Place {
+    number: u64,
+    start: Option<Start>,
+    /// Where it ends, if that is recorded.
+    end: Option<u64>,
+    /// Whether the log goes past it.
+    skipped: bool,
+}
+
 /// The place where the log stops making sense.
 struct Broken {
     path: PathBuf,
@@ -156,20 +178,25 @@ impl Walk {
     fn segment(
         &mut self,
         env: &Env,
-        number: u64,
-        start: Option<Start>,
-        end: Option<u64>,
+        place: &Place,
         live: bool,
         apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
     ) -> Result<()> {
+        let Place {
+            number,
+            start,
+            end,
+            skipped,
+        } = *place;
         if self.broken.is_some() {
             self.replay.unused.push(number);
             if live {
                 return Ok(());
             }
         }
-        if end == Some(HEADER_BYTES as u64) {
-            // Begun, but its first record could not be written; the next segment took over.
+        if skipped {
+            // Begun, but its first record could not be written; a later segment took over.
+            self.replay.unused.push(number);
             return Ok(());
         }
         let NewFile {
@@ -324,7 +351,7 @@ mod tests {
     use vault_core::clock::ManualClock;
     use vault_core::random::SeededRandom;
     use vault_core::transform::ChecksumTransform;
-    use vault_core::vfs::{FileSystem, MemoryFileSystem};
+    use vault_core::vfs::{Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass};
 
     use super::*;
     use crate::log::{LogSync, LogWriter, Segment, SegmentSource};
@@ -340,6 +367,10 @@ mod tests {
 
     fn env(fs: &MemoryFileSystem) -> Env {
         fs.create_dir_all(Path::new("/s")).unwrap();
+        reopened(fs)
+    }
+
+    fn reopened(fs: &MemoryFileSystem) -> Env {
         Env {
             directory: "/s".into(),
             store: [1; 16],
@@ -436,6 +467,48 @@ mod tests {
             read(&env, &segments, None),
             Err(Error::Corruption { .. })
         ));
+    }
+
+    /// A full disk cut a record short, and then kept the next segment from getting its start record. The
+    /// one after that named the vain one as its predecessor, so that nothing said any more where the log
+    /// ended before both: the cut record passed for damage, and durable writes behind it were lost.
+    #[test]
+    fn a_segment_begun_in_vain_does_not_hide_where_the_log_goes_on() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let sync = Arc::new(LogSync::new(0));
+        let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
+        let source = Source(&env, std::cell::Cell::new(0));
+        let mut append =
+            |sequence: u64| writer.append(&source, sequence, 1, &[(sequence - 1) as u8; 100]);
+        append(1).unwrap();
+        let first = env.path(FileKind::Log, 1);
+        let full = FaultKind::Error(std::io::ErrorKind::StorageFull);
+        fs.inject(Fault::new(OperationClass::Write, full).on_path("000001.log"));
+        // Its header gets through, its start record does not.
+        fs.inject(
+            Fault::new(OperationClass::Write, full)
+                .on_path("000002.log")
+                .after(1),
+        );
+        for _ in 0..2 {
+            let error = append(2).unwrap_err();
+            assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        }
+        let appended = append(2).unwrap();
+        assert_eq!(appended.segment, 3);
+        sync.wait_for(appended.end).unwrap();
+        append(3).unwrap();
+
+        // What of the cut record had reached the file.
+        let mut bytes = fs.read_file(&first).unwrap();
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        bytes[end + 40] = 7;
+        let after = fs.kill();
+        after.write_file(&first, &bytes).unwrap();
+        let (seen, replay) = read(&reopened(&after), &[1, 2, 3], None).unwrap();
+        assert_eq!(seen, [1, 2, 3]);
+        assert_eq!(replay.unused, [2]);
     }
 
     /// A segment that was made ready in the background once came into use behind one with a higher

@@ -16,6 +16,7 @@ use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
 use crate::log::record::{self, Start};
 use crate::log::sync::LogSync;
+use crate::store::write_failed;
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -187,7 +188,7 @@ impl LogWriter {
         if let Err(error) = active.put(&mut self.buffer) {
             // The bytes may be there in part. The segment ends before them: its successor says so.
             self.retire();
-            return Err(error);
+            return Err(write_failed(error));
         }
         let bytes = self.buffer.len() as u64;
         self.position += bytes;
@@ -242,11 +243,11 @@ impl LogWriter {
         );
         self.sync.appended(self.position);
         self.next_bytes = (self.next_bytes * 2).min(self.segment_bytes_max);
+        // Without its start the segment is skipped by readers: the next one again says where the log
+        // ends before both.
+        put.map_err(write_failed)?;
         self.current = Some(active);
-        if put.is_err() {
-            self.retire();
-        }
-        put
+        Ok(())
     }
 }
 

@@ -45,6 +45,9 @@ pub(crate) enum Edit {
     AddLog(u64),
     /// Log segments below are not needed.
     LogFloor(u64),
+    /// The log is durable up to this position, which lies in this segment; later writes in tables rely
+    /// on that.
+    LogSynced { segment: u64, position: u64 },
     /// At least this sequence number was given out.
     LastSequence(SequenceNumber),
     /// At least this many keyspace ids have been given out.
@@ -95,6 +98,7 @@ impl Edit {
             Self::LogFloor(number) => numbers(out, 9, &[*number]),
             Self::LastSequence(sequence) => numbers(out, 10, &[*sequence]),
             Self::NextKeyspace(id) => numbers(out, 11, &[u64::from(*id)]),
+            Self::LogSynced { segment, position } => numbers(out, 12, &[*segment, *position]),
         }
     }
 
@@ -143,6 +147,10 @@ impl Edit {
             9 => Self::LogFloor(decoder.varint()?),
             10 => Self::LastSequence(decoder.varint()?),
             11 => Self::NextKeyspace(small(decoder)?),
+            12 => Self::LogSynced {
+                segment: decoder.varint()?,
+                position: decoder.varint()?,
+            },
             _ => return None,
         })
     }

@@ -27,6 +27,7 @@ pub(crate) use state::{KeyspaceState, State};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};
+use crate::store::{outcome_unknown, write_failed};
 
 /// Version of the manifest's format.
 pub(crate) const MANIFEST_VERSION: u16 = 1;
@@ -67,12 +68,12 @@ impl Manifest {
             generation,
             tail_unknown: false,
         };
-        // Nothing was acknowledged yet that depends on which pointer is there: the cause says enough.
-        manifest.point(env, (0, 0)).map_err(|error| match error {
-            Error::Poisoned { cause } => Error::clone(&cause),
-            other => other,
-        })?;
-        Ok(manifest)
+        match manifest.point(env, (0, 0)) {
+            // There is no open store yet that would have to become read-only.
+            Err(Error::Poisoned { cause }) => Err(Error::clone(&cause)),
+            Err(error) => Err(error),
+            Ok(()) => Ok(manifest),
+        }
     }
 
     /// What all edits so far add up to.
@@ -108,15 +109,16 @@ impl Manifest {
     /// Makes edits durable, together or not at all, and applies them.
     ///
     /// # Errors
-    /// [`Error::Poisoned`]: the edits may be found when the store is opened again, or not, so files that
-    /// they name must stay, and nothing be written any more. [`Error::DiskFull`]: nothing changed, may be
-    /// tried again. After any other nothing changed either, but the store must not be written any more.
+    /// [`Error::Poisoned`]: the edits may or may not come back with the next opening, so the store must
+    /// not be written any more, and nothing that they name may be removed. After any other error
+    /// nothing changed, and it may be tried again.
     pub(crate) fn commit(&mut self, env: &Env, edits: &[Edit]) -> Result<()> {
         let mut state = self.state.clone();
         for edit in edits {
             state
                 .apply(edit)
-                .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))?;
+                .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))
+                .map_err(outcome_unknown)?;
         }
         let outgrown = self.file.offset > REPLACE_BYTES_MIN.max(4 * self.file.first_bytes);
         if self.tail_unknown || outgrown {
@@ -127,13 +129,10 @@ impl Manifest {
         let before = self.file.offset;
         if let Err(error) = self.file.append(&payload) {
             self.tail_unknown = true;
-            return Err(error);
+            return Err(write_failed(error));
         }
-        // Whatever the reason: after a failed sync nothing is known about what was written, and another
-        // one could report success for a record that is gone.
-        self.file.sync().map_err(|error| Error::Poisoned {
-            cause: Arc::new(error),
-        })?;
+        // Whatever the reason, even a full disk: the record is written, and may become durable yet.
+        self.file.sync().map_err(outcome_unknown)?;
         self.bytes_written += self.file.offset - before;
         self.state = state;
         Ok(())
@@ -157,7 +156,7 @@ impl Manifest {
                 next_file,
                 ..old_state
             };
-            // The pointer may lead to either of the two.
+            // Where the pointer may name it already, it has to stay.
             if !matches!(error, Error::Poisoned { .. }) {
                 let _ = env.fs.remove(&failed.path);
             }
@@ -173,7 +172,11 @@ impl Manifest {
 
     /// Notes in the pointer that the store was closed cleanly, with the log's end.
     pub(crate) fn close(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
-        self.point(env, log_end)
+        // Nothing more will be written here: the cause itself says more.
+        self.point(env, log_end).map_err(|error| match error {
+            Error::Poisoned { cause } => Error::clone(&cause),
+            error => error,
+        })
     }
 
     fn point(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
@@ -272,7 +275,14 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
         file,
         blocks,
         header_checksum,
-    } = env.open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)?;
+    } = env
+        .open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)
+        .map_err(|error| match error {
+            Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::corruption(&path, 0, "this manifest is the current one and is missing")
+            }
+            other => other,
+        })?;
     let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
     let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
     let mut bytes = vec![0; len];

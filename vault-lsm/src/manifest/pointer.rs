@@ -1,7 +1,6 @@
 //! `CURRENT`: the pointer to the current manifest. Bytes: `docs/format/store.md`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
@@ -10,6 +9,7 @@ use vault_core::{Error, Result};
 
 use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
+use crate::store::{outcome_unknown, write_failed};
 
 const POINTER_VERSION: u16 = 1;
 const PAYLOAD_BYTES: usize = 5 * 8;
@@ -71,8 +71,7 @@ impl Pointer {
     /// Replaces the pointer atomically and durably.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] where it is unknown which pointer is there when the store is opened again; any
-    /// other leaves the old one.
+    /// [`Error::Poisoned`]: the pointer may have been replaced. After any other error it was not.
     pub(crate) fn write(&self, env: &Env, number: u64) -> Result<()> {
         let current = env.directory.join(POINTER_NAME);
         let unfinished = env
@@ -84,15 +83,10 @@ impl Pointer {
             Err(e) => return Err(Error::io("remove", &unfinished, e)),
         }
         self.write_to(env, unfinished.clone(), number)?;
-        // From here on it is not known which of the two pointers a loss of power would leave: whatever
-        // fails now is final.
-        let renamed = env.fs.rename(&unfinished, &current);
-        renamed
-            .map_err(|e| Error::io("rename", &unfinished, e))
-            .and_then(|()| env.sync_directory())
-            .map_err(|error| Error::Poisoned {
-                cause: Arc::new(error),
-            })
+        env.fs
+            .rename(&unfinished, &current)
+            .map_err(|e| write_failed(Error::io("rename", &unfinished, e)))?;
+        env.sync_directory().map_err(outcome_unknown)
     }
 
     fn write_to(&self, env: &Env, path: PathBuf, number: u64) -> Result<()> {

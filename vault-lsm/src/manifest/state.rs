@@ -15,6 +15,9 @@ pub(crate) struct State {
     pub(crate) next_keyspace: u32,
     pub(crate) last_sequence: SequenceNumber,
     pub(crate) log_floor: u64,
+    /// A log segment and a position in it up to which the log is durable; zeros once the segment is
+    /// below the floor.
+    pub(crate) log_synced: (u64, u64),
     /// Log segments at or above the floor.
     pub(crate) logs: BTreeSet<u64>,
     pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
@@ -50,6 +53,7 @@ impl Default for State {
             next_keyspace: 1,
             last_sequence: 0,
             log_floor: 0,
+            log_synced: (0, 0),
             logs: BTreeSet::new(),
             keyspaces: BTreeMap::new(),
         }
@@ -72,6 +76,14 @@ impl State {
             Edit::LogFloor(floor) => {
                 self.log_floor = self.log_floor.max(*floor);
                 self.logs = self.logs.split_off(floor);
+                if self.log_synced.0 < self.log_floor {
+                    self.log_synced = (0, 0);
+                }
+            }
+            Edit::LogSynced { segment, position } => {
+                if *segment >= self.log_floor && *position > self.log_synced.1 {
+                    self.log_synced = (*segment, *position);
+                }
             }
             Edit::CreateKeyspace { id, name, options } => self.create(*id, name, options)?,
             Edit::AlterKeyspace { id, options } => self.keyspace(*id)?.options = options.clone(),
@@ -134,6 +146,10 @@ impl State {
             Edit::LogFloor(self.log_floor),
         ];
         edits.extend(self.logs.iter().map(|&number| Edit::AddLog(number)));
+        if self.log_synced.0 != 0 {
+            let (segment, position) = self.log_synced;
+            edits.push(Edit::LogSynced { segment, position });
+        }
         for (&id, keyspace) in &self.keyspaces {
             let (name, options) = (keyspace.name.clone(), keyspace.options.clone());
             edits.push(Edit::CreateKeyspace { id, name, options });

@@ -91,7 +91,10 @@ impl Store {
         let first = commit.last_sequence + 1;
         let last = commit.last_sequence + u64::from(count);
         check_sequence(last)?;
-        let appended = commit.log.append(self, first, count, batch.encoded())?;
+        let appended = commit
+            .log
+            .append(self, first, count, batch.encoded())
+            .map_err(|error| self.poison_if_unknown(error))?;
         insert(&view, batch, first, appended.segment);
         commit.last_sequence = last;
         self.visible.store(last, Ordering::Release);
@@ -135,7 +138,10 @@ impl Store {
 
     /// Seals a keyspace's memtable, unless it is empty. The caller holds the commit lock.
     pub(crate) fn seal(&self, commit: &Commit, id: KeyspaceId) {
-        let log_end = self.log_sync.position();
+        let log_end = (
+            self.log_current.load(Ordering::Acquire),
+            self.log_sync.position(),
+        );
         let mut sealed = false;
         self.views.update(|view| {
             let keyspace = view
@@ -266,12 +272,11 @@ impl Store {
         let number = manifest.next_file_number();
         let segment = Segment::create(&self.env, number, bytes)?;
         if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
-            let error = self.poison_on(error);
-            // Where it is not known whether the manifest names the segment, it stays.
+            // Where the next opening may find it named, it has to be there.
             if !matches!(error, Error::Poisoned { .. }) {
                 let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));
             }
-            return Err(error);
+            return Err(self.poison_if_unknown(error));
         }
         lock(&self.log_segments).insert(number, bytes);
         Ok(segment)

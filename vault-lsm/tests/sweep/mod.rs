@@ -105,18 +105,30 @@ impl Step {
         }
     }
 
+    /// The keyspaces that must be there.
+    pub(crate) fn needs(&self) -> Vec<&'static str> {
+        match self {
+            Self::Write { changes, .. } => changes.iter().map(Change::keyspace).collect(),
+            Self::Drop(name)
+            | Self::Flush(Some(name))
+            | Self::Compact(name)
+            | Self::Ingest(name, _) => vec![name],
+            _ => Vec::new(),
+        }
+    }
+
     /// What the model is after this step; `None` where it changes nothing.
     pub(crate) fn apply(&self, model: &Model) -> Option<Model> {
         let mut next = model.clone();
         match self {
             Self::Create(name) => {
-                next.insert((*name).to_owned(), BTreeMap::new());
+                next.entry((*name).to_owned()).or_default();
             }
             Self::Drop(name) => {
                 next.remove(*name);
             }
             Self::Write { changes, .. } => {
-                changes.iter().for_each(|change| change.apply(&mut next))
+                changes.iter().for_each(|change| change.apply(&mut next));
             }
             Self::Ingest(name, pairs) => next
                 .get_mut(*name)

@@ -20,6 +20,8 @@ pub(crate) struct Account {
     pub(crate) acknowledged: usize,
     /// This state must survive a loss of power.
     pub(crate) durable: usize,
+    /// What was durable when the last commit began.
+    pub(crate) durable_before_last: usize,
     /// Keyspaces whose creation was acknowledged and whose dropping was not begun.
     pub(crate) created: BTreeSet<String>,
     /// Keyspaces that may be there.
@@ -34,6 +36,7 @@ impl Account {
             commits: Vec::new(),
             acknowledged: 0,
             durable: 0,
+            durable_before_last: 0,
             created: BTreeSet::new(),
             possible: BTreeSet::new(),
             store: None,
@@ -49,6 +52,7 @@ impl Account {
         self.states.truncate(self.acknowledged + 1);
         self.commits.truncate(self.acknowledged);
         if let Some(next) = step.apply(self.state()) {
+            self.durable_before_last = self.durable;
             self.states.push(next);
             self.commits.push(step.clone());
         }
@@ -94,7 +98,7 @@ impl Account {
         self.states.truncate(self.acknowledged + 1);
         self.commits.truncate(self.acknowledged);
         match step {
-            Step::Create(name) => {
+            Step::Create(name) if !self.state().contains_key(*name) => {
                 self.possible.remove(*name);
             }
             Step::Drop(name) => {
@@ -139,6 +143,12 @@ impl Account {
                 self.closest(found)
             ),
         }
+    }
+
+    /// Checks that `found` is what was acknowledged.
+    pub(crate) fn same(&self, found: &Model, context: &str) {
+        let differs = || self.closest(found);
+        assert!(found == self.state(), "{context}: wrong\n{}", differs());
     }
 
     /// Says for a failure in what the found state differs from the acknowledged one.

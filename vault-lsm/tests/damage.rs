@@ -1,0 +1,301 @@
+//! Whatever becomes of the bytes on disk, a read gives the right value or a typed error.
+//!
+//! Two small stores with all there is in them: tables on several levels with range tombstones,
+//! merges and expiries, ingested tables, and a log. One was closed cleanly, the other's process ended. Each byte of
+//! each file is changed in three ways, each file is cut at each length, sectors and pages are zeroed,
+//! tables change places, files go missing. Then the store is opened and read whole, both ways.
+//!
+//! What is allowed:
+//! - for the store that was closed: the right content, or an error. Nothing else.
+//! - for the other also a shorter one: the state after an earlier commit, as a loss of power would have left
+//!   it, where the damage hit the end of the log or of the manifest. The last records of both
+//!   can't be told from ones that were never whole: nothing behind them says that they were durable.
+//!   Where a single byte changed, at least that is there which was durable before the last commit: its
+//!   record says so. Damage in any other file is refused or does no harm.
+//!
+//! By default every 37th place is visited. `VAULT_SWEEP=full cargo test --test damage` visits all.
+
+#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
+
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use vault_core::vfs::MemoryFileSystem;
+use vault_core::{Engine, Error, Result, WriteOptions};
+
+use sweep::run::{Account, run};
+use sweep::{DIRECTORY, Model, contents, keyspace_options, open, workload};
+
+const ROUNDS: u64 = 44;
+
+fn stride() -> usize {
+    let full = std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full");
+    if full { 1 } else { 37 }
+}
+
+/// A store to damage.
+struct Subject {
+    fs: MemoryFileSystem,
+    account: Account,
+    files: Vec<PathBuf>,
+    closed: bool,
+}
+
+impl Subject {
+    fn new(closed: bool) -> Self {
+        let fs = MemoryFileSystem::new();
+        let (mut account, error) = run(&fs, &workload(ROUNDS));
+        assert!(error.is_none(), "{error:?}");
+        let store = account.store.take().expect("it ran to the end");
+        let left = if closed {
+            store.close().expect("a clean close");
+            fs.kill()
+        } else {
+            fs.kill()
+        };
+        let files = left.list().into_iter().map(|(path, _)| path);
+        let files = files.filter(|path| path.starts_with(DIRECTORY) && !path.ends_with("LOCK"));
+        let files = files.collect();
+        Self {
+            fs: left,
+            account,
+            files,
+            closed,
+        }
+    }
+
+    /// Reads the store after `damage`.
+    fn after(&self, damage: &[(&Path, Option<Vec<u8>>)]) -> Outcome {
+        let fs = self.fs.kill();
+        for (path, bytes) in damage {
+            match bytes {
+                Some(bytes) => fs.write_file(path, bytes).expect("room for it"),
+                None => vault_core::vfs::FileSystem::remove(&fs, path).expect("it is there"),
+            }
+        }
+        let read = || -> Result<Model> { contents(&open(&fs)?) };
+        match read() {
+            Ok(found) => match self.position(&found) {
+                Some(0) => Outcome::Right,
+                Some(behind) => Outcome::Shorter(behind),
+                None => Outcome::Wrong,
+            },
+            Err(Error::Corruption { .. }) => Outcome::Corruption,
+            Err(Error::NewerFormat { .. } | Error::NotAStore { .. }) => Outcome::OtherError,
+            Err(error) => panic!("not an error for damage: {error:?}"),
+        }
+    }
+
+    /// How many commits back the found state is.
+    fn position(&self, found: &Model) -> Option<usize> {
+        let last = self.account.acknowledged;
+        (0..=last).find(|&back| self.account.states[last - back] == *found)
+    }
+
+    fn read(&self, path: &Path) -> Vec<u8> {
+        self.fs.read_file(path).expect("it is there")
+    }
+
+    /// Bytes worth damaging: up to the last that is not zero, and a little beyond.
+    fn used(&self, path: &Path) -> usize {
+        let bytes = self.read(path);
+        let used = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
+        (used + 40).min(bytes.len())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Right,
+    /// The state so many commits earlier.
+    Shorter(usize),
+    Corruption,
+    OtherError,
+    Wrong,
+}
+
+/// Counts outcomes by kind of file, and refuses those that are not allowed.
+#[derive(Default)]
+struct Counts(BTreeMap<(String, &'static str), u64>);
+
+impl Counts {
+    fn note(&mut self, subject: &Subject, path: &Path, outcome: Outcome, context: &str) {
+        let kind = path
+            .extension()
+            .map_or("CURRENT".into(), |extension| extension.to_string_lossy());
+        let name = match outcome {
+            Outcome::Right => "right",
+            Outcome::Shorter(_) => "shorter",
+            Outcome::Corruption => "corruption",
+            Outcome::OtherError => "other error",
+            Outcome::Wrong => "WRONG",
+        };
+        *self.0.entry((kind.to_string(), name)).or_default() += 1;
+        let shorter = !subject.closed && (kind == "log" || kind == "man");
+        let allowed = match outcome {
+            Outcome::Wrong => false,
+            Outcome::Shorter(_) => shorter,
+            _ => true,
+        };
+        assert!(allowed, "{context}, {}: {outcome:?}", path.display());
+    }
+
+    fn print(&self, title: &str, subject: &Subject) {
+        let which = if subject.closed { "closed" } else { "killed" };
+        for ((kind, outcome), count) in &self.0 {
+            println!("{title}, {which} store, {kind}: {outcome} {count}");
+        }
+    }
+}
+
+fn flip_bytes(subject: &Subject) {
+    let mut counts = Counts::default();
+    for path in &subject.files {
+        let whole = subject.read(path);
+        for at in (0..subject.used(path)).step_by(stride()) {
+            for pattern in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= pattern;
+                let outcome = subject.after(&[(path, Some(bytes))]);
+                let context = format!("byte {at} ^ {pattern:#x}");
+                counts.note(subject, path, outcome, &context);
+                if let Outcome::Shorter(back) = outcome {
+                    let left = subject.account.acknowledged - back;
+                    let evident = subject.account.durable_before_last;
+                    assert!(
+                        left >= evident,
+                        "{context}, {}: {outcome:?}",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+    counts.print("bytes changed", subject);
+}
+
+fn cut_files(subject: &Subject) {
+    let mut counts = Counts::default();
+    for path in &subject.files {
+        let whole = subject.read(path);
+        for len in (0..subject.used(path)).step_by(stride()) {
+            let outcome = subject.after(&[(path, Some(whole[..len].to_vec()))]);
+            counts.note(subject, path, outcome, &format!("cut to {len}"));
+        }
+    }
+    counts.print("files cut", subject);
+}
+
+fn zero_places(subject: &Subject) {
+    let mut counts = Counts::default();
+    for path in &subject.files {
+        let whole = subject.read(path);
+        for size in [512, 4096] {
+            for from in (0..subject.used(path)).step_by(size) {
+                let mut bytes = whole.clone();
+                let to = (from + size).min(bytes.len());
+                bytes[from..to].fill(0);
+                let outcome = subject.after(&[(path, Some(bytes))]);
+                counts.note(subject, path, outcome, &format!("{from}..{to} zeroed"));
+            }
+        }
+    }
+    counts.print("places zeroed", subject);
+}
+
+fn swap_and_remove_files(subject: &Subject) {
+    let mut counts = Counts::default();
+    for (i, path) in subject.files.iter().enumerate() {
+        let outcome = subject.after(&[(path, None)]);
+        counts.note(subject, path, outcome, "removed");
+        for other in &subject.files[i + 1..] {
+            let damage: [(&Path, _); 2] = [
+                (path, Some(subject.read(other))),
+                (other, Some(subject.read(path))),
+            ];
+            let context = format!("swapped with {}", other.display());
+            counts.note(subject, path, subject.after(&damage), &context);
+        }
+    }
+    counts.print("files swapped or removed", subject);
+}
+
+#[test]
+fn the_closed_store_is_right_or_refused() {
+    let subject = Subject::new(true);
+    assert_eq!(subject.after(&[]), Outcome::Right);
+    swap_and_remove_files(&subject);
+    zero_places(&subject);
+    cut_files(&subject);
+    flip_bytes(&subject);
+}
+
+#[test]
+fn the_killed_store_is_right_or_refused_or_a_little_shorter() {
+    let subject = Subject::new(false);
+    assert_eq!(subject.after(&[]), Outcome::Right);
+    swap_and_remove_files(&subject);
+    zero_places(&subject);
+    cut_files(&subject);
+    flip_bytes(&subject);
+}
+
+/// A store with a keyspace each for a durable write and one that is flushed.
+fn two_writes() -> (MemoryFileSystem, PathBuf, PathBuf) {
+    let fs = MemoryFileSystem::new();
+    let store = open(&fs).expect("nothing fails here");
+    let a = store
+        .create_keyspace("a", &keyspace_options("a"))
+        .expect("nothing fails here");
+    let b = store
+        .create_keyspace("b", &keyspace_options("b"))
+        .expect("nothing fails here");
+    store
+        .put(a, b"key", b"x", &WriteOptions::SYNC)
+        .expect("nothing fails here");
+    let newest = |extension: &str| {
+        let mut files = fs.list().into_iter().map(|(path, _)| path);
+        files
+            .rfind(|path| path.extension().is_some_and(|e| e == extension))
+            .expect("nothing fails here")
+    };
+    let (log, manifest) = (newest("log"), newest("man"));
+    let image = fs.kill();
+    store
+        .put(a, b"more", b"x", &WriteOptions::OS)
+        .expect("nothing fails here");
+    store
+        .put(b, b"key", b"x", &WriteOptions::OS)
+        .expect("nothing fails here");
+    store.flush(Some(b)).expect("nothing fails here");
+    // The log as it was before the other writes, beside the table that holds the last of them.
+    let cut = fs.kill();
+    cut.write_file(&log, &image.read_file(&log).expect("nothing fails here"))
+        .expect("nothing fails here");
+    assert!(matches!(
+        open(&cut).map(drop),
+        Err(Error::Corruption { .. })
+    ));
+    (image, log, manifest)
+}
+
+/// The log ended before writes that a table of another keyspace was newer than, which is no prefix, and
+/// nothing noticed: only a later record could have said that the log had been durable further on.
+#[test]
+fn a_log_that_ends_before_what_tables_rely_on_is_refused() {
+    let _ = two_writes();
+}
+
+/// The last record of the manifest did not open, and passed for one that was never whole. It had named a log
+/// segment, which was removed as nobody's, with durable writes in it.
+#[test]
+fn a_log_segment_that_the_manifest_lost_is_not_removed() {
+    let (fs, log, manifest) = two_writes();
+    let mut bytes = fs.read_file(&manifest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs.write_file(&manifest, &bytes).unwrap();
+    assert!(matches!(open(&fs).map(drop), Err(Error::Corruption { .. })));
+    assert!(fs.read_file(&log).is_ok());
+}
