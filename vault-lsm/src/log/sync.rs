@@ -43,7 +43,7 @@ struct State {
     dirty: Vec<(Arc<dyn File>, PathBuf)>,
     /// The sync that is running, or the next one.
     round: usize,
-    /// Up to where the running sync reaches; `None` while none runs.
+    /// Up to where the running sync reaches (while that is open: everywhere); `None` while none runs.
     syncing: Option<u64>,
     /// Writers that waited when the last sync began.
     last_group: usize,
@@ -128,8 +128,9 @@ impl LogSync {
 
     /// Syncs for everybody who has appended by now, and wakes them.
     fn sync<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        // Nobody else may begin, though it is not known yet how far this one reaches.
-        state.syncing = Some(0);
+        // Nobody else may begin. Whoever comes while this one waits for company has appended already, and
+        // so is reached: only who comes later waits for the next round, and can lead it.
+        state.syncing = Some(u64::MAX);
         let expected = state.last_group;
         drop(state);
         for _ in 0..YIELDS_MAX {
