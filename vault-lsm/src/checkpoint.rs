@@ -176,9 +176,10 @@ fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
     target.sync().map_err(|e| Error::io("sync", to, e))
 }
 
-/// Removes what was begun, best effort: without a pointer it is no store anyway.
+/// Removes what was begun, best effort, the pointer first: without it the rest is no store.
 fn remove(store: &Store, target: &Path) {
     let fs = &store.env.fs;
+    let _ = fs.remove(&target.join(crate::layout::POINTER_NAME));
     for entry in fs.read_dir(target).unwrap_or_default() {
         let _ = fs.remove(&target.join(PathBuf::from(entry.name)));
     }

@@ -14,6 +14,7 @@ use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
+use crate::frame::FRAME_BYTES;
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, LOCK_NAME, NameMeaning, POINTER_NAME, create_directories, meaning_of};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
@@ -85,7 +86,10 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
         match Opening::new(directory, options.clone())?.for_reading() {
             // The writer may have replaced the manifest, or removed a file that it named, while we read.
             Err(Error::Io { .. } | Error::Corruption { .. }) if attempt < READ_ONLY_ATTEMPTS => {
-                options.clock.sleep(std::time::Duration::from_millis(1));
+                // Longer each time: on a busy machine a table may be gone before the manifest that lets go
+                // of it has been read.
+                let wait = 1 << attempt.min(6);
+                options.clock.sleep(std::time::Duration::from_millis(wait));
             }
             outcome => return outcome,
         }
@@ -144,7 +148,9 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
         match meaning_of(Path::new(&entry.name)) {
             // A store whose creation was interrupted: nothing was ever acknowledged by it.
             NameMeaning::Unfinished | NameMeaning::Fixed => {}
-            NameMeaning::Numbered(FileKind::Manifest, 1) => {}
+            NameMeaning::Numbered(FileKind::Manifest, 1) => {
+                ours |= holds_edits(fs, &directory.join(&entry.name))?;
+            }
             NameMeaning::Numbered(..) => ours = true,
             NameMeaning::Foreign => {
                 let name = entry.name.to_string_lossy();
@@ -161,6 +167,24 @@ fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
         return Err(Error::corruption(&pointer, 0, problem));
     }
     Ok(Found::Empty)
+}
+
+/// Whether a manifest holds more than the record it begins with: then the store was in use.
+fn holds_edits(fs: &dyn FileSystem, manifest: &Path) -> Result<bool> {
+    let file = fs
+        .open(manifest)
+        .map_err(|e| Error::io("open", manifest, e))?;
+    let mut sealed_len = [0; 4];
+    let failed = |e| Error::io("read", manifest, e);
+    if file
+        .read_at(&mut sealed_len, HEADER_BYTES as u64)
+        .map_err(failed)?
+        < sealed_len.len()
+    {
+        return Ok(false);
+    }
+    let first = (HEADER_BYTES + FRAME_BYTES) as u64 + u64::from(u32::from_le_bytes(sealed_len));
+    Ok(file.len().map_err(failed)? > first)
 }
 
 /// Whether the file begins as all of Vault's do.

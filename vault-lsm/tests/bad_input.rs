@@ -15,7 +15,8 @@
 //! | merge operator missing on reopen | conformance `reopening::reopening_without_the_merge_operator`; untouched files: here |
 //! | unsorted, duplicate, oversized ingest | `ingesting.rs` |
 //! | a checkpoint onto something | `checkpoints.rs` |
-//! | a file; another program's directory; no permission; a newer format; open modes; a second writer in this process; writing through a read-only handle | here |
+//! | a file; another program's directory; no permission; a newer format; open modes | here |
+//! | a second writer in this process; writing through a read-only handle | here |
 //! | a second writer in another process | `other_process.rs` |
 //! | a full disk | `full_disk.rs` |
 

@@ -271,3 +271,15 @@ fn a_flush_beside_a_checkpoint_does_not_tear_a_batch_in_it() {
         assert_eq!(copy.get(keyspace, b"late").unwrap(), None);
     }
 }
+
+/// A store of which only the pointer was lost, before anything was written but with keyspaces created,
+/// looked like a creation that was interrupted, and silently became an empty one.
+#[test]
+fn a_young_store_without_its_pointer_is_not_taken_for_an_empty_one() {
+    let fs = MemoryFileSystem::new();
+    let (store, ..) = two_keyspaces(&fs);
+    store.close().unwrap();
+    let pointer = std::path::Path::new(DIRECTORY).join("CURRENT");
+    vault_core::vfs::FileSystem::remove(&fs, &pointer).unwrap();
+    assert!(matches!(open(&fs), Err(Error::Corruption { .. })));
+}

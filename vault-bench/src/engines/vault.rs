@@ -49,9 +49,7 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     let keyspace = engine
         .create_keyspace("bench", &keyspace_options)
         .map_err(own)?;
-    Ok(Box::new(EngineTarget::new(
-        NAME,
-        Arc::new(engine),
-        keyspace,
-    )))
+    let settling = engine.clone();
+    let target = EngineTarget::new(NAME, Arc::new(engine), keyspace);
+    Ok(Box::new(target.settle_with(move || settling.settle())))
 }

@@ -1,10 +1,5 @@
 //! How the conformance suite opens this engine, and what the scenario tests share.
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "each test binary uses a part of this"
-)]
+#![allow(unused, reason = "each test binary uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

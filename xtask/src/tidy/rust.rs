@@ -122,7 +122,9 @@ fn is_shared_support(path: &str, line: &str) -> bool {
     let shared = path
         .split_once("tests/")
         .is_some_and(|(_, rest)| rest.contains('/'));
-    shared && line.starts_with("#![allow(dead_code, reason")
+    shared
+        && (line.starts_with("#![allow(dead_code, reason")
+            || line.starts_with("#![allow(unused, reason"))
 }
 
 /// Each `unsafe` block, impl or function says why it is sound, in a comment above it.
