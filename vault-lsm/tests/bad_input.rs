@@ -19,7 +19,7 @@
 //! | a second writer in this process; writing through a read-only handle | here |
 //! | a second writer in another process | `other_process.rs` |
 //! | a full disk | `full_disk.rs` |
-
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::disallowed_methods,
     reason = "permission bits and foreign directories are the real disk's"

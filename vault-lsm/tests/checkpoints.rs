@@ -1,6 +1,6 @@
 //! Checkpoints: a store of its own with exactly the data of one moment, made while writers go on, sharing
 //! the tables' space; and one that is interrupted is no store, and harms nothing.
-
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg_attr(
     unix,
     expect(

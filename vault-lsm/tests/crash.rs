@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
-use vault_core::{Engine, Event, KeyspaceId, Reader, WriteBatch, WriteOptions};
+use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOptions};
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};

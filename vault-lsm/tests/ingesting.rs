@@ -21,7 +21,9 @@ fn ingest(
     version: u64,
 ) -> IngestOutcome {
     let pairs = numbers.map(|number| (key(number), value(number, version)));
-    store.ingest(ks, pairs).unwrap()
+    store
+        .ingest(ks, pairs)
+        .expect("sorted pairs within the limits")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! when the writer is killed, what it acknowledged is there.
 //!
 //! The other process is this test binary, started again with the directory in its environment.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

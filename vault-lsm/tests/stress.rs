@@ -3,6 +3,7 @@
 //!
 //! The invariant: money is moved between accounts, two at a time in one batch, so the sum over all accounts
 //! is the same at every moment, in every snapshot, and in every checkpoint.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -10,6 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use support::{TWO_THREADS, key, small_keyspace, small_settings};
@@ -84,7 +86,7 @@ impl Bank<'_> {
                 .put(self.accounts, &key(from), &amount(rich - sum, seed))
                 .put(self.accounts, &key(to), &amount(poor + sum, seed))
                 .merge(self.counts, b"moves", &1_i64.to_le_bytes());
-            let options = if sum % 64 == 0 {
+            let options = if sum.is_multiple_of(64) {
                 WriteOptions::SYNC
             } else {
                 WriteOptions::OS
@@ -201,7 +203,8 @@ fn the_sum_never_changes() {
             .map(|seed| scope.spawn(move || bank.read(seed)))
             .collect();
         let operator = scope.spawn(move || bank.operate(&copies));
-        let threads_run = || !readers.iter().any(|r| r.is_finished()) && !operator.is_finished();
+        let threads_run =
+            || !readers.iter().any(ScopedJoinHandle::is_finished) && !operator.is_finished();
         let clock = SystemClock::new();
         // A thread that ends early has panicked: then there is nothing to wait for.
         while clock.monotonic() < RUNNING && threads_run() {
