@@ -18,6 +18,7 @@ mod close;
 mod compact;
 mod counters;
 mod cursor;
+mod directory;
 mod engine;
 mod flush;
 mod frame;

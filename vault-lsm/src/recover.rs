@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use vault_core::batch::decode_operation;
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
+use vault_core::vfs::{EntryKind, LockGuard};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
-use crate::frame::FRAME_BYTES;
+use crate::directory::{Found, look_at, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{Env, LOCK_NAME, NameMeaning, POINTER_NAME, create_directories, meaning_of};
+use crate::layout::{Env, NameMeaning, create_directories, meaning_of};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::options::{LsmOptions, OpenMode, Settings};
@@ -92,141 +92,6 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
                 options.clock.sleep(std::time::Duration::from_millis(wait));
             }
             outcome => return outcome,
-        }
-    }
-}
-
-/// What a path holds.
-enum Found {
-    Nothing,
-    /// A directory with nothing of a store in it, fit to become one.
-    Empty,
-    Store,
-    Foreign(String),
-}
-
-fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
-    match fs
-        .kind(directory)
-        .map_err(|e| Error::io("look at", directory, e))?
-    {
-        None => return Ok(Found::Nothing),
-        Some(EntryKind::Directory) => {}
-        Some(_) => return Ok(Found::Foreign("it is a file, not a directory".to_owned())),
-    }
-    let pointer = directory.join(POINTER_NAME);
-    let has_pointer = fs
-        .kind(&pointer)
-        .map_err(|e| Error::io("look at", &pointer, e))?
-        .is_some();
-    if has_pointer && begins_as_pointer(fs, &pointer)? {
-        return Ok(Found::Store);
-    }
-    let entries = fs
-        .read_dir(directory)
-        .map_err(|e| Error::io("list", directory, e))?;
-    if has_pointer {
-        // Other stores have a file of this name too (LevelDB and its kin). One whose first bytes are
-        // damaged still has its manifest beside it; that error is for whoever reads the pointer.
-        let is_manifest = |name: &Path| {
-            matches!(
-                meaning_of(name),
-                NameMeaning::Numbered(FileKind::Manifest, _)
-            )
-        };
-        if entries
-            .iter()
-            .any(|entry| is_manifest(Path::new(&entry.name)))
-        {
-            return Ok(Found::Store);
-        }
-        let problem = format!("its {POINTER_NAME} is not Vault's, and it has no manifest");
-        return Ok(Found::Foreign(problem));
-    }
-    let mut ours = false;
-    for entry in &entries {
-        match meaning_of(Path::new(&entry.name)) {
-            // A store whose creation was interrupted: nothing was ever acknowledged by it.
-            NameMeaning::Unfinished | NameMeaning::Fixed => {}
-            NameMeaning::Numbered(FileKind::Manifest, 1) => {
-                ours |= holds_edits(fs, &directory.join(&entry.name))?;
-            }
-            NameMeaning::Numbered(..) => ours = true,
-            NameMeaning::Foreign => {
-                let name = entry.name.to_string_lossy();
-                return Ok(Found::Foreign(format!(
-                    "it holds {name:?}, which is not Vault's"
-                )));
-            }
-        }
-    }
-    if ours {
-        let problem = format!(
-            "files of a store are there, but not {POINTER_NAME}; restore it, or salvage the tables"
-        );
-        return Err(Error::corruption(&pointer, 0, problem));
-    }
-    Ok(Found::Empty)
-}
-
-/// Whether a manifest holds more than the record it begins with: then the store was in use.
-fn holds_edits(fs: &dyn FileSystem, manifest: &Path) -> Result<bool> {
-    let file = fs
-        .open(manifest)
-        .map_err(|e| Error::io("open", manifest, e))?;
-    let mut sealed_len = [0; 4];
-    let failed = |e| Error::io("read", manifest, e);
-    if file
-        .read_at(&mut sealed_len, HEADER_BYTES as u64)
-        .map_err(failed)?
-        < sealed_len.len()
-    {
-        return Ok(false);
-    }
-    let first = (HEADER_BYTES + FRAME_BYTES) as u64 + u64::from(u32::from_le_bytes(sealed_len));
-    Ok(file.len().map_err(failed)? > first)
-}
-
-/// Whether the file begins as all of Vault's do.
-fn begins_as_pointer(fs: &dyn FileSystem, pointer: &Path) -> Result<bool> {
-    const MAGIC: &[u8] = b"VAULT\0";
-    let file = match fs.open(pointer) {
-        Ok(file) => file,
-        // It went between the two looks: whoever reads it next will say so.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-        Err(e) => return Err(Error::io("open", pointer, e)),
-    };
-    let mut begin = [0; MAGIC.len()];
-    let read = file
-        .read_at(&mut begin, 0)
-        .map_err(|e| Error::io("read", pointer, e))?;
-    Ok(&begin[..read] == MAGIC)
-}
-
-fn take_lock(fs: &dyn FileSystem, directory: &Path) -> Result<Box<dyn LockGuard>> {
-    let path = directory.join(LOCK_NAME);
-    let program = std::env::current_exe().ok();
-    let program = program
-        .as_deref()
-        .and_then(Path::file_name)
-        .map(|name| name.to_string_lossy());
-    let program = program.as_deref().unwrap_or("an unknown program");
-    let holder = format!("process {} ({program})", std::process::id());
-    match fs
-        .lock(&path, &holder)
-        .map_err(|e| Error::io("lock", &path, e))?
-    {
-        LockOutcome::Acquired(guard) => Ok(guard),
-        LockOutcome::Held(holder) => {
-            let holder = if holder.is_empty() {
-                "another process".to_owned()
-            } else {
-                holder
-            };
-            Err(Error::AlreadyOpen {
-                path: directory.to_path_buf(),
-                holder,
-            })
         }
     }
 }
