@@ -6,7 +6,7 @@ use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
 use vault_core::{Error, Result};
 
-use crate::frame::FRAME_BYTES;
+use crate::frame::{self, FRAME_BYTES};
 use crate::layout::{LOCK_NAME, NameMeaning, POINTER_NAME, meaning_of};
 
 /// What a path holds.
@@ -82,22 +82,23 @@ pub(crate) fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
     Ok(Found::Empty)
 }
 
-/// Whether a manifest holds more than the record it begins with: then the store was in use.
+/// Whether a manifest holds more than the record it begins with: then the store was in use. One whose
+/// beginning is not whole is what an interrupted creation left.
 fn holds_edits(fs: &dyn FileSystem, manifest: &Path) -> Result<bool> {
-    let file = fs
-        .open(manifest)
-        .map_err(|e| Error::io("open", manifest, e))?;
-    let mut sealed_len = [0; 4];
+    const BEGIN_BYTES: usize = HEADER_BYTES + FRAME_BYTES;
     let failed = |e| Error::io("read", manifest, e);
-    if file
-        .read_at(&mut sealed_len, HEADER_BYTES as u64)
-        .map_err(failed)?
-        < sealed_len.len()
-    {
+    let file = fs.open(manifest).map_err(failed)?;
+    let mut begin = [0; BEGIN_BYTES];
+    if file.read_at(&mut begin, 0).map_err(failed)? < BEGIN_BYTES {
         return Ok(false);
     }
-    let first = (HEADER_BYTES + FRAME_BYTES) as u64 + u64::from(u32::from_le_bytes(sealed_len));
-    Ok(file.len().map_err(failed)? > first)
+    let word =
+        |at: usize| u32::from_le_bytes([begin[at], begin[at + 1], begin[at + 2], begin[at + 3]]);
+    let sealed_len = word(HEADER_BYTES);
+    if begin[HEADER_BYTES..] != frame::encode(word(HEADER_BYTES - 4), 0, sealed_len) {
+        return Ok(false);
+    }
+    Ok(file.len().map_err(failed)? > BEGIN_BYTES as u64 + u64::from(sealed_len))
 }
 
 /// Whether the file begins as all of Vault's do.
