@@ -143,7 +143,7 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
         ..store.env.clone()
     };
     env.sync_directory()?;
-    Manifest::begin(&env, stock.state, 0)?;
+    Manifest::begin(&env, stock.state, 0, u64::MAX)?;
     Ok(outcome)
 }
 

@@ -66,6 +66,8 @@ pub struct Settings {
     pub log_segment_bytes: u64,
     /// Bytes of log beyond which the keyspace that holds the oldest segment is flushed.
     pub log_bytes_max: u64,
+    /// Bytes of manifest beyond which it is replaced by a new one, 1 KiB at least.
+    pub manifest_bytes_max: u64,
     /// Full memtables a keyspace may have waiting before its writers stand still, 1 to 64.
     pub memtables_waiting_max: u8,
     /// Who does the background work.
@@ -87,6 +89,7 @@ impl Default for Settings {
             table_metadata_bytes: 256 << 20,
             log_segment_bytes: 64 << 20,
             log_bytes_max: 512 << 20,
+            manifest_bytes_max: 1 << 20,
             memtables_waiting_max: 3,
             background: BackgroundWork::default(),
             compaction_bytes_per_second: 0,
@@ -119,6 +122,12 @@ impl Settings {
             "log_bytes_max",
             self.log_bytes_max,
             self.log_segment_bytes,
+            u64::MAX,
+        )?;
+        within(
+            "manifest_bytes_max",
+            self.manifest_bytes_max,
+            1 << 10,
             u64::MAX,
         )?;
         within(

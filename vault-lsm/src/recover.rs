@@ -185,7 +185,12 @@ impl Opening {
         )?;
         let state = settled;
         let generation = self.pointer.map_or(0, |pointer| pointer.generation);
-        let manifest = Manifest::begin(&self.env, state, generation)?;
+        let manifest = Manifest::begin(
+            &self.env,
+            state,
+            generation,
+            self.settings.manifest_bytes_max,
+        )?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
 
         let mut log_segments = BTreeMap::new();

@@ -7,8 +7,8 @@
 //!   before a `sync`, flush, ingest, checkpoint, drop of a keyspace or close that succeeded;
 //! - after the end of the process it holds everything acknowledged.
 //!
-//! By default every 7th operation is visited. `VAULT_SWEEP=full cargo test --test crash` visits all, and
-//! crashes at every operation of every recovery too.
+//! By default a slice of the operations is visited. `VAULT_SWEEP=full cargo test --release --test crash` visits
+//! all, and crashes at every operation of every recovery too.
 
 mod sweep;
 
@@ -36,6 +36,13 @@ fn full() -> bool {
     std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
 }
 
+/// The operations to crash at: all, or every `stride`th and those of a store's first moments, each of which
+/// is another story.
+fn crash_points(operations: u64, stride: u64) -> impl Iterator<Item = u64> {
+    const FIRST: u64 = 24;
+    (0..=operations).filter(move |n| full() || *n < FIRST || n % stride == 0)
+}
+
 fn operations() -> u64 {
     let fs = MemoryFileSystem::new();
     let (account, error) = run(&fs, &workload(ROUNDS));
@@ -46,10 +53,10 @@ fn operations() -> u64 {
 
 #[test]
 fn power_is_lost_at_every_operation() {
-    let (operations, stride) = (operations(), if full() { 1 } else { 7 });
+    let operations = operations();
     let steps = workload(ROUNDS);
     let mut recovered = 0;
-    for n in (0..=operations).step_by(stride) {
+    for n in crash_points(operations, 7) {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
@@ -70,10 +77,10 @@ fn power_is_lost_at_every_operation() {
 
 #[test]
 fn power_is_lost_again_while_recovering() {
-    let (operations, stride) = (operations(), if full() { 3 } else { 97 });
+    let operations = operations();
     let steps = workload(ROUNDS);
     let mut recovered = 0;
-    for n in (0..=operations).step_by(stride) {
+    for n in (0..=operations).step_by(if full() { 1 } else { 97 }) {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
@@ -109,9 +116,9 @@ fn power_is_lost_again_while_recovering() {
 
 #[test]
 fn the_process_ends_at_every_operation() {
-    let (operations, stride) = (operations(), if full() { 1 } else { 5 });
+    let operations = operations();
     let steps = workload(ROUNDS);
-    for n in (0..=operations).step_by(stride) {
+    for n in crash_points(operations, 5) {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);

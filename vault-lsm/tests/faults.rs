@@ -101,7 +101,7 @@ impl Faulty<'_> {
             }
             self.account.begin(step);
             let Err(error) = perform(&mut store, &self.fs, step) else {
-                self.account.end(step);
+                self.account.end(&store, step);
                 continue;
             };
             self.typed(&error);

@@ -31,14 +31,17 @@ use crate::store::{outcome_unknown, sync_failed, write_failed};
 
 /// Version of the manifest's format.
 pub(crate) const MANIFEST_VERSION: u16 = 1;
-/// A manifest that has grown beyond this, and beyond four times what it began with, is replaced.
-const REPLACE_BYTES_MIN: u64 = 1 << 20;
+/// A manifest that has grown beyond its bound is replaced when it is also so many times longer than it
+/// began: a store with many tables would write it anew all the time.
+const REPLACE_GROWTH_MIN: u64 = 4;
 
 /// The current manifest of a store that is open for writing.
 pub(crate) struct Manifest {
     state: State,
     file: OpenManifest,
     generation: u64,
+    /// Length beyond which the file is replaced.
+    bytes_max: u64,
     /// Whether the file's tail is unknown after a failed write: the next commit starts a new file.
     tail_unknown: bool,
     bytes_written: u64,
@@ -59,7 +62,13 @@ struct OpenManifest {
 impl Manifest {
     /// Starts the manifest of this opening: writes a file that states everything, and points to it.
     /// Files that are no longer named are removed by the caller.
-    pub(crate) fn begin(env: &Env, mut state: State, generation: u64) -> Result<Self> {
+    /// It is replaced once it has outgrown `bytes_max`.
+    pub(crate) fn begin(
+        env: &Env,
+        mut state: State,
+        generation: u64,
+        bytes_max: u64,
+    ) -> Result<Self> {
         // There is no open store yet that would have to become read-only: the cause itself says more.
         let file = OpenManifest::create(env, &mut state).map_err(cause)?;
         let mut manifest = Self {
@@ -67,6 +76,7 @@ impl Manifest {
             state,
             file,
             generation,
+            bytes_max,
             tail_unknown: false,
         };
         manifest.point(env, (0, 0)).map_err(cause)?;
@@ -117,7 +127,10 @@ impl Manifest {
                 .map_err(|problem| Error::corruption(&self.file.path, self.file.offset, problem))
                 .map_err(outcome_unknown)?;
         }
-        let outgrown = self.file.offset > REPLACE_BYTES_MIN.max(4 * self.file.first_bytes);
+        let bound = self
+            .bytes_max
+            .max(REPLACE_GROWTH_MIN * self.file.first_bytes);
+        let outgrown = self.file.offset > bound;
         if self.tail_unknown || outgrown {
             return self.replace(env, state);
         }

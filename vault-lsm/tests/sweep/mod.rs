@@ -15,7 +15,8 @@ use vault_core::clock::ManualClock;
 use vault_core::random::SeededRandom;
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{
-    CompactionPolicy, Engine, KeyRange, KeyspaceOptions, Reader, Result, Timestamp, WriteBatch,
+    CompactionPolicy, Engine, KeyRange, KeyspaceInfo, KeyspaceOptions, Reader, Result, Timestamp,
+    WriteBatch,
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
@@ -51,6 +52,8 @@ pub(crate) enum Step {
     Background(usize),
     Ingest(&'static str, Vec<(Vec<u8>, Vec<u8>)>),
     Checkpoint(&'static str),
+    /// Takes a snapshot and keeps it until the next reopening.
+    Hold,
     Reopen,
 }
 
@@ -140,7 +143,7 @@ impl Step {
     }
 }
 
-/// How keyspace `name` is created: `a` is leveled, the others tiered.
+/// How keyspace `name` is created: `a` is leveled, `c` is first in, first out, the others tiered.
 pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
     let (policy, operator) = if name == "a" {
         let policy = CompactionPolicy::Leveled {
@@ -149,6 +152,12 @@ pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
             fanout: 2,
         };
         (policy, "vault.append")
+    } else if name == "c" {
+        // Large enough to lose nothing: what this policy drops for want of room is not in the model.
+        (
+            CompactionPolicy::Fifo { bytes_max: 1 << 30 },
+            "vault.counter",
+        )
     } else {
         let policy = CompactionPolicy::Tiered {
             runs_min: 2,
@@ -174,6 +183,7 @@ pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
         table_metadata_bytes: 0,
         log_segment_bytes: 64 << 10,
         log_bytes_max: 128 << 10,
+        manifest_bytes_max: 1 << 10,
         ..Settings::default()
     };
     LsmOptions::new(settings)
@@ -188,8 +198,14 @@ pub(crate) fn open(fs: &MemoryFileSystem) -> Result<Lsm> {
 
 /// Everything that the store holds, each keyspace read forwards, backwards and key by key.
 pub(crate) fn contents(store: &Lsm) -> Result<Model> {
+    let keyspaces = store.keyspaces()?;
+    contents_of(store, &keyspaces)
+}
+
+/// What a reader shows of these keyspaces.
+pub(crate) fn contents_of(store: &dyn Reader, keyspaces: &[KeyspaceInfo]) -> Result<Model> {
     let mut model = Model::new();
-    for info in store.keyspaces()? {
+    for info in keyspaces {
         let mut entries = BTreeMap::new();
         for entry in store.scan(info.id, KeyRange::new::<&[u8]>(..))? {
             let (key, value) = entry?;
@@ -206,7 +222,7 @@ pub(crate) fn contents(store: &Lsm) -> Result<Model> {
             let found = store.get(info.id, key)?;
             assert_eq!(found.as_deref(), Some(value.as_slice()), "get is not scan");
         }
-        model.insert(info.name, entries);
+        model.insert(info.name.clone(), entries);
     }
     Ok(model)
 }
@@ -288,7 +304,8 @@ fn interlude(n: u64) -> Vec<Step> {
         // Right behind an unsynced write to another keyspace.
         11 => vec![Step::Drop("c")],
         12 | 33 => vec![Step::Ingest(if n == 12 { "a" } else { "b" }, pairs(n))],
-        14 => vec![Step::Flush(Some("b"))],
+        10 => vec![Step::Flush(Some("c"))],
+        14 => vec![Step::Flush(Some("b")), Step::Hold],
         18 => vec![Step::Sync],
         20 => {
             // More than a log segment holds, and a handover in the middle of unsynced writes.
@@ -302,9 +319,21 @@ fn interlude(n: u64) -> Vec<Step> {
             }]
         }
         23 => vec![Step::Reopen],
+        24 => vec![Step::Hold],
         26 => vec![Step::Flush(None), Step::Compact("a")],
         29 => vec![Step::Checkpoint("/copy")],
         31 => vec![Step::Create("c")],
+        32 | 34 => {
+            let counted = vec![
+                Change::Merge("c", b"counter".to_vec(), 1_i64.to_le_bytes().to_vec()),
+                Change::Put("c", key(n), noise(n, 100)),
+            ];
+            let write = Step::Write {
+                changes: counted,
+                sync: n == 34,
+            };
+            vec![write, Step::Flush(Some("c"))]
+        }
         36 => vec![Step::Compact("b"), Step::Reopen],
         n if n % 3 == 0 => vec![Step::Background(2)],
         _ => Vec::new(),

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use vault_core::vfs::MemoryFileSystem;
-use vault_core::{Engine, Error, KeyRange, KeyspaceId, Result, WriteOptions};
+use vault_core::{
+    Engine, Error, KeyRange, KeyspaceId, KeyspaceInfo, Result, Snapshot, WriteOptions,
+};
 use vault_lsm::Lsm;
 
-use super::{Change, Model, Step, batch, contents, keyspace_options, open};
+use super::{Change, Model, Step, batch, contents, contents_of, keyspace_options, open};
 
 /// What a run came to.
 pub(crate) struct Account {
@@ -27,6 +30,8 @@ pub(crate) struct Account {
     /// Keyspaces that may be there.
     pub(crate) possible: BTreeSet<String>,
     pub(crate) store: Option<Lsm>,
+    /// A snapshot, with the state that it was taken of.
+    held: Option<(Arc<dyn Snapshot>, Vec<KeyspaceInfo>, Model)>,
 }
 
 impl Account {
@@ -40,6 +45,7 @@ impl Account {
             created: BTreeSet::new(),
             possible: BTreeSet::new(),
             store: None,
+            held: None,
         }
     }
 
@@ -47,8 +53,29 @@ impl Account {
         &self.states[self.acknowledged]
     }
 
+    /// Takes the snapshot that a step asks for.
+    fn hold(&mut self, store: &Lsm) {
+        if let (Ok(snapshot), Ok(keyspaces)) = (store.snapshot(), store.keyspaces()) {
+            self.held = Some((snapshot, keyspaces, self.state().clone()));
+        }
+    }
+
+    /// Checks that the snapshot still shows what it was taken of, whatever was written, dropped, flushed
+    /// and merged since. A reading that fails says nothing.
+    fn check_held(&self) {
+        if let Some((snapshot, keyspaces, model)) = &self.held
+            && let Ok(found) = contents_of(&**snapshot, keyspaces)
+        {
+            assert!(found == *model, "a snapshot changed under its reader");
+        }
+    }
+
     /// Notes that a step begins: from now on its change may be found.
     pub(crate) fn begin(&mut self, step: &Step) {
+        if matches!(step, Step::Reopen) {
+            self.check_held();
+            self.held = None;
+        }
         self.states.truncate(self.acknowledged + 1);
         self.commits.truncate(self.acknowledged);
         if let Some(next) = step.apply(self.state()) {
@@ -68,9 +95,11 @@ impl Account {
     }
 
     /// Notes that a step succeeded.
-    pub(crate) fn end(&mut self, step: &Step) {
+    pub(crate) fn end(&mut self, store: &Lsm, step: &Step) {
         self.acknowledged = self.states.len() - 1;
         match step {
+            Step::Hold => self.hold(store),
+            Step::Compact(_) => self.check_held(),
             Step::Create(name) => {
                 self.created.insert((*name).to_owned());
             }
@@ -78,7 +107,7 @@ impl Account {
                 self.possible.remove(*name);
                 self.durable = self.acknowledged;
             }
-            Step::Write { sync: false, .. } | Step::Compact(_) | Step::Background(_) => {}
+            Step::Write { sync: false, .. } | Step::Background(_) => {}
             Step::Flush(Some(name)) => {
                 // What it flushed, and with it, being a prefix, all before.
                 let last = self.commits.iter().rposition(|step| step.touches(name));
@@ -215,6 +244,8 @@ pub(crate) fn perform(store: &mut Lsm, fs: &MemoryFileSystem, step: &Step) -> Re
             store.ingest(id(store, name)?, pairs).map(drop)
         }
         Step::Checkpoint(path) => store.checkpoint(path).map(drop),
+        // The account takes it.
+        Step::Hold => Ok(()),
         Step::Reopen => {
             store.close()?;
             *store = open(fs)?;
@@ -233,7 +264,7 @@ pub(crate) fn run(fs: &MemoryFileSystem, steps: &[Step]) -> (Account, Option<Err
     for step in steps {
         account.begin(step);
         match perform(&mut store, fs, step) {
-            Ok(()) => account.end(step),
+            Ok(()) => account.end(&store, step),
             Err(error) => {
                 account.store = Some(store);
                 return (account, Some(error));
