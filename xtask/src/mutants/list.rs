@@ -1,0 +1,265 @@
+//! What is broken on purpose: each a place in the engine, what stands there, what is put in its place, and
+//! the promise that this breaks. A test holds every place against the source as it is.
+
+use super::Mutant;
+
+const CRASH: &str = "crash";
+const FAULTS: &str = "faults";
+const DAMAGE: &str = "damage";
+const HISTORIES: &str = "histories";
+const CONFORMANCE: &str = "conformance";
+const SCENARIOS: &str = "scenarios";
+const SIMULATION: &str = "simulation";
+const MODELS: &str = "models";
+
+/// The nets, with what cargo is asked to run for each.
+pub(super) const NETS: [(&str, &[&str]); 8] = [
+    (CRASH, &["test", "--package=vault-lsm", "--test=crash"]),
+    (FAULTS, &["test", "--package=vault-lsm", "--test=faults"]),
+    (DAMAGE, &["test", "--package=vault-lsm", "--test=damage"]),
+    (
+        HISTORIES,
+        &["test", "--package=vault-lsm", "--test=random_histories"],
+    ),
+    (
+        CONFORMANCE,
+        &["test", "--package=vault-lsm", "--test=conformance"],
+    ),
+    (
+        SCENARIOS,
+        &[
+            "test",
+            "--package=vault-lsm",
+            "--test=durability",
+            "--test=checkpoints",
+            "--test=expiring",
+            "--test=ingesting",
+            "--test=dropping",
+            "--test=stress",
+        ],
+    ),
+    (
+        SIMULATION,
+        &[
+            "run",
+            "--package=vault-sim",
+            "--",
+            "run",
+            "--from=1",
+            "--seeds=100",
+        ],
+    ),
+    (MODELS, &["xtask", "models"]),
+];
+
+/// The mutants, in the order of the write path, then recovery, then what reads and merges.
+pub(super) const MUTANTS: [Mutant; 22] = [
+    Mutant {
+        name: "acknowledge-before-sync",
+        breaks: "a `Sync` write returns before the log is durable",
+        file: "vault-lsm/src/write/commit.rs",
+        find: "Durability::Sync => self.sync_log(end),",
+        replace: "Durability::Sync => Ok(()),",
+        nets: &[CRASH, FAULTS, SIMULATION],
+    },
+    Mutant {
+        name: "forget-a-failed-sync",
+        breaks: "a sync that failed is tried again and reported as a success",
+        file: "vault-lsm/src/log/sync.rs",
+        find: "Err(error) => state.failed = Some(Arc::new(error)),",
+        replace: "Err(_) => self.synced.store(target, Ordering::Release),",
+        nets: &[FAULTS, SIMULATION],
+    },
+    Mutant {
+        name: "publish-too-early",
+        breaks: "readers are shown a sequence number whose entries are not in the memtable yet",
+        file: "vault-lsm/src/write/commit.rs",
+        find: "        insert(&view, batch, first, appended.segment);
+        commit.last_sequence = last;
+        self.visible.store(last, Ordering::Release);",
+        replace: "        commit.last_sequence = last;
+        self.visible.store(last, Ordering::Release);
+        std::thread::yield_now();
+        insert(&view, batch, first, appended.segment);",
+        nets: &[SCENARIOS, MODELS],
+    },
+    Mutant {
+        name: "skip-the-directory-sync",
+        breaks: "a table is named by the manifest before its directory entry is durable",
+        file: "vault-lsm/src/compact/output.rs",
+        find: "self.store.env.sync_directory().map_err(sync_failed)?;",
+        replace: "",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "skip-the-table-sync",
+        breaks: "a table is named by the manifest before its bytes are durable",
+        file: "vault-lsm/src/table/writer.rs",
+        find: "        self.write()?;
+        self.file
+            .sync()",
+        replace: "        self.write()?;
+        self.file
+            .len()
+            .map(drop)",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "skip-the-manifest-sync",
+        breaks: "files are removed before the edit that lets go of them is durable",
+        file: "vault-lsm/src/manifest/mod.rs",
+        find: "        self.file.sync().map_err(outcome_unknown)?;
+",
+        replace: "",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "skip-the-pointer-sync",
+        breaks: "the pointer is renamed over the old one before its bytes are durable",
+        file: "vault-lsm/src/manifest/pointer.rs",
+        find: "        file.sync()
+            .map_err(|e| sync_failed(Error::io(\"sync\", &path, e)))",
+        replace: "        Ok(())",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "drop-the-log-too-early",
+        breaks: "a segment goes that unflushed writes of another keyspace still need",
+        file: "vault-lsm/src/flush.rs",
+        find: "        .chain(std::iter::once(current))
+        .min()",
+        replace: "        .chain(std::iter::once(current))
+        .max()",
+        nets: &[CRASH, HISTORIES, SIMULATION],
+    },
+    Mutant {
+        name: "flush-past-unsynced-writes",
+        breaks: "a flush makes later writes durable than those of another keyspace before them",
+        file: "vault-lsm/src/flush.rs",
+        find: "    last_log > store.log_sync.synced() && pinned.keyspaces.iter().any(unflushed)",
+        replace: "    last_log > store.log_sync.synced() && pinned.keyspaces.iter().any(unflushed) && false",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "drop-past-unsynced-writes",
+        breaks: "a dropped keyspace takes along what was copied out of it without syncing",
+        file: "vault-lsm/src/keyspaces.rs",
+        find: "    store.sync_log(position)?;
+    let segment",
+        replace: "    let segment",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "reuse-a-file-number",
+        breaks: "the number of a file that an interrupted run left behind is given out again",
+        file: "vault-lsm/src/recover.rs",
+        find: "state.next_file = state.next_file.max(number.saturating_add(1));",
+        replace: "let _ = number;",
+        nets: &[CRASH, FAULTS, SIMULATION],
+    },
+    Mutant {
+        name: "ignore-checksums",
+        breaks: "damaged bytes are taken for sound ones",
+        file: "vault-core/src/transform.rs",
+        find: "if self.of(block, content) != u32::from_le_bytes(*stored) {",
+        replace: "if self.of(block, content) != u32::from_le_bytes(*stored) && false {",
+        nets: &[DAMAGE, CRASH],
+    },
+    Mutant {
+        name: "replay-what-is-flushed",
+        breaks: "merge operands that are in tables already are applied again",
+        file: "vault-lsm/src/recover.rs",
+        find: "if sequence <= *flushed {",
+        replace: "if sequence <= *flushed && false {",
+        nets: &[CRASH, HISTORIES, SIMULATION],
+    },
+    Mutant {
+        name: "cut-a-damaged-middle",
+        breaks: "damage in the middle of the log is taken for a torn tail, and acknowledged writes go",
+        file: "vault-lsm/src/log/reader.rs",
+        find: "record::decode(payload).is_some_and(|record| record.synced > broken.position)",
+        replace: "record::decode(payload).is_some_and(|record| record.synced > broken.position) && false",
+        nets: &[DAMAGE],
+    },
+    Mutant {
+        name: "trust-the-second-sync",
+        breaks: "what a failed sync left in the page cache is called durable by the next opening",
+        file: "vault-lsm/src/log/secure.rs",
+        find: "        rewrite(&*file, &path, segment.end)?;
+",
+        replace: "        let _ = rewrite;
+",
+        nets: &[FAULTS, SIMULATION],
+    },
+    Mutant {
+        name: "forget-the-replayed-log",
+        breaks: "what was read back is not made durable before new writes are",
+        file: "vault-lsm/src/recover.rs",
+        find: "            secure(&self.env, &replayed.replay, state.log_synced.1)?;
+",
+        replace: "            let _ = secure;
+",
+        nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "tombstone-dropped-too-early",
+        breaks: "a deleted key comes back from a deeper table",
+        file: "vault-snapshot/src/visibility.rs",
+        find: "        !self.bottommost || self.snapshots.first()",
+        replace: "        self.snapshots.first()",
+        nets: &[HISTORIES, CONFORMANCE, SIMULATION],
+    },
+    Mutant {
+        name: "merge-past-snapshots",
+        breaks: "a merge drops versions that an open snapshot still reads",
+        file: "vault-lsm/src/snapshot.rs",
+        find: "        let mut sequences = self.sequences();
+        let at",
+        replace: "        let mut sequences = Vec::new();
+        let at",
+        nets: &[HISTORIES, CRASH, CONFORMANCE, SIMULATION],
+    },
+    Mutant {
+        name: "expiry-off-by-one",
+        breaks: "an entry is visible at the moment of its expiry",
+        file: "vault-lsm/src/read/visible.rs",
+        find: "expiry.is_some_and(|expiry| expiry <= self.clock.now());",
+        replace: "expiry.is_some_and(|expiry| expiry < self.clock.now());",
+        nets: &[CONFORMANCE, SCENARIOS, HISTORIES, SIMULATION],
+    },
+    Mutant {
+        name: "stale-view",
+        breaks: "a write goes to a memtable that was sealed meanwhile",
+        file: "vault-lsm/src/view.rs",
+        find: "        self.generation.load(Ordering::Acquire) == view.generation
+    }",
+        replace: "        self.generation.load(Ordering::Acquire) >= view.generation
+    }",
+        nets: &[HISTORIES, SCENARIOS, MODELS],
+    },
+    Mutant {
+        name: "remove-what-the-manifest-may-name",
+        breaks: "tables whose edit may be durable are removed when its sync failed",
+        file: "vault-lsm/src/compact/output.rs",
+        find: "        if !matches!(error, Error::Poisoned { .. }) {
+            self.discard(store);",
+        replace: "        {
+            let _ = error;
+            self.discard(store);",
+        nets: &[FAULTS, SIMULATION],
+    },
+    Mutant {
+        name: "torn-checkpoint",
+        breaks: "a checkpoint holds one half of a batch without the other",
+        file: "vault-lsm/src/checkpoint.rs",
+        find: "    state.last_sequence = sequence;
+    let pinned",
+        replace: "    state.last_sequence = sequence;
+    state.keyspaces.values_mut().for_each(|keyspace| {
+        let last = keyspace.tables.keys().next_back().copied();
+        last.map(|last| keyspace.tables.remove(&last));
+    });
+    let pinned",
+        nets: &[SCENARIOS, CRASH, SIMULATION],
+    },
+];
