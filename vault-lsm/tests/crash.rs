@@ -12,11 +12,12 @@
 
 mod sweep;
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
+use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOptions};
 use vault_lsm::Lsm;
 
@@ -53,11 +54,26 @@ fn operations() -> u64 {
 
 #[test]
 fn power_is_lost_at_every_operation() {
+    lose_power(7, MemoryFileSystem::new);
+}
+
+/// Not every file system maps. There the log is written as any file is.
+#[test]
+fn power_is_lost_where_nothing_is_mapped() {
+    lose_power(23, || {
+        let fs = MemoryFileSystem::new();
+        let unsupported = FaultKind::Error(ErrorKind::Unsupported);
+        fs.inject(Fault::new(OperationClass::Map, unsupported).sticky());
+        fs
+    });
+}
+
+fn lose_power(stride: u64, file_system: impl Fn() -> MemoryFileSystem) {
     let operations = operations();
     let steps = workload(ROUNDS);
     let mut recovered = 0;
-    for n in crash_points(operations, 7) {
-        let fs = MemoryFileSystem::new();
+    for n in crash_points(operations, stride) {
+        let fs = file_system();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
         let more = (3..if full() { 20 } else { 3 }).map(|seed| {

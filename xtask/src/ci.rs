@@ -35,7 +35,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -44,6 +44,7 @@ const STEPS: [Step; 12] = [
     ("layers", |context| report(layers::run(context.root))),
     ("cargo deny", deny),
     ("quickstart", quickstart),
+    ("sweeps", sweeps),
     ("simulations", simulations),
     ("fuzzing", fuzzing),
     ("benchmark", benchmark),
@@ -179,6 +180,19 @@ fn quickstart(context: &Context<'_>) -> Outcome {
     let mut command = cargo_command(context.root);
     command.args(["run", "--quiet", "--release", "--example", "quickstart"]);
     run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX))
+}
+
+/// The tests visit a slice of the operations at which power is lost, files fail and bytes are damaged; here it
+/// is all of them, in release mode.
+fn sweeps(context: &Context<'_>) -> Outcome {
+    let arguments = ["test", "--release", "--package", "vault-lsm"];
+    let sweeps = ["--test", "crash", "--test", "faults", "--test", "damage"];
+    let mut command = cargo_command(context.root);
+    command
+        .args(arguments)
+        .args(sweeps)
+        .args(["--", "--nocapture"]);
+    run_command(command.env("VAULT_SWEEP", "full"))
 }
 
 /// The simulations bring their own short run as tests of their crate, in release mode for breadth.
