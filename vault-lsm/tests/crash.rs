@@ -8,7 +8,8 @@
 //! - after the end of the process it holds everything acknowledged.
 //!
 //! By default a slice of the operations is visited. `VAULT_SWEEP=full cargo test --release --test crash` visits
-//! all, and crashes at every operation of every recovery too.
+//! all. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
+//! takes a quarter of an hour; else of every 5th.
 
 mod sweep;
 
@@ -35,7 +36,11 @@ const POLICIES: [(CrashPolicy, u64); 4] = [
 ];
 
 fn full() -> bool {
-    std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
+    exhaustive() || std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
+}
+
+fn exhaustive() -> bool {
+    std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "exhaustive")
 }
 
 /// The operations to crash at: all, or every `stride`th and those of a store's first moments, each of which
@@ -97,7 +102,12 @@ fn power_is_lost_again_while_recovering() {
     let operations = operations();
     let steps = workload(ROUNDS);
     let mut recovered = 0;
-    for n in (0..=operations).step_by(if full() { 1 } else { 97 }) {
+    let stride = match (exhaustive(), full()) {
+        (true, _) => 1,
+        (_, true) => 5,
+        _ => 97,
+    };
+    for n in (0..=operations).step_by(stride) {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(n));
         let (account, _) = run(&fs, &steps);
