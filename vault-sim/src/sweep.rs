@@ -27,6 +27,17 @@ pub struct Sweep {
     pub time: Option<Duration>,
     /// Threads.
     pub jobs: usize,
+    /// Whether the others go on when one fails.
+    pub keep_going: bool,
+}
+
+/// What a sweep came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The seeds that passed, together.
+    pub report: Report,
+    /// Those that failed.
+    pub failed: Vec<FailedSeed>,
 }
 
 /// A seed that failed.
@@ -53,16 +64,14 @@ struct Shared {
     next: AtomicU64,
     stop: AtomicBool,
     report: Mutex<Report>,
-    failed: Mutex<Option<FailedSeed>>,
+    failed: Mutex<Vec<FailedSeed>>,
     /// The seeds at work, with when they began.
     running: Mutex<BTreeMap<u64, Duration>>,
 }
 
-/// Runs seeds until there are no more, one fails, or the time is over.
-///
-/// # Errors
-/// The seed that failed. One that does not end is a failure; its thread is left behind.
-pub fn run(sweep: Sweep, progress: &mut dyn FnMut(Progress)) -> Result<Report, FailedSeed> {
+/// Runs seeds until there are no more, one fails, or the time is over. A seed that does not end is a
+/// failure that ends the sweep; its thread is left behind.
+pub fn run(sweep: Sweep, progress: &mut dyn FnMut(Progress)) -> Outcome {
     let shared: &'static Shared = Box::leak(Box::new(Shared {
         sweep,
         clock: SystemClock::new(),
@@ -81,15 +90,13 @@ pub fn run(sweep: Sweep, progress: &mut dyn FnMut(Progress)) -> Result<Report, F
         let passed = lock(&shared.report).seeds;
         progress(Progress { passed, elapsed });
         if let Some(stuck) = shared.stuck(elapsed) {
-            return Err(stuck);
-        }
-        if lock(&shared.failed).is_some() {
-            shared.stop.store(true, Ordering::Relaxed);
+            lock(&shared.failed).push(stuck);
+            break;
         }
     }
-    match lock(&shared.failed).take() {
-        Some(failed) => Err(failed),
-        None => Ok(lock(&shared.report).clone()),
+    Outcome {
+        report: lock(&shared.report).clone(),
+        failed: std::mem::take(&mut *lock(&shared.failed)),
     }
 }
 
@@ -128,8 +135,10 @@ fn work(shared: &Shared) {
         match outcome {
             Ok(report) => lock(&shared.report).merge(&report),
             Err(failure) => {
-                lock(&shared.failed).get_or_insert(FailedSeed { seed, failure });
-                return;
+                lock(&shared.failed).push(FailedSeed { seed, failure });
+                if !shared.sweep.keep_going {
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// Runs so many seeds at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
+    /// Goes on when a seed fails, and lists all that did.
+    #[arg(long, conflicts_with = "seed")]
+    keep_going: bool,
     /// Prints each operation as it is carried out, with what came of it.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -83,6 +86,7 @@ fn many(arguments: &Arguments) -> ExitCode {
         },
         time: arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
         jobs: usize::try_from(arguments.jobs).unwrap_or(1),
+        keep_going: arguments.keep_going,
     };
     let from = sweep.from;
     println!("seeds from {from}");
@@ -98,12 +102,20 @@ fn many(arguments: &Arguments) -> ExitCode {
     if terminal {
         println!();
     }
-    match outcome {
-        Ok(report) => {
-            summarise(&report, from, clock.monotonic());
+    match &outcome.failed[..] {
+        [] => {
+            summarise(&outcome.report, from, clock.monotonic());
             ExitCode::SUCCESS
         }
-        Err(FailedSeed { seed, failure }) => explain(seed, &failure, arguments.shrink),
+        [FailedSeed { seed, failure }] => explain(*seed, failure, arguments.shrink),
+        many => {
+            summarise(&outcome.report, from, clock.monotonic());
+            for FailedSeed { seed, failure } in many {
+                println!("seed {seed} failed {failure}");
+            }
+            println!("{} seeds failed", many.len());
+            ExitCode::FAILURE
+        }
     }
 }
 
