@@ -58,6 +58,8 @@ pub struct Report {
     pub faults: Counts,
     /// Errors that the engine answered with, by kind.
     pub errors: Counts,
+    /// What the engine told of its own work.
+    pub events: Counts,
     /// Injected faults that hit an operation of the file system.
     pub faults_hit: u64,
     /// Openings after an end or a close that were compared with the oracle.
@@ -76,6 +78,7 @@ impl Report {
         self.crashes.merge(&other.crashes);
         self.faults.merge(&other.faults);
         self.errors.merge(&other.errors);
+        self.events.merge(&other.events);
         self.faults_hit += other.faults_hit;
         self.recoveries += other.recoveries;
         self.file_operations += other.file_operations;
@@ -90,6 +93,7 @@ impl fmt::Display for Report {
             ("ends", &self.crashes),
             ("faults", &self.faults),
             ("errors answered", &self.errors),
+            ("events told", &self.events),
         ] {
             writeln!(f, "{title}: {}", counts.total())?;
             for (name, count) in counts.iter() {

@@ -110,11 +110,8 @@ mod tests {
     #[test]
     fn only_what_is_needed_stays() {
         let plan = Plan::from_seed(3);
-        let needed = |operation: &Operation| {
-            matches!(operation, Operation::Write { changes, .. } if changes.len() > 2)
-        };
-        let mut fails =
-            |plan: &Plan| plan.operations.iter().filter(|one| needed(one)).count() >= 2;
+        let needed = |operation: &Operation| matches!(operation, Operation::Write { changes, .. } if changes.len() > 2);
+        let mut fails = |plan: &Plan| plan.operations.iter().filter(|one| needed(one)).count() >= 2;
         assert!(fails(&plan));
         let small = shrink(&plan, &mut fails);
         assert_eq!(small.operations.len(), 2);

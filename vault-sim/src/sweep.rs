@@ -102,12 +102,18 @@ pub fn run(sweep: Sweep, progress: &mut dyn FnMut(Progress)) -> Outcome {
 
 impl Shared {
     fn take_seed(&self) -> Option<u64> {
-        let over = self.sweep.time.is_some_and(|time| self.clock.monotonic() >= time);
+        let over = self
+            .sweep
+            .time
+            .is_some_and(|time| self.clock.monotonic() >= time);
         if over || self.stop.load(Ordering::Relaxed) {
             return None;
         }
         let seed = self.next.fetch_add(1, Ordering::Relaxed);
-        let wanted = self.sweep.seeds.is_none_or(|seeds| seed - self.sweep.from < seeds);
+        let wanted = self
+            .sweep
+            .seeds
+            .is_none_or(|seeds| seed - self.sweep.from < seeds);
         wanted.then_some(seed)
     }
 

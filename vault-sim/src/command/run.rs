@@ -84,7 +84,9 @@ fn many(arguments: &Arguments) -> ExitCode {
             (None, None) => Some(SEEDS),
             (seeds, _) => seeds,
         },
-        time: arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+        time: arguments
+            .minutes
+            .map(|minutes| Duration::from_secs(minutes * 60)),
         jobs: usize::try_from(arguments.jobs).unwrap_or(1),
         keep_going: arguments.keep_going,
     };
@@ -122,7 +124,10 @@ fn many(arguments: &Arguments) -> ExitCode {
 fn tell(progress: Progress, terminal: bool) {
     let seconds = progress.elapsed.as_secs_f64();
     let rate = progress.passed as f64 / seconds;
-    let line = format!("{} seeds passed, {seconds:.0} s, {rate:.1} a second", progress.passed);
+    let line = format!(
+        "{} seeds passed, {seconds:.0} s, {rate:.1} a second",
+        progress.passed
+    );
     if terminal {
         print!("\r{line}   ");
         let _ = std::io::stdout().flush();

@@ -26,7 +26,10 @@ pub fn compare_entries(
             printable(&pair[1].0)
         ));
     }
-    let mut expected = history.entries(range, sequence, times).into_iter().peekable();
+    let mut expected = history
+        .entries(range, sequence, times)
+        .into_iter()
+        .peekable();
     for (key, value) in found {
         while let Some((missing, answers)) = expected.next_if(|(next, _)| *next < &key[..]) {
             check_answer(missing, &answers, None)?;
@@ -40,7 +43,11 @@ pub fn compare_entries(
 }
 
 /// Checks one answer.
-pub(crate) fn check_answer(key: &[u8], answers: &[Option<Vec<u8>>], found: Option<&[u8]>) -> Result<(), String> {
+pub(crate) fn check_answer(
+    key: &[u8],
+    answers: &[Option<Vec<u8>>],
+    found: Option<&[u8]>,
+) -> Result<(), String> {
     if answers.iter().any(|answer| answer.as_deref() == found) {
         return Ok(());
     }
@@ -53,7 +60,10 @@ pub(crate) fn check_answer(key: &[u8], answers: &[Option<Vec<u8>>], found: Optio
 }
 
 fn any_of(answers: &[Option<Vec<u8>>]) -> String {
-    let all: Vec<String> = answers.iter().map(|answer| describe(answer.as_deref())).collect();
+    let all: Vec<String> = answers
+        .iter()
+        .map(|answer| describe(answer.as_deref()))
+        .collect();
     all.join(" or ")
 }
 

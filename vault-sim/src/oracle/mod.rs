@@ -285,12 +285,16 @@ impl Oracle {
     /// Everything acknowledged up to the last commit that touched this keyspace is durable.
     pub fn flushed(&mut self, id: Id) {
         let acknowledged = &self.commits[..self.acknowledged];
-        let last = acknowledged.iter().rposition(|commit| commit.keyspaces.contains(&id));
+        let last = acknowledged
+            .iter()
+            .rposition(|commit| commit.keyspaces.contains(&id));
         self.durable = self.durable.max(last.map_or(0, |at| at + 1));
     }
 
     fn known(&mut self, id: Id) -> &mut Keyspace {
-        self.keyspaces.get_mut(&id).expect("the oracle was told of every keyspace")
+        self.keyspaces
+            .get_mut(&id)
+            .expect("the oracle was told of every keyspace")
     }
 }
 
@@ -304,7 +308,9 @@ impl Oracle {
 
     /// The number of the last operation of the first so many commits.
     fn sequence_of(&self, commits: usize) -> SequenceNumber {
-        commits.checked_sub(1).map_or(0, |last| self.commits[last].last)
+        commits
+            .checked_sub(1)
+            .map_or(0, |last| self.commits[last].last)
     }
 
     /// Commits so far, those in doubt included.
@@ -344,7 +350,11 @@ impl Oracle {
     /// If there never was one of this id.
     #[must_use]
     pub fn history(&self, id: Id) -> &History {
-        &self.keyspaces.get(&id).expect("the oracle was told of every keyspace").history
+        &self
+            .keyspaces
+            .get(&id)
+            .expect("the oracle was told of every keyspace")
+            .history
     }
 }
 
@@ -401,7 +411,10 @@ impl Oracle {
     }
 
     fn no_commit_ends_there(&self, found: &Found) -> String {
-        let after = self.commits.iter().position(|commit| commit.last > found.latest);
+        let after = self
+            .commits
+            .iter()
+            .position(|commit| commit.last > found.latest);
         match after {
             Some(commit) => format!(
                 "the latest sequence number is {}: commit {commit}, which ends at {}, was torn",

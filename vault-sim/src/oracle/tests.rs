@@ -31,8 +31,16 @@ fn oracle() -> Oracle {
     let mut oracle = Oracle::default();
     oracle.created(1, "a", &KeyspaceOptions::default()).unwrap();
     oracle.created(2, "b", &KeyspaceOptions::default()).unwrap();
-    oracle.commit(&[put(1, "x", "1"), put(2, "x", "1")], false, Outcome::Durable);
-    oracle.commit(&[put(1, "y", "2"), delete("x"), put(2, "y", "2")], false, Outcome::Acknowledged);
+    oracle.commit(
+        &[put(1, "x", "1"), put(2, "x", "1")],
+        false,
+        Outcome::Durable,
+    );
+    oracle.commit(
+        &[put(1, "y", "2"), delete("x"), put(2, "y", "2")],
+        false,
+        Outcome::Acknowledged,
+    );
     oracle.commit(&[put(1, "z", "3")], false, Outcome::Doubtful);
     oracle
 }
@@ -42,7 +50,10 @@ fn found(latest: SequenceNumber, a: &[(&str, &str)], b: &[(&str, &str)]) -> Foun
         id,
         name: name.to_owned(),
         options: KeyspaceOptions::default(),
-        entries: entries.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        entries: entries
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect(),
     };
     Found {
         latest,
@@ -89,9 +100,17 @@ fn a_lost_acknowledged_commit_is_refused_after_the_end_of_a_process() {
 
 #[test]
 fn half_a_batch_is_refused() {
-    refused(&found(3, &[("x", "1"), ("y", "2")], &[("x", "1")]), Promise::Durable, "was torn");
+    refused(
+        &found(3, &[("x", "1"), ("y", "2")], &[("x", "1")]),
+        Promise::Durable,
+        "was torn",
+    );
     // Also where the number says that it is whole.
-    refused(&found(5, &[("y", "2")], &[("x", "1")]), Promise::Durable, "is absent");
+    refused(
+        &found(5, &[("y", "2")], &[("x", "1")]),
+        Promise::Durable,
+        "is absent",
+    );
 }
 
 #[test]
@@ -112,12 +131,20 @@ fn what_is_no_prefix_is_refused() {
 
 #[test]
 fn numbers_that_were_never_given_out_are_refused() {
-    refused(&found(9, &[], &[]), Promise::Durable, "nothing was written after 6");
+    refused(
+        &found(9, &[], &[]),
+        Promise::Durable,
+        "nothing was written after 6",
+    );
 }
 
 #[test]
 fn a_wrong_value_is_refused() {
-    refused(&found(2, &[("x", "?")], &[("x", "1")]), Promise::Durable, "and should be");
+    refused(
+        &found(2, &[("x", "?")], &[("x", "1")]),
+        Promise::Durable,
+        "and should be",
+    );
 }
 
 #[test]
@@ -128,7 +155,9 @@ fn keyspaces_that_vanish_come_back_or_change_are_refused() {
 
     let mut oracle = oracle();
     oracle.dropped(2);
-    let problem = oracle.recovered(&after_second(), Promise::Durable, NOW).unwrap_err();
+    let problem = oracle
+        .recovered(&after_second(), Promise::Durable, NOW)
+        .unwrap_err();
     assert!(problem.contains("is back"), "{problem}");
 
     let mut altered = after_second();
@@ -171,7 +200,10 @@ fn commits_to_keyspaces_that_are_gone_need_not_be_left() {
     oracle.dropped(2);
     let mut state = found(6, &[("y", "2"), ("z", "3")], &[]);
     state.keyspaces.pop();
-    oracle.clone().recovered(&state, Promise::Durable, NOW).unwrap();
+    oracle
+        .clone()
+        .recovered(&state, Promise::Durable, NOW)
+        .unwrap();
     let mut state = found(5, &[("y", "2")], &[]);
     state.keyspaces.pop();
     assert!(oracle.recovered(&state, Promise::Durable, NOW).is_err());
@@ -186,11 +218,16 @@ fn an_early_end_of_an_expiring_entry_is_refused() {
         effect: Effect::Put(b"e".to_vec()),
         expiry: Some(Timestamp(2_000)),
     };
-    oracle.recovered(&after_second(), Promise::Durable, NOW).unwrap();
+    oracle
+        .recovered(&after_second(), Promise::Durable, NOW)
+        .unwrap();
     oracle.commit(&[expiring], false, Outcome::Durable);
     let gone = found(6, &[("y", "2")], &[("x", "1"), ("y", "2")]);
     let there = found(6, &[("e", "e"), ("y", "2")], &[("x", "1"), ("y", "2")]);
-    let later = |now, latest| Times { now: Timestamp(now), latest: Timestamp(latest) };
+    let later = |now, latest| Times {
+        now: Timestamp(now),
+        latest: Timestamp(latest),
+    };
     let judge = |found: &Found, times| oracle.clone().recovered(found, Promise::Durable, times);
     assert!(judge(&gone, later(1_999, 1_999)).is_err());
     assert!(judge(&there, later(2_000, 2_000)).is_err());
@@ -202,7 +239,9 @@ fn an_early_end_of_an_expiring_entry_is_refused() {
 #[test]
 fn a_range_delete_that_was_lost_is_refused() {
     let mut oracle = oracle();
-    oracle.recovered(&after_second(), Promise::Durable, NOW).unwrap();
+    oracle
+        .recovered(&after_second(), Promise::Durable, NOW)
+        .unwrap();
     let all = Recorded::RangeDelete {
         keyspace: 1,
         start: b"a".to_vec(),
@@ -211,7 +250,11 @@ fn a_range_delete_that_was_lost_is_refused() {
     oracle.commit(&[all], false, Outcome::Durable);
     let mut not_deleted = after_second();
     not_deleted.latest = 6;
-    assert!(oracle.recovered(&not_deleted, Promise::Durable, NOW).is_err());
+    assert!(
+        oracle
+            .recovered(&not_deleted, Promise::Durable, NOW)
+            .is_err()
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use vault_core::{CompactionPolicy, Compression, Durability, FilterPolicy, Keyspa
 use vault_lsm::{BackgroundWork, Settings};
 
 use super::{
-    Change, ClockMove, Ending, Expectation, Interruption, Key, Misuse, Mishap, Move, Operation,
+    Change, ClockMove, Ending, Expectation, Interruption, Key, Mishap, Misuse, Move, Operation,
     Plan, Range, SLOTS, Slot, Trouble, Value,
 };
 use crate::journal::Journal;
@@ -309,9 +309,7 @@ impl<'a> Choices<'a> {
                 Misuse::UnknownKeyspace,
                 Misuse::UnsortedIngest,
             ])),
-            Kind::CreateKeyspace => {
-                Operation::CreateKeyspace(self.slot(), self.keyspace_options())
-            }
+            Kind::CreateKeyspace => Operation::CreateKeyspace(self.slot(), self.keyspace_options()),
             Kind::DropKeyspace => Operation::DropKeyspace(self.slot()),
             _ => Operation::Write {
                 changes: self.changes(),
@@ -538,9 +536,11 @@ impl<'a> Choices<'a> {
         let class = match mishap {
             Mishap::ShortWrite => OperationClass::Write,
             Mishap::ShortRead => OperationClass::Read,
-            Mishap::TooManyFiles => {
-                self.of(&[OperationClass::Open, OperationClass::Create, OperationClass::List])
-            }
+            Mishap::TooManyFiles => self.of(&[
+                OperationClass::Open,
+                OperationClass::Create,
+                OperationClass::List,
+            ]),
             Mishap::Io | Mishap::NoSpace => self.of(&[
                 OperationClass::Any,
                 OperationClass::Any,

@@ -7,6 +7,7 @@
 //! that is also why values carry their own stamp instead of taking one from their place.
 
 mod choose;
+mod engine;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use vault_core::{Durability, KeyspaceOptions};
 use vault_lsm::Settings;
 
 pub use choose::{Dice, Source};
+pub use engine::{batch, ingest_pairs};
 
 /// Keyspaces that a plan can have at once.
 pub const SLOTS: u8 = 4;

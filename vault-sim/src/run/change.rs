@@ -4,12 +4,12 @@ use vault_core::batch::OperationKind;
 use vault_core::limits::KEY_BYTES_MAX;
 use vault_core::{
     CasOutcome, Durability, Engine, Error, KeyspaceId, KeyspaceOptions, Reader,
-    Result as CoreResult, SequenceNumber, Timestamp, WriteBatch, WriteOptions,
+    Result as CoreResult, SequenceNumber, WriteBatch, WriteOptions,
 };
 
 use super::{Simulation, Step, latest_of};
 use crate::oracle::{Effect, Id, Outcome, Recorded, describe};
-use crate::plan::{Change, Expectation, Key, Misuse, Operation, Slot, Value};
+use crate::plan::{Change, Expectation, Key, Misuse, Operation, Slot, Value, batch, ingest_pairs};
 
 /// Keys of a batch that are looked up after it.
 const LOOKED_UP_MAX: usize = 4;
@@ -36,16 +36,11 @@ impl Simulation {
                 count,
                 value,
             } => {
-                let keys = (0..*count).map(|n| {
-                    let key = usize::from(first.0) + usize::from(n) * usize::from(*step);
-                    (key, n)
-                });
-                let of_key = |(key, n): (usize, u8)| {
-                    let stamp = value.stamp.wrapping_add(u32::from(n));
-                    let key = u8::try_from(key).ok()?;
-                    Some((Key(key), Value { stamp, ..*value }))
+                let Some((id, options)) = self.keyspace(*slot) else {
+                    return Ok(());
                 };
-                self.ingest(*slot, &keys.filter_map(of_key).collect::<Vec<_>>())
+                let pairs = ingest_pairs(*first, *step, *count, *value, options);
+                self.ingest(id, &pairs)
             }
             Operation::Misuse(misuse) => self.misuse(*misuse),
             Operation::CreateKeyspace(slot, options) => self.create_keyspace(*slot, options),
@@ -59,67 +54,8 @@ impl Simulation {
         self.oracle.find(&slot.keyspace_name())
     }
 
-    /// A value as a keyspace takes it.
-    fn value_for(options: &KeyspaceOptions, value: Value) -> Vec<u8> {
-        if options.merge_operator.as_deref() == Some(vault_core::merge::COUNTER) {
-            return value.counter();
-        }
-        value.bytes()
-    }
-
-    fn batch(&self, changes: &[Change]) -> WriteBatch {
-        let mut batch = WriteBatch::new();
-        let now = self.clock_now();
-        let until = |ttl: &u64| Timestamp(now.0.saturating_add((*ttl).max(1)).min(Timestamp::MAX.0));
-        for change in changes {
-            let (Change::Put { slot, .. }
-            | Change::Delete { slot, .. }
-            | Change::DeleteRange { slot, .. }
-            | Change::DeletePrefix { slot, .. }
-            | Change::Merge { slot, .. }) = change;
-            let Some((id, options)) = self.keyspace(*slot) else {
-                continue;
-            };
-            let ks = KeyspaceId(id);
-            match change {
-                Change::Put {
-                    key, value, ttl_ms, ..
-                } => {
-                    let (key, value) = (key.bytes(), Self::value_for(options, *value));
-                    match ttl_ms {
-                        Some(ttl) => batch.put_until(ks, &key, &value, until(ttl)),
-                        None => batch.put(ks, &key, &value),
-                    };
-                }
-                Change::Merge {
-                    key, value, ttl_ms, ..
-                } => {
-                    let merges = options.merge_operator.is_some();
-                    let (key, value) = (key.bytes(), Self::value_for(options, *value));
-                    match ttl_ms {
-                        Some(ttl) if merges => batch.merge_until(ks, &key, &value, until(ttl)),
-                        None if merges => batch.merge(ks, &key, &value),
-                        _ => batch.put(ks, &key, &value),
-                    };
-                }
-                Change::Delete { key, .. } => {
-                    batch.delete(ks, &key.bytes());
-                }
-                Change::DeleteRange { from, to, .. } => {
-                    let (from, to) = (from.bytes(), to.bytes());
-                    let (start, end) = (from.clone().min(to.clone()), from.max(to));
-                    batch.delete_range(ks, &start, &end);
-                }
-                Change::DeletePrefix { key, bytes, .. } => {
-                    batch.delete_prefix(ks, &key.prefix(*bytes));
-                }
-            }
-        }
-        batch
-    }
-
     fn write(&mut self, changes: &[Change], durability: Option<Durability>, trying: bool) -> Step {
-        let batch = self.batch(changes);
+        let batch = batch(changes, self.clock_now(), &|slot| self.keyspace(slot));
         let options = WriteOptions { durability };
         let recorded = recorded(&batch);
         let sync = durability.unwrap_or(self.settings.durability) == Durability::Sync;
@@ -143,7 +79,11 @@ impl Simulation {
         let called = call(self.store());
         let after = latest_of(self.store());
         let ingest = what == "ingest";
-        let advance = if ingest { operations.len().min(1) } else { operations.len() } as u64;
+        let advance = if ingest {
+            operations.len().min(1)
+        } else {
+            operations.len()
+        } as u64;
         let written = after != before;
         if written && after != before + advance {
             return Err(format!(
@@ -162,7 +102,11 @@ impl Simulation {
                         before + advance
                     ));
                 }
-                let outcome = if sync { Outcome::Durable } else { Outcome::Acknowledged };
+                let outcome = if sync {
+                    Outcome::Durable
+                } else {
+                    Outcome::Acknowledged
+                };
                 self.oracle.commit(operations, ingest, outcome);
                 self.note(&format!("{what}: {sequence}"));
                 Ok(Some(sequence))
@@ -219,10 +163,10 @@ impl Simulation {
             return Ok(());
         };
         let (ks, key) = (KeyspaceId(id), key.bytes());
-        let new = new.map(|value| Self::value_for(options, value));
+        let new = new.map(|value| value.for_keyspace(options));
         let expected = match expected {
             Expectation::Absent => Some(None),
-            Expectation::Value(value) => Some(Some(Self::value_for(options, value))),
+            Expectation::Value(value) => Some(Some(value.for_keyspace(options))),
             Expectation::Current => None,
         };
         let got = self.store().get(ks, &key);
@@ -231,7 +175,11 @@ impl Simulation {
         };
         let current = current.map(|value| value.to_vec());
         let expected = expected.unwrap_or_else(|| current.clone());
-        let options = if sync { WriteOptions::SYNC } else { WriteOptions::OS };
+        let options = if sync {
+            WriteOptions::SYNC
+        } else {
+            WriteOptions::OS
+        };
         let matches = expected == current;
         let operation = Recorded::One {
             keyspace: id,
@@ -243,13 +191,15 @@ impl Simulation {
         let mut mismatch = None;
         self.commit("compare_and_set", &operations, sync && matches, |store| {
             let (expected, new) = (expected.as_deref(), new.as_deref());
-            Ok(match store.compare_and_set(ks, &key, expected, new, &options)? {
-                CasOutcome::Swapped(sequence) => sequence,
-                CasOutcome::Mismatch(found) => {
-                    mismatch = Some(found);
-                    latest_of(store)
-                }
-            })
+            Ok(
+                match store.compare_and_set(ks, &key, expected, new, &options)? {
+                    CasOutcome::Swapped(sequence) => sequence,
+                    CasOutcome::Mismatch(found) => {
+                        mismatch = Some(found);
+                        latest_of(store)
+                    }
+                },
+            )
         })?;
         if let Some(found) = mismatch
             && (matches || found.as_deref() != current.as_deref())
@@ -264,16 +214,7 @@ impl Simulation {
         self.check_key(id, &key)
     }
 
-    fn ingest(&mut self, slot: Slot, pairs: &[(Key, Value)]) -> Step {
-        let Some((id, options)) = self.keyspace(slot) else {
-            return Ok(());
-        };
-        let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = pairs
-            .iter()
-            .map(|(key, value)| (key.bytes(), Self::value_for(options, *value)))
-            .collect();
-        pairs.sort();
-        pairs.dedup_by(|a, b| a.0 == b.0);
+    fn ingest(&mut self, id: Id, pairs: &[(Vec<u8>, Vec<u8>)]) -> Step {
         let operations: Vec<Recorded> = pairs
             .iter()
             .map(|(key, value)| Recorded::One {
@@ -286,14 +227,21 @@ impl Simulation {
         let durable = !operations.is_empty();
         self.commit("ingest", &operations, durable, |store| {
             let pairs = pairs.iter().map(|(key, value)| (key, value));
-            store.ingest(KeyspaceId(id), pairs).map(|outcome| outcome.sequence)
+            store
+                .ingest(KeyspaceId(id), pairs)
+                .map(|outcome| outcome.sequence)
         })?;
         self.look_up(&operations)
     }
 
     /// What is refused changes nothing.
     fn misuse(&mut self, misuse: Misuse) -> Step {
-        let Some((id, _)) = self.oracle.present().next().map(|(id, name, _)| (id, name.len())) else {
+        let Some((id, _)) = self
+            .oracle
+            .present()
+            .next()
+            .map(|(id, name, _)| (id, name.len()))
+        else {
             return Ok(());
         };
         let ks = KeyspaceId(id);
@@ -311,7 +259,9 @@ impl Simulation {
         let outcome = match misuse {
             Misuse::UnsortedIngest => {
                 let pairs = [(b"b", b"12345678"), (b"a", b"12345678")];
-                self.store().ingest(ks, pairs).map(|outcome| outcome.sequence)
+                self.store()
+                    .ingest(ks, pairs)
+                    .map(|outcome| outcome.sequence)
             }
             _ => self.store().write(&batch, &WriteOptions::OS),
         };
@@ -323,14 +273,19 @@ impl Simulation {
         }
         self.note(&format!("refused: {error}"));
         if latest_of(self.store()) != before {
-            return Err(format!("{misuse:?} was refused, and moved the sequence number"));
+            return Err(format!(
+                "{misuse:?} was refused, and moved the sequence number"
+            ));
         }
         Ok(())
     }
 
     pub(super) fn create_keyspace(&mut self, slot: Slot, options: &KeyspaceOptions) -> Step {
         let name = slot.keyspace_name();
-        let existing = self.oracle.find(&name).map(|(id, options)| (id, options.clone()));
+        let existing = self
+            .oracle
+            .find(&name)
+            .map(|(id, options)| (id, options.clone()));
         let mut options = options.clone();
         if let Some((_, stored)) = &existing {
             options.merge_operator.clone_from(&stored.merge_operator);
@@ -341,7 +296,9 @@ impl Simulation {
         let was_poisoned = self.poisoned.is_some();
         let outcome = self.store().create_keyspace(&name, &options);
         let unknown = matches!(outcome, Err(Error::Poisoned { .. })) && !was_poisoned;
-        let unchanged = existing.as_ref().is_some_and(|(_, stored)| *stored == options);
+        let unchanged = existing
+            .as_ref()
+            .is_some_and(|(_, stored)| *stored == options);
         let outcome = match outcome {
             Ok(_) if was_poisoned && !unchanged && !self.crash_is_due() => {
                 return Err("create_keyspace succeeded on a poisoned handle".to_owned());
@@ -353,7 +310,9 @@ impl Simulation {
                 self.oracle.altered(known, &options, false);
             }
             (Some(id), Some((known, _))) => {
-                return Err(format!("keyspace {name} has id {known}, and was opened as {id}"));
+                return Err(format!(
+                    "keyspace {name} has id {known}, and was opened as {id}"
+                ));
             }
             (Some(id), None) => self.oracle.created(id.0, &name, &options)?,
             (None, Some((known, _))) if unknown => {

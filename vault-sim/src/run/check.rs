@@ -54,14 +54,19 @@ impl Simulation {
     }
 
     fn check_keyspaces(&mut self) -> Step {
-        let listed = self.store().keyspaces().map_err(|error| format!("keyspaces: {error}"))?;
+        let listed = self
+            .store()
+            .keyspaces()
+            .map_err(|error| format!("keyspaces: {error}"))?;
         let listed: Vec<_> = listed
             .iter()
             .map(|info| (info.id.0, &info.name[..], &info.options))
             .collect();
         let expected: Vec<_> = self.oracle.present().collect();
         if !self.keyspaces_in_doubt && listed != expected {
-            return Err(format!("the keyspaces are {listed:?}, and should be {expected:?}"));
+            return Err(format!(
+                "the keyspaces are {listed:?}, and should be {expected:?}"
+            ));
         }
         Ok(())
     }
@@ -141,9 +146,9 @@ impl Simulation {
                 return Ok(());
             }
             Err(error) => {
-                return self.excuse("open checkpoint", &error).map_err(|problem| {
-                    format!("{path}: {problem}")
-                });
+                return self
+                    .excuse("open checkpoint", &error)
+                    .map_err(|problem| format!("{path}: {problem}"));
             }
         };
         if copy.latest_sequence() != moment.sequence {

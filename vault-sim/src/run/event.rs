@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use vault_core::clock::Clock;
 use vault_core::vfs::Fault;
-use vault_core::{Engine, Error, KeyRange, KeyspaceId, Result as CoreResult, Timestamp, WriteOptions};
+use vault_core::{
+    Engine, Error, KeyRange, KeyspaceId, Result as CoreResult, Timestamp, WriteOptions,
+};
 use vault_lsm::Lsm;
 
 use super::{Copy, DIRECTORY, HELD_MAX, Simulation, Step, opening};
@@ -67,7 +69,11 @@ impl Simulation {
     }
 
     /// A call that a poisoned handle has to refuse; whether it succeeded.
-    fn durable_call(&mut self, what: &str, call: impl FnOnce(&Lsm) -> CoreResult<()>) -> Step<bool> {
+    fn durable_call(
+        &mut self,
+        what: &str,
+        call: impl FnOnce(&Lsm) -> CoreResult<()>,
+    ) -> Step<bool> {
         let was_poisoned = self.poisoned.is_some();
         let outcome = call(self.store());
         if outcome.is_ok() && was_poisoned {
@@ -102,17 +108,19 @@ impl Simulation {
         }
         let mut left = cancel_after;
         let mut cancelled = false;
-        let outcome = self.store().compact(KeyspaceId(id), range, &mut |_| match &mut left {
-            Some(0) => {
-                cancelled = true;
-                ControlFlow::Break(())
-            }
-            Some(more) => {
-                *more -= 1;
-                ControlFlow::Continue(())
-            }
-            None => ControlFlow::Continue(()),
-        });
+        let outcome = self
+            .store()
+            .compact(KeyspaceId(id), range, &mut |_| match &mut left {
+                Some(0) => {
+                    cancelled = true;
+                    ControlFlow::Break(())
+                }
+                Some(more) => {
+                    *more -= 1;
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Continue(()),
+            });
         match outcome {
             Err(Error::Cancelled) if cancelled => self.note("cancelled"),
             Ok(_) if cancelled => return Err("a compaction did not stop when told to".to_owned()),
@@ -170,12 +178,19 @@ impl Simulation {
         let Some(other) = self.accept("open read-only", opened)? else {
             return Ok(());
         };
-        let Some((id, _)) = self.oracle.present().next().map(|(id, name, _)| (id, name.len())) else {
+        let Some((id, _)) = self
+            .oracle
+            .present()
+            .next()
+            .map(|(id, name, _)| (id, name.len()))
+        else {
             return Ok(());
         };
         let refused = other.put(KeyspaceId(id), b"k", b"v", &WriteOptions::OS);
         if !matches!(refused, Err(Error::ReadOnly)) {
-            return Err(format!("a write through a read-only handle gave {refused:?}"));
+            return Err(format!(
+                "a write through a read-only handle gave {refused:?}"
+            ));
         }
         let read = opening::everything(&other);
         let Some(found) = self.accept("read read-only", read)? else {

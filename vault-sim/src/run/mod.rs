@@ -15,6 +15,7 @@
 mod change;
 mod check;
 mod event;
+mod listener;
 mod opening;
 mod read;
 
@@ -30,6 +31,7 @@ use crate::digest::Digest;
 use crate::oracle::{Id, Moment, Oracle, Promise, Times};
 use crate::plan::{Ending, Interruption, Operation, Plan};
 use crate::report::{Failure, Report};
+use listener::Listener;
 
 /// Where the store lies.
 const DIRECTORY: &str = "/store";
@@ -71,8 +73,11 @@ pub fn run_plan_traced(plan: &Plan, trace: &mut dyn FnMut(&str)) -> Result<Repor
         simulation.digest.add_number(simulation.fs.operations());
     }
     simulation.finish().map_err(failed(plan.operations.len()))?;
+    simulation.take_stock();
     let mut report = simulation.report;
     report.seeds = 1;
+    report.events = simulation.listener.counts();
+    simulation.digest.add_debug(&report.events);
     report.digest = simulation.digest;
     Ok(report)
 }
@@ -132,6 +137,7 @@ struct Simulation {
     poisoned: Option<usize>,
     /// The creation or the dropping of a keyspace is in doubt: only opening anew can tell.
     keyspaces_in_doubt: bool,
+    listener: Arc<Listener>,
     index: usize,
     note: String,
     digest: Digest,
@@ -159,6 +165,7 @@ impl Simulation {
             faults_since_opening: false,
             poisoned: None,
             keyspaces_in_doubt: false,
+            listener: Arc::default(),
             index: 0,
             note: String::new(),
             digest: Digest::default(),
@@ -187,7 +194,9 @@ impl Simulation {
         if self.crash_is_due() {
             self.crash_as_armed()?;
         }
-        let weary = self.poisoned.is_some_and(|since| index >= since + POISONED_OPERATIONS);
+        let weary = self
+            .poisoned
+            .is_some_and(|since| index >= since + POISONED_OPERATIONS);
         if weary || self.keyspaces_in_doubt {
             self.reopen(None)?;
         }
@@ -247,7 +256,13 @@ impl Simulation {
         self.check_everything()?;
         self.check_copies()?;
         self.reopen(None)?;
-        self.end_process(Ending::PowerLoss { keep_percent: 0, seed: 0 }, &[])
+        self.end_process(
+            Ending::PowerLoss {
+                keep_percent: 0,
+                seed: 0,
+            },
+            &[],
+        )
     }
 
     fn times(&mut self) -> Times {
@@ -260,7 +275,9 @@ impl Simulation {
     }
 
     fn store(&self) -> &Lsm {
-        self.store.as_ref().expect("operations are carried out on an open store")
+        self.store
+            .as_ref()
+            .expect("operations are carried out on an open store")
     }
 
     /// Nothing is wrong around the store, and nothing in it.
@@ -278,7 +295,9 @@ impl Simulation {
     }
 
     fn crash_is_due(&self) -> bool {
-        self.armed.as_ref().is_some_and(|armed| self.fs.operations() > armed.at)
+        self.armed
+            .as_ref()
+            .is_some_and(|armed| self.fs.operations() > armed.at)
     }
 
     /// Takes what a call gave where it succeeded; judges the error where it didn't.
@@ -310,7 +329,9 @@ impl Simulation {
         if explained {
             return Ok(());
         }
-        Err(format!("{what} failed, and nothing is wrong that explains it: {error}"))
+        Err(format!(
+            "{what} failed, and nothing is wrong that explains it: {error}"
+        ))
     }
 
     fn note(&mut self, note: &str) {

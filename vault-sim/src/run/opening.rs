@@ -23,6 +23,7 @@ impl Simulation {
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
             .random(Arc::clone(&self.random) as Arc<dyn Random>)
             .merge_operator(Arc::new(Journal))
+            .listener(Arc::clone(&self.listener) as Arc<dyn vault_core::EventListener>)
     }
 
     /// Opens the store and judges what is in it. Where something is wrong around it, it may fail to open.
@@ -77,7 +78,11 @@ impl Simulation {
         self.digest.add_debug(&found);
         self.oracle.recovered(&found, self.promise, times)?;
         self.report.recoveries += 1;
-        self.note(&format!("opened at {} with {} commits", found.latest, self.oracle.commits()));
+        self.note(&format!(
+            "opened at {} with {} commits",
+            found.latest,
+            self.oracle.commits()
+        ));
         self.promise = Promise::Acknowledged;
         self.store = Some(store);
         self.check_everything()
@@ -159,7 +164,9 @@ impl Simulation {
                 Err(error) => return Err(format!("the store does not open: {error}")),
             }
             if self.fs.operations() > at {
-                self.report.crashes.add(format!("while opening: {}", name_of(interruption.how)));
+                self.report
+                    .crashes
+                    .add(format!("while opening: {}", name_of(interruption.how)));
                 self.leave(interruption.how);
             } else {
                 self.fs.set_crash_point(None);
@@ -168,10 +175,15 @@ impl Simulation {
         self.open_anew()
     }
 
-    /// The file system as this end leaves it, and nothing else.
-    fn leave(&mut self, how: Ending) {
+    /// Adds up what the present file system has counted.
+    pub(super) fn take_stock(&mut self) {
         self.report.file_operations += self.fs.operations();
         self.report.faults_hit += self.fs.faults_hit();
+    }
+
+    /// The file system as this end leaves it, and nothing else.
+    fn leave(&mut self, how: Ending) {
+        self.take_stock();
         self.report.crashes.add(name_of(how));
         let after = match (how, how.policy()) {
             (Ending::PowerLoss { seed, .. }, Some(policy)) => {

@@ -1,6 +1,5 @@
 //! Lookups, scans, snapshots and cursors.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use vault_core::{Engine, KeyRange, KeyspaceId, Reader, Result as CoreResult};
@@ -8,33 +7,6 @@ use vault_core::{Engine, KeyRange, KeyspaceId, Reader, Result as CoreResult};
 use super::{HELD_MAX, HeldCursor, HeldSnapshot, Simulation, Step};
 use crate::oracle::{Answers, Entry, Id, check_answer, compare_entries, describe};
 use crate::plan::{Key, Move, Operation, Range, Slot};
-
-impl Range {
-    /// As the engine takes it.
-    #[must_use]
-    pub fn keys(self) -> KeyRange {
-        match self {
-            Self::All => KeyRange::all(),
-            Self::Between(from, to) => KeyRange {
-                start: Bound::Included(from.bytes()),
-                end: Bound::Excluded(to.bytes()),
-            },
-            Self::Behind(from, to) => KeyRange {
-                start: Bound::Excluded(from.bytes()),
-                end: Bound::Included(to.bytes()),
-            },
-            Self::From(from) => KeyRange {
-                start: Bound::Included(from.bytes()),
-                end: Bound::Unbounded,
-            },
-            Self::Before(to) => KeyRange {
-                start: Bound::Unbounded,
-                end: Bound::Excluded(to.bytes()),
-            },
-            Self::Prefix(key, bytes) => KeyRange::prefix(&key.prefix(bytes)),
-        }
-    }
-}
 
 impl Simulation {
     pub(super) fn read(&mut self, operation: &Operation) -> Step {
@@ -87,7 +59,11 @@ impl Simulation {
             return Ok(());
         };
         if found.len() != keys.len() {
-            return Err(format!("multi_get of {} keys gave {}", keys.len(), found.len()));
+            return Err(format!(
+                "multi_get of {} keys gave {}",
+                keys.len(),
+                found.len()
+            ));
         }
         let (sequence, times) = (self.oracle.latest(), self.times());
         for (key, found) in keys.iter().zip(found) {
@@ -120,7 +96,10 @@ impl Simulation {
         if self.snapshots.len() >= HELD_MAX {
             self.snapshots.remove(0);
         }
-        let snapshot = self.store().snapshot().map_err(|error| format!("snapshot: {error}"))?;
+        let snapshot = self
+            .store()
+            .snapshot()
+            .map_err(|error| format!("snapshot: {error}"))?;
         let moment = self.oracle.moment();
         if snapshot.sequence() != moment.sequence {
             return Err(format!(
@@ -154,7 +133,10 @@ impl Simulation {
         let times = self.times();
         let history = self.oracle.history(id);
         let wrong = |problem| {
-            format!("a snapshot at {} of keyspace {id}: {problem}", moment.sequence)
+            format!(
+                "a snapshot at {} of keyspace {id}: {problem}",
+                moment.sequence
+            )
         };
         history
             .check_answer(&key, moment.sequence, times, found.as_deref())
@@ -165,8 +147,14 @@ impl Simulation {
         };
         self.digest.add_debug(&found);
         let times = self.times();
-        compare_entries(self.oracle.history(id), &range, moment.sequence, times, &found)
-            .map_err(wrong)
+        compare_entries(
+            self.oracle.history(id),
+            &range,
+            moment.sequence,
+            times,
+            &found,
+        )
+        .map_err(wrong)
     }
 
     fn open_cursor(&mut self, slot: Slot, range: Range, of_snapshot: bool) -> Step {
@@ -178,7 +166,11 @@ impl Simulation {
             Some(held) if of_snapshot && !held.moment.keyspaces.is_empty() => {
                 let moment = held.moment.clone();
                 let id = moment.keyspaces[slot.index() % moment.keyspaces.len()];
-                (id, moment, held.snapshot.cursor(KeyspaceId(id), range.clone()))
+                (
+                    id,
+                    moment,
+                    held.snapshot.cursor(KeyspaceId(id), range.clone()),
+                )
             }
             _ => {
                 let Some((id, _)) = self.keyspace(slot) else {
@@ -285,7 +277,10 @@ impl HeldCursor {
         }
         match found {
             None => Ok(()),
-            Some((key, _)) => Err(format!("it stands at {}, where nothing is", describe(Some(key)))),
+            Some((key, _)) => Err(format!(
+                "it stands at {}, where nothing is",
+                describe(Some(key))
+            )),
         }
     }
 }
