@@ -192,7 +192,13 @@ pub(crate) fn is_ours(
     let read = fs
         .open(path)
         .and_then(|file| file.read_at(&mut begin, 0))
-        .unwrap_or_else(|e| if e.kind() == io::ErrorKind::NotFound { 0 } else { HEADER_BYTES + 1 });
+        .unwrap_or_else(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                0
+            } else {
+                HEADER_BYTES + 1
+            }
+        });
     let Some(begin) = begin.get(..read) else {
         return false;
     };
@@ -200,8 +206,11 @@ pub(crate) fn is_ours(
         return true;
     }
     let names_store = |store: &[u8; 16]| begin.get(16..32).is_none_or(|id| id == store);
-    let has_number =
-        |number: u64| begin.get(32..40).is_none_or(|bytes| bytes == number.to_le_bytes());
+    let has_number = |number: u64| {
+        begin
+            .get(32..40)
+            .is_none_or(|bytes| bytes == number.to_le_bytes())
+    };
     begin.starts_with(MAGIC) && store.is_none_or(names_store) && number.is_none_or(has_number)
 }
 

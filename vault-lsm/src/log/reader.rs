@@ -379,6 +379,7 @@ mod tests {
             random: Arc::new(SeededRandom::new(1)),
             transform: Arc::new(ChecksumTransform),
             listener: None,
+            listener_panics: Arc::default(),
         }
     }
 
