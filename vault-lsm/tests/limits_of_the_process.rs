@@ -128,7 +128,7 @@ fn opening_and_closing_with_few_descriptors() {
         drop(store);
         let mut opened = 0;
         let mut refused = [0; 3];
-        for spare in 0..60 {
+        for spare in 0..25 {
             leave_descriptors(spare);
             match Lsm::open_read_only(&directory, &options(TWO_THREADS)) {
                 Ok(reading) => assert_contents(&reading, ks, &acknowledged),
@@ -137,7 +137,8 @@ fn opening_and_closing_with_few_descriptors() {
                     assert_error(Err::<(), _>(error), is_descriptors);
                 }
             }
-            match Lsm::open(&directory, options(TWO_THREADS)) {
+            // Threads that compact would close files while closing is short of them.
+            match Lsm::open(&directory, options(BackgroundWork::Manual)) {
                 Ok(store) => {
                     opened += 1;
                     leave_descriptors(spare % 3);
@@ -161,7 +162,7 @@ fn opening_and_closing_with_few_descriptors() {
         }
         // Otherwise the limits were none.
         assert!(
-            opened > 10 && refused.iter().all(|&count| count > 0),
+            opened > 5 && refused.iter().all(|&count| count > 0),
             "{opened} {refused:?}"
         );
     });
@@ -190,7 +191,8 @@ fn set(resource: Resource, current: Option<u64>) {
 /// Leaves so many file descriptors to open.
 fn leave_descriptors(count: usize) {
     set(Resource::Nofile, None);
-    let taken: Vec<usize> = std::fs::read_dir("/proc/self/fd")
+    let descriptors = Path::new("/proc/self/fd");
+    let taken: Vec<usize> = std::fs::read_dir(descriptors)
         .unwrap()
         .map(|entry| {
             entry
@@ -201,17 +203,12 @@ fn leave_descriptors(count: usize) {
                 .unwrap()
         })
         .collect();
-    // The limit is one above the highest number that may be given out. One of those listed was the listing.
-    let limit = (0..)
-        .filter(|number| !taken.contains(number))
-        .nth(count)
-        .unwrap();
-    let listing = taken.iter().max().unwrap();
-    let limit = if count == 0 {
-        limit.min(*listing)
-    } else {
-        limit
+    // The listing had one itself, which is closed again by now.
+    let is_open = |number: usize| {
+        taken.contains(&number) && descriptors.join(number.to_string()).read_link().is_ok()
     };
+    // The limit is one above the highest number that may be given out, and low ones are given out first.
+    let limit = (0..).filter(|&number| !is_open(number)).nth(count).unwrap();
     set(Resource::Nofile, Some(limit as u64));
 }
 
