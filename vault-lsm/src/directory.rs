@@ -26,12 +26,12 @@ pub(crate) enum Found {
     Foreign(String),
 }
 
-/// Where the path leads, whatever working directory the process changes to. Refuses one that is too long
+/// Where a path that a caller gave leads, whatever working directory the process changes to. Refuses one that is too long
 /// for the files of a store before anything is made there.
 pub(crate) fn place(fs: &dyn FileSystem, directory: &Path) -> Result<PathBuf> {
     let absolute = fs
         .absolute(directory)
-        .map_err(|e| Error::io("look for a store at", directory, e))?;
+        .map_err(|e| Error::io("find a place for a store at", directory, e))?;
     let mut longest = file_name(FileKind::Table, FILE_NUMBER_MAX);
     longest.push_str(UNFINISHED_SUFFIX);
     let longest = absolute.join(longest);
@@ -47,7 +47,7 @@ pub(crate) fn place(fs: &dyn FileSystem, directory: &Path) -> Result<PathBuf> {
             ),
             _ => e,
         };
-        Error::io("look for a store at", &absolute, problem)
+        Error::io("find a place for a store at", &absolute, problem)
     })?;
     Ok(absolute)
 }
