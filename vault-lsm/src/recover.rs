@@ -228,6 +228,7 @@ impl Opening {
             });
         };
         let state = manifest::read(&self.env, pointer, true)?;
+        self.check_directory(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;
         let log_sync = Arc::new(LogSync::new(replayed.replay.position));

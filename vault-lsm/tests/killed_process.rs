@@ -22,12 +22,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{TWO_THREADS, contents, small_keyspace, small_settings, value};
+use support::batches::{self, Batches, THREADS, Writers};
+use support::{TWO_THREADS, small_settings};
 use vault_core::clock::SystemClock;
 use vault_core::random::{Random, SeededRandom, SystemRandom};
-use vault_core::{
-    Clock as _, CompactionPolicy, Engine, KeyRange, KeyspaceId, Reader, WriteBatch, WriteOptions,
-};
+use vault_core::{Clock as _, Engine, KeyRange, KeyspaceId};
 use vault_lsm::{Lsm, LsmOptions};
 
 const DIRECTORY_VARIABLE: &str = "VAULT_TEST_KILLED_PROCESS";
@@ -35,17 +34,8 @@ const SEED_VARIABLE: &str = "VAULT_TEST_SEED";
 const KILLS_VARIABLE: &str = "VAULT_TEST_KILLS";
 const KILLS: u64 = 100;
 
-/// Threads that write. Every other one asks for `Sync`.
-const THREADS: u64 = 4;
-/// Entries of a batch in each of the two keyspaces.
-const PARTS: u64 = 3;
-/// How many of a thread's last batches are kept; older ones are deleted by the batch that follows.
-const KEPT: u64 = 40;
 /// A kill comes at most so long after the process has said that it runs.
 const LIFE_MAX: Duration = Duration::from_millis(300);
-
-/// The last batch of each thread.
-type Batches = [u64; THREADS as usize];
 
 /// What the process writes into the pipe: a thread and the number of a batch of it, acknowledged.
 const MESSAGE_BYTES: usize = 9;
@@ -91,7 +81,7 @@ fn a_hundred_kills() {
             }
             Err(error) => panic!("{context}: {error}"),
         };
-        let found = check(&store, &acknowledged, &context);
+        let found = batches::check(&store, &acknowledged, &context);
         let what = match found.iter().sum::<u64>() - acknowledged.iter().sum::<u64>() {
             0 => "nothing but what was acknowledged",
             _ => "more than what was acknowledged",
@@ -107,60 +97,6 @@ fn a_hundred_kills() {
         acknowledged.iter().sum::<u64>() > 0,
         "nothing was ever written"
     );
-}
-
-/// Checks that the store holds, of each thread, exactly the batches up to some number that is no lower
-/// than the one acknowledged. Gives these numbers.
-fn check(store: &Lsm, acknowledged: &Batches, context: &str) -> Batches {
-    let Some((one, two)) = store
-        .keyspace("one")
-        .unwrap()
-        .zip(store.keyspace("two").unwrap())
-    else {
-        assert_eq!(
-            *acknowledged,
-            Batches::default(),
-            "{context}: the keyspaces are gone"
-        );
-        return Batches::default();
-    };
-    let last = |thread| {
-        let found = store.get(two, &last_key(thread)).unwrap();
-        found.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()))
-    };
-    let found = std::array::from_fn(|thread| last(thread as u64));
-    let mut expected = [BTreeMap::new(), BTreeMap::new()];
-    for thread in 0..THREADS {
-        let last = found[thread as usize];
-        let promised = acknowledged[thread as usize];
-        assert!(
-            last >= promised,
-            "{context}: thread {thread} was told that batch {promised} is safe, and {last} is there"
-        );
-        for batch in (last + 1).saturating_sub(KEPT).max(1)..=last {
-            for part in 0..PARTS {
-                let (key, value) = entry(thread, batch, part);
-                expected[0].insert(key.clone(), value.clone());
-                expected[1].insert(key, value);
-            }
-        }
-        if last > 0 {
-            expected[1].insert(last_key(thread), last.to_be_bytes().to_vec());
-        }
-    }
-    for (id, expected) in [one, two].into_iter().zip(expected) {
-        let contents = contents(store, id);
-        let missing = expected.keys().find(|key| !contents.contains_key(*key));
-        let surplus = contents.keys().find(|key| !expected.contains_key(*key));
-        let text = |key: Option<&Vec<u8>>| key.map(|key| key.escape_ascii().to_string());
-        assert!(
-            contents == expected,
-            "{context}: {found:?}: missing {:?}, too many {:?}",
-            text(missing),
-            text(surplus)
-        );
-    }
-    found
 }
 
 /// Runs the process for a while, kills it, and gives what it had acknowledged.
@@ -214,15 +150,6 @@ fn options() -> LsmOptions {
     LsmOptions::new(small_settings(TWO_THREADS))
 }
 
-fn entry(thread: u64, batch: u64, part: u64) -> (Vec<u8>, Vec<u8>) {
-    let key = format!("{thread}/{batch:08}/{part}").into_bytes();
-    (key, value(batch * PARTS + part, thread))
-}
-
-fn last_key(thread: u64) -> Vec<u8> {
-    format!("{thread}/last").into_bytes()
-}
-
 fn random(source: &dyn Random) -> u64 {
     let mut bytes = [0; 8];
     source.fill(&mut bytes).unwrap();
@@ -245,14 +172,15 @@ fn as_the_process_to_be_killed() {
     let (clock, dice) = (SystemClock::new(), SystemRandom);
     loop {
         let store = Lsm::open(Path::new(&directory), options()).unwrap();
-        let tiered = small_keyspace().policy(CompactionPolicy::TIERED);
-        let one = store.create_keyspace("one", &small_keyspace()).unwrap();
-        let two = store.create_keyspace("two", &tiered).unwrap();
+        let writers = Writers::new(&store);
+        let (one, two) = writers.keyspaces;
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
-                let (store, stop) = (&store, &stop);
-                scope.spawn(move || write(store, one, two, thread, stop));
+                let (writers, store, stop) = (&writers, &store, &stop);
+                scope.spawn(move || {
+                    writers.write(store, thread, stop, |batch| tell(thread as u8, batch));
+                });
             }
             let busy = scope.spawn(|| keep_busy(&store, one, two, &stop));
             clock.sleep(Duration::from_millis(120).mul_f64(chance(&dice)));
@@ -260,35 +188,6 @@ fn as_the_process_to_be_killed() {
             busy.join().unwrap();
         });
         store.close().unwrap();
-    }
-}
-
-/// Writes one batch after the other, each over both keyspaces: its entries, its number, and the deletion of
-/// what is too old.
-fn write(store: &Lsm, one: KeyspaceId, two: KeyspaceId, thread: u64, stop: &AtomicBool) {
-    let found = store.get(two, &last_key(thread)).unwrap();
-    let last = found.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
-    let durability = [WriteOptions::OS, WriteOptions::SYNC];
-    for number in last + 1.. {
-        if stop.load(Ordering::Acquire) {
-            return;
-        }
-        let mut batch = WriteBatch::new();
-        for part in 0..PARTS {
-            let (key, value) = entry(thread, number, part);
-            batch.put(one, &key, &value).put(two, &key, &value);
-        }
-        if let Some(old) = number.checked_sub(KEPT).filter(|&old| old > 0) {
-            for part in 0..PARTS {
-                batch.delete(one, &entry(thread, old, part).0);
-            }
-            batch.delete_prefix(two, format!("{thread}/{old:08}/").as_bytes());
-        }
-        batch.put(two, &last_key(thread), &number.to_be_bytes());
-        store
-            .write(&batch, &durability[thread as usize % 2])
-            .unwrap();
-        tell(thread as u8, number);
     }
 }
 

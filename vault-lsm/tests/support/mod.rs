@@ -2,6 +2,7 @@
 #![allow(unused, reason = "each test binary uses a part of this")]
 
 pub(crate) mod alone;
+pub(crate) mod batches;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
