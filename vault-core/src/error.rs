@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use crate::vfs::LockLost;
+
 /// The result of a Vault operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,7 +24,7 @@ pub enum ErrorKind {
     Retry,
     /// The request itself is at fault: mend the input.
     Input,
-    /// The store has no room; free some, then try again.
+    /// The store has no room on the disk, or no file descriptors; free some, then try again.
     Full,
     /// This handle is of no more use; open the store again.
     Reopen,
@@ -242,6 +246,28 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The process, or the whole system, has as many files open as it may.
+    #[error("no file descriptor left while trying to {operation} {path}; close some files or raise the limit (`ulimit -n`), then try again", path = path.display())]
+    TooManyOpenFiles {
+        /// What was attempted, as a verb.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The medium takes no writes.
+    #[error("cannot {operation} {path}: the medium is read-only; open the store read-only, or make the medium writable", path = path.display())]
+    ReadOnlyMedium {
+        /// What was attempted, as a verb.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The directory does not lead to the open store any more.
+    #[error("{path} does not lead to this store any more: it was moved, removed or replaced; close this handle and open the store where it is now", path = path.display())]
+    Displaced {
+        /// The directory that the store was opened in.
+        path: PathBuf,
+    },
     /// A target that must be empty or absent is not.
     #[error("{path} already exists; give a directory that does not", path = path.display())]
     TargetExists {
@@ -291,28 +317,56 @@ impl Error {
             | Self::ReadOnly
             | Self::TargetExists { .. }
             | Self::Unsupported { .. } => ErrorKind::Input,
-            Self::DiskFull { .. } => ErrorKind::Full,
-            Self::Poisoned { .. } | Self::Closed => ErrorKind::Reopen,
+            Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => ErrorKind::Full,
+            Self::Poisoned { .. } | Self::Closed | Self::Displaced { .. } => ErrorKind::Reopen,
             Self::Corruption { .. } => ErrorKind::Restore,
-            Self::Io { .. } | Self::NewerFormat { .. } | Self::AlreadyOpen { .. } => {
-                ErrorKind::Unavailable
+            // No such path can be: too long, or with a zero in it.
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::InvalidFilename | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                ErrorKind::Input
             }
+            Self::Io { .. }
+            | Self::NewerFormat { .. }
+            | Self::AlreadyOpen { .. }
+            | Self::ReadOnlyMedium { .. } => ErrorKind::Unavailable,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
 
-    /// Wraps an error of the operating system, telling a full disk apart from the rest.
+    /// Wraps an error of the operating system, telling apart what a caller can do something about: a full
+    /// disk, no file descriptors, a medium that takes no writes.
     pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        let path_of = || path.to_path_buf();
+        if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(&source) {
+            let path = path_of();
+            return Self::TooManyOpenFiles { operation, path };
+        }
+        match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(LockLost::Displaced(directory)) => {
+                let path = directory.clone();
+                return Self::Displaced { path };
+            }
+            Some(LockLost::Released) => return Self::Closed,
+            None => {}
+        }
         match source.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::DiskFull {
                 operation,
-                path: path.to_path_buf(),
+                path: path_of(),
+            },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyMedium {
+                operation,
+                path: path_of(),
             },
             _ => Self::Io {
                 operation,
-                path: path.to_path_buf(),
+                path: path_of(),
                 source: Arc::new(source),
             },
         }

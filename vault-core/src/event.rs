@@ -7,7 +7,8 @@ use crate::engine::KeyspaceId;
 use crate::error::Error;
 
 /// Hears of what an engine does in the background. Called on the engine's own threads: return
-/// quickly, and do not call back into the engine.
+/// quickly, and do not call back into the engine. One that panics is called again for the next event all the
+/// same; [`EngineStats::listener_panics`](crate::stats::EngineStats::listener_panics) counts how often it did.
 pub trait EventListener: Send + Sync {
     /// Something happened.
     fn on_event(&self, event: &Event);
@@ -135,9 +136,10 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// A file in the store's directory is none of the engine's; it is left alone.
+    /// Something in the store's directory is none of the store's own files: it has another name, is no file,
+    /// or was written by somebody else. It is left alone. Told on opening.
     ForeignFile {
-        /// The file.
+        /// What it is called.
         path: PathBuf,
     },
 }

@@ -151,6 +151,8 @@ pub struct EngineStats {
     pub latest_sequence: u64,
     /// Snapshots (and cursors) that are open.
     pub snapshots_open: u64,
+    /// How often the event listener has panicked. The engine goes on without it, each time.
+    pub listener_panics: u64,
 }
 
 /// One kind of operation.

@@ -13,6 +13,7 @@ use vault_core::transform::FileKind;
 use vault_core::vfs::read_exact_at;
 use vault_core::{Error, Event, Result, SequenceNumber};
 
+use crate::directory::place;
 use crate::layout::{Env, create_directories, file_name};
 use crate::manifest::{self, Manifest, State};
 use crate::store::Store;
@@ -38,6 +39,7 @@ pub struct CheckpointOutcome {
 pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<CheckpointOutcome> {
     store.check_writable()?;
     let fs = &store.env.fs;
+    let target = &place(&**fs, target)?;
     if fs
         .kind(target)
         .map_err(|e| Error::io("look at", target, e))?
@@ -48,8 +50,9 @@ pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<Checkpoint
         });
     }
     let stock = take_stock(store)?;
-    create_directories(&**fs, target)?;
-    let outcome = fill(store, target, stock).inspect_err(|_| remove(store, target))?;
+    let outcome = create_directories(&**fs, target)
+        .and_then(|()| fill(store, target, stock))
+        .inspect_err(|_| remove(store, target))?;
     let bytes_shared = outcome.bytes_linked;
     store.env.emit(&Event::Checkpointed {
         path: target.to_path_buf(),

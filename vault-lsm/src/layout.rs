@@ -1,7 +1,9 @@
 //! Which files a store consists of, and how they are named. See `docs/format/store.md`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vault_core::random::Random;
 use vault_core::transform::{
@@ -16,6 +18,11 @@ pub(crate) const POINTER_NAME: &str = "CURRENT";
 pub(crate) const LOCK_NAME: &str = "LOCK";
 /// Ending of a file that is being made ready under its final name.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+/// The highest number a file may have.
+pub(crate) const FILE_NUMBER_MAX: u64 = 1 << 56;
+/// How many numbers an opening can have given out without recording one of them: far more than it could make
+/// files.
+const UNRECORDED_MAX: u64 = 1 << 32;
 
 /// What everything in the engine needs: where the store is, and the doors to the outside world.
 #[derive(Clone)]
@@ -27,6 +34,8 @@ pub(crate) struct Env {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) transform: Arc<dyn Transform>,
     pub(crate) listener: Option<Arc<dyn EventListener>>,
+    /// How often the listener has panicked.
+    pub(crate) listener_panics: Arc<AtomicU64>,
 }
 
 impl Env {
@@ -45,10 +54,14 @@ impl Env {
         }
     }
 
-    /// Tells the listener, if there is one.
+    /// Tells the listener, if there is one. It is called in the middle of the engine's work, which must not
+    /// end because somebody who only looks on fails: a panic of its own is counted, and goes no further.
     pub(crate) fn emit(&self, event: &Event) {
         if let Some(listener) = &self.listener {
-            listener.on_event(event);
+            let told = catch_unwind(AssertUnwindSafe(|| listener.on_event(event)));
+            if told.is_err() {
+                self.listener_panics.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -147,8 +160,15 @@ pub(crate) fn create_directories(fs: &dyn FileSystem, directory: &Path) -> Resul
         }
         above.push(parent);
     }
-    fs.create_dir_all(directory)
-        .map_err(|e| Error::io("create directory", directory, e))?;
+    if let Err(e) = fs.create_dir_all(directory) {
+        // Of the directories above, those that were made just now are empty: only those can be removed. The
+        // topmost was there.
+        let made = above.len().saturating_sub(1);
+        for path in &above[..made] {
+            let _ = fs.remove_dir(path);
+        }
+        return Err(Error::io("create directory", directory, e));
+    }
     above.iter().try_for_each(|path| {
         fs.sync_dir(path)
             .map_err(|e| Error::io("sync directory", path, e))
@@ -192,6 +212,17 @@ pub(crate) enum NameMeaning {
     Foreign,
 }
 
+/// The number in a file's name, if it was, or may have been, given out by this store, whose next number is
+/// `next`: what is beyond was made by somebody else.
+pub(crate) fn possible_number(name: &Path, next: u64) -> Option<u64> {
+    match meaning_of(name) {
+        NameMeaning::Numbered(_, number) => {
+            (number < next.saturating_add(UNRECORDED_MAX)).then_some(number)
+        }
+        _ => None,
+    }
+}
+
 /// Reads a file name.
 pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
     let Some(name) = name.to_str() else {
@@ -215,7 +246,7 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
             "man" => FileKind::Manifest,
             _ => return None,
         };
-        let number = stem.parse().ok()?;
+        let number = stem.parse().ok().filter(|&n: &u64| n <= FILE_NUMBER_MAX)?;
         // Only the one spelling that this engine writes.
         (file_name(kind, number) == name).then_some(NameMeaning::Numbered(kind, number))
     });
@@ -247,6 +278,8 @@ mod tests {
             "x.new",
             "",
             "+00012.log",
+            "72057594037927937.log",
+            "18446744073709551615.tab",
         ] {
             assert_eq!(meaning(foreign), NameMeaning::Foreign, "{foreign}");
         }

@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use vault_core::batch::decode_operation;
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::{EntryKind, LockGuard};
+use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
-use crate::directory::{Found, look_at, take_lock};
+use crate::directory::{Found, is_ours, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{Env, NameMeaning, create_directories, meaning_of};
+use crate::layout::{Env, NameMeaning, create_directories, meaning_of, possible_number};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay, secure};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::options::{LsmOptions, OpenMode, Settings};
@@ -31,8 +31,9 @@ use crate::write::commit::apply;
 const READ_ONLY_ATTEMPTS: usize = 16;
 
 /// Opens a store for writing.
-pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
+pub(crate) fn open(directory: &Path, mut options: LsmOptions) -> Result<Store> {
     options.settings.check()?;
+    let directory = &place(&*options.fs, directory)?;
     let fs = &*options.fs;
     let found = look_at(fs, directory)?;
     match (&found, options.settings.mode) {
@@ -60,12 +61,19 @@ pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
         create_directories(fs, directory)?;
     }
     let lock = take_lock(fs, directory)?;
-    Opening::new(directory, options)?.for_writing(lock)
+    let locked = Arc::new(LockedFileSystem::new(
+        Arc::clone(&options.fs),
+        directory,
+        lock,
+    ));
+    options.fs = Arc::clone(&locked) as Arc<dyn FileSystem>;
+    Opening::new(directory, options)?.for_writing(locked)
 }
 
 /// Opens a store for reading, beside a writer if there is one.
 pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<Store> {
     options.settings.check()?;
+    let directory = &place(&*options.fs, directory)?;
     match look_at(&*options.fs, directory)? {
         Found::Store => {}
         Found::Foreign(problem) => {
@@ -133,6 +141,7 @@ impl Opening {
             random: options.random,
             transform: options.transform,
             listener: options.listener,
+            listener_panics: Arc::default(),
         };
         let table_env = TableEnv {
             fs: Arc::clone(&env.fs),
@@ -159,7 +168,7 @@ impl Opening {
         })
     }
 
-    fn for_writing(self, lock: Box<dyn LockGuard>) -> Result<Store> {
+    fn for_writing(self, locked: Arc<LockedFileSystem>) -> Result<Store> {
         let state = match &self.pointer {
             Some(pointer) => manifest::read(&self.env, pointer, false)?,
             None => State::default(),
@@ -200,7 +209,7 @@ impl Opening {
             elapsed: self.env.clock.monotonic().saturating_sub(self.began),
         });
         let last_sequence = replayed.last_sequence;
-        let writing = Some((writer, manifest, lock));
+        let writing = Some((writer, manifest, locked));
         let store = self.into_store(view, last_sequence, log_sync, log_segments, writing);
         store.log_current.store(log.last, Ordering::Release);
         Ok(store)
@@ -213,6 +222,7 @@ impl Opening {
             });
         };
         let state = manifest::read(&self.env, pointer, true)?;
+        self.check_directory(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;
         let log_sync = Arc::new(LogSync::new(replayed.replay.position));
@@ -226,7 +236,7 @@ impl Opening {
         last_sequence: SequenceNumber,
         log_sync: Arc<LogSync>,
         log_segments: BTreeMap<u64, u64>,
-        writing: Option<(LogWriter, Manifest, Box<dyn LockGuard>)>,
+        writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
     ) -> Store {
         let runs = view.keyspaces.iter().flat_map(|keyspace| {
             keyspace
@@ -255,7 +265,7 @@ impl Opening {
     /// Checks that no log segment holds records that the manifest knows nothing of: its number is
     /// durable there before its first record, so the manifest would have lost its end.
     fn check_unknown_logs(&self, state: &State) -> Result<()> {
-        for name in self.list()? {
+        for (name, kind) in self.list()? {
             let NameMeaning::Numbered(FileKind::Log, number) = meaning_of(&name) else {
                 continue;
             };
@@ -264,6 +274,9 @@ impl Opening {
                 continue;
             }
             let path = self.env.path(FileKind::Log, number);
+            if kind != EntryKind::File || !self.wrote(&path, Some(number)) {
+                continue;
+            }
             let mut start = [0; 512];
             let read = self
                 .env
@@ -450,10 +463,12 @@ impl Opening {
 
     /// What the new manifest shall state, and where the log goes on.
     fn settle(&self, mut state: State, replayed: &Replayed) -> Result<(State, LogEnd)> {
-        // File numbers that were given out without an edit: their files are still there.
-        for entry in self.list()? {
-            if let NameMeaning::Numbered(_, number) = meaning_of(Path::new(&entry)) {
-                state.next_file = state.next_file.max(number.saturating_add(1));
+        // File numbers that were given out without an edit: their files are still there. Whatever else has
+        // such a name, a directory too, would be in the way of a file with this number.
+        let given_out = state.next_file;
+        for (name, _) in self.list()? {
+            if let Some(number) = possible_number(&name, given_out) {
+                state.next_file = state.next_file.max(number + 1);
             }
         }
         state.last_sequence = state.last_sequence.max(replayed.last_sequence);
@@ -476,32 +491,42 @@ impl Opening {
             .values()
             .flat_map(|keyspace| keyspace.tables.keys().copied())
             .collect();
-        for name in self.list()? {
+        for (name, kind) in self.list()? {
             let path = self.env.directory.join(&name);
-            let needed = match meaning_of(Path::new(&name)) {
-                NameMeaning::Fixed => true,
-                NameMeaning::Numbered(FileKind::Table, number) => tables.contains(&number),
-                NameMeaning::Numbered(FileKind::Log, number) => state.logs.contains(&number),
-                NameMeaning::Numbered(FileKind::Manifest, number) => number == manifest,
-                NameMeaning::Numbered(..) | NameMeaning::Unfinished => false,
-                NameMeaning::Foreign => {
-                    if report {
-                        self.env.emit(&Event::ForeignFile { path: path.clone() });
-                    }
-                    true
-                }
+            let (needed, number) = match meaning_of(&name) {
+                NameMeaning::Fixed => (true, None),
+                NameMeaning::Numbered(FileKind::Table, n) => (tables.contains(&n), Some(n)),
+                NameMeaning::Numbered(FileKind::Log, n) => (state.logs.contains(&n), Some(n)),
+                NameMeaning::Numbered(FileKind::Manifest, n) => (n == manifest, Some(n)),
+                NameMeaning::Numbered(_, n) => (false, Some(n)),
+                NameMeaning::Unfinished | NameMeaning::Foreign => (false, None),
             };
-            if !needed {
+            if needed {
+                continue;
+            }
+            let ours = kind == EntryKind::File
+                && meaning_of(&name) != NameMeaning::Foreign
+                && self.wrote(&path, number);
+            if ours {
                 self.env
                     .fs
                     .remove(&path)
                     .map_err(|e| Error::io("remove", &path, e))?;
+            } else if report {
+                self.env.emit(&Event::ForeignFile { path });
             }
         }
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<PathBuf>> {
+    /// Whether a file that carries a name of Vault's was written by this store. One that is just being created
+    /// has no id yet, and may find what an earlier attempt left.
+    fn wrote(&self, path: &Path, number: Option<u64>) -> bool {
+        let store = self.pointer.is_some().then_some(&self.env.store);
+        is_ours(&*self.env.fs, path, store, number)
+    }
+
+    fn list(&self) -> Result<Vec<(PathBuf, EntryKind)>> {
         let directory = &self.env.directory;
         let entries = self
             .env
@@ -510,8 +535,7 @@ impl Opening {
             .map_err(|e| Error::io("list", directory, e))?;
         Ok(entries
             .into_iter()
-            .filter(|entry| entry.kind == EntryKind::File)
-            .map(|entry| PathBuf::from(entry.name))
+            .map(|entry| (PathBuf::from(entry.name), entry.kind))
             .collect())
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use vault_core::vfs::LockGuard;
+use vault_core::vfs::LockedFileSystem;
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
 
 use crate::background::Background;
@@ -61,7 +61,8 @@ pub(crate) struct Store {
     writable: Option<Writable>,
     status: AtomicU8,
     poison: Mutex<Option<Arc<Error>>>,
-    process_lock: Mutex<Option<Box<dyn LockGuard>>>,
+    /// The way to the directory, that ends with the process lock.
+    locked: Option<Arc<LockedFileSystem>>,
 }
 
 struct Writable {
@@ -88,7 +89,7 @@ pub(crate) struct StoreParts {
     pub(crate) log_segments: BTreeMap<u64, u64>,
     pub(crate) next_run: u64,
     /// The log, the manifest and the process lock; `None` when opened read-only.
-    pub(crate) writing: Option<(LogWriter, Manifest, Box<dyn LockGuard>)>,
+    pub(crate) writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
 }
 
 const OPEN: u8 = 0;
@@ -97,8 +98,8 @@ const CLOSED: u8 = 2;
 
 impl Store {
     pub(crate) fn new(parts: StoreParts) -> Self {
-        let (writable, lock) = match parts.writing {
-            Some((log, manifest, lock)) => {
+        let (writable, locked) = match parts.writing {
+            Some((log, manifest, locked)) => {
                 let commit = Commit {
                     log,
                     last_sequence: parts.last_sequence,
@@ -107,7 +108,7 @@ impl Store {
                     commit: Mutex::new(commit),
                     manifest: Mutex::new(manifest),
                 };
-                (Some(writable), Some(lock))
+                (Some(writable), Some(locked))
             }
             None => (None, None),
         };
@@ -133,7 +134,7 @@ impl Store {
             writable,
             status: AtomicU8::new(OPEN),
             poison: Mutex::new(None),
-            process_lock: Mutex::new(lock),
+            locked,
         }
     }
 
@@ -258,7 +259,9 @@ impl Store {
 
     /// Lets go of the process lock.
     pub(crate) fn unlock_process(&self) {
-        lock(&self.process_lock).take();
+        if let Some(locked) = &self.locked {
+            locked.release();
+        }
     }
 
     /// Runs `change` on the current view of a keyspace and publishes the result.

@@ -80,7 +80,7 @@ impl Faulty<'_> {
 
     fn typed(&self, error: &Error) {
         let expected = match error {
-            Error::Io { .. } | Error::DiskFull { .. } => true,
+            Error::Io { .. } | Error::DiskFull { .. } | Error::TooManyOpenFiles { .. } => true,
             Error::Poisoned { .. } => !self.harmless,
             // What a short read looks like.
             Error::Corruption { .. } => self.context.contains("ShortRead"),
@@ -409,7 +409,10 @@ fn a_segment_that_cannot_be_created_leaves_the_handle_writable() {
     fs.inject(Fault::new(OperationClass::Create, EMFILE).on_path(".log"));
     let large = noise(1, 70_000);
     let outcome = store.put(a, b"large", &large, &WriteOptions::SYNC);
-    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(Error::TooManyOpenFiles { .. })),
+        "{outcome:?}"
+    );
     assert_eq!(store.get(a, b"large").unwrap(), None);
     store.put(a, b"large", &large, &WriteOptions::SYNC).unwrap();
     let after = open(&fs.kill()).unwrap();

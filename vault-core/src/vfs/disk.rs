@@ -8,16 +8,18 @@
 //!   btrfs, can run out of space all the same; nothing portable prevents that.)
 //! - A lock is the operating system's advisory lock on an open file: it ends with the process, however
 //!   that ends. The lock file stays behind: removing it would let two processes lock two files of the
-//!   same name.
+//!   same name. It is never opened through a symbolic link, because its holder's name is written into it.
+//! - Only regular files are opened, and opening never waits: a pipe that has a file's name would
+//!   otherwise hold the caller up until somebody writes into it.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::{DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, WriteMap};
@@ -66,17 +68,15 @@ impl FileSystem for DiskFileSystem {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = fs::File::open(path)?;
-        // Opening a directory for reading works, and every read of it fails: say so at once.
-        if file.metadata()?.is_dir() {
-            return Err(Errno::ISDIR.into());
-        }
-        Ok(DiskFile::shared(file))
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        open_regular(&mut options, path, OFlags::empty()).map(DiskFile::shared)
     }
 
     fn open_for_write(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(DiskFile::shared(file))
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true);
+        open_regular(&mut options, path, OFlags::empty()).map(DiskFile::shared)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -145,12 +145,9 @@ impl FileSystem for DiskFileSystem {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome> {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = open_regular(&mut options, path, OFlags::NOFOLLOW)?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -164,8 +161,35 @@ impl FileSystem for DiskFileSystem {
         // Written before it is cut to length, so that whoever reads meanwhile finds some holder.
         file.write_all_at(holder.as_bytes(), 0)?;
         file.set_len(holder.len() as u64)?;
-        Ok(LockOutcome::Acquired(Box::new(DiskLock { _file: file })))
+        let path = path.to_path_buf();
+        Ok(LockOutcome::Acquired(Box::new(DiskLock { file, path })))
     }
+
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        std::path::absolute(path)
+    }
+}
+
+/// Opens a regular file; anything else that has the name is refused, without waiting for it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "part of the one real implementation of the file system"
+)]
+fn open_regular(options: &mut fs::OpenOptions, path: &Path, flags: OFlags) -> io::Result<fs::File> {
+    let flags = (flags | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    if kind.is_dir() {
+        // Opening a directory for reading works, and every read of it fails: say so at once.
+        return Err(Errno::ISDIR.into());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it is a pipe, a socket or a device, not a file",
+    ))
 }
 
 /// An open file of the operating system.
@@ -281,13 +305,42 @@ impl WriteMap for DiskMap {
     }
 }
 
-/// Closing the file releases the lock.
+/// Ends the lock when dropped.
 #[derive(Debug)]
 struct DiskLock {
-    _file: fs::File,
+    file: fs::File,
+    path: PathBuf,
 }
 
-impl LockGuard for DiskLock {}
+impl LockGuard for DiskLock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "part of the one real implementation of the file system"
+    )]
+    fn is_in_place(&self) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for processes that were forked meanwhile: they share the
+        // open file, and with it a lock that nobody let go of. Should this fail, closing is what remains.
+        let _ = self.file.unlock();
+    }
+}
 
 /// Gives the first `len` bytes of a file their space on the medium and makes the file at least that
 /// long, leaving the bytes that are there alone.

@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod disk;
+mod locked;
 mod memory;
 
 pub use disk::DiskFileSystem;
+pub use locked::{LockLost, LockedFileSystem};
 pub use memory::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 
 /// A file system.
@@ -30,10 +32,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// The operating system's.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
-    /// Opens a file for reading.
+    /// Opens a file for reading. Never waits, whatever has this name.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's, also where it is no file.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Opens an existing file for reading and writing.
@@ -96,6 +98,21 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// # Errors
     /// The operating system's.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<LockOutcome>;
+
+    /// The same path, written so that it leads to the same place wherever the process goes: from the root
+    /// on, where this file system knows a working directory. Links are left alone.
+    ///
+    /// # Errors
+    /// The operating system's; [`io::ErrorKind::InvalidInput`] for an empty path.
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        if path.as_os_str().is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the path is empty",
+            ));
+        }
+        Ok(path.to_path_buf())
+    }
 }
 
 /// An open file. Reads and writes name their offset, so that threads can share it.
@@ -201,7 +218,16 @@ pub enum LockOutcome {
 }
 
 /// Holds a lock until dropped.
-pub trait LockGuard: Send + Sync + fmt::Debug {}
+pub trait LockGuard: Send + Sync + fmt::Debug {
+    /// Whether the path under which the lock was taken still leads to the locked file. Where it does not,
+    /// the directory around it was moved, removed or replaced.
+    ///
+    /// # Errors
+    /// The operating system's, other than that nothing is there.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
 
 /// Reads exactly `buffer.len()` bytes at `offset`.
 ///

@@ -392,6 +392,7 @@ mod tests {
             random: Arc::new(SeededRandom::new(1)),
             transform: Arc::new(ChecksumTransform),
             listener: None,
+            listener_panics: Arc::default(),
         }
     }
 

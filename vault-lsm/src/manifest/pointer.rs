@@ -1,12 +1,13 @@
 //! `CURRENT`: the pointer to the current manifest. Bytes: `docs/format/store.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
-use vault_core::vfs::FileSystem;
+use vault_core::vfs::{EntryKind, FileSystem};
 use vault_core::{Error, Result};
 
+use crate::directory::is_ours;
 use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
 use crate::store::{outcome_unknown, sync_failed, write_failed};
@@ -33,7 +34,7 @@ impl Pointer {
     /// Reads the pointer of the store in `directory`, with the store's id. `None` where there is none.
     pub(crate) fn read(
         fs: &dyn FileSystem,
-        directory: &std::path::Path,
+        directory: &Path,
         transform: &dyn Transform,
     ) -> Result<Option<(Self, [u8; 16])>> {
         let path = directory.join(POINTER_NAME);
@@ -77,12 +78,15 @@ impl Pointer {
         let unfinished = env
             .directory
             .join(format!("{POINTER_NAME}{UNFINISHED_SUFFIX}"));
-        match env.fs.remove(&unfinished) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io("remove", &unfinished, e)),
+        match self.write_to(env, unfinished.clone(), number) {
+            Err(error) if is_taken(&error) && is_left_over(env, &unfinished)? => {
+                env.fs
+                    .remove(&unfinished)
+                    .map_err(|e| Error::io("remove", &unfinished, e))?;
+                self.write_to(env, unfinished.clone(), number)?;
+            }
+            outcome => outcome?,
         }
-        self.write_to(env, unfinished.clone(), number)?;
         env.fs
             .rename(&unfinished, &current)
             .map_err(|e| write_failed(Error::io("rename", &unfinished, e)))?;
@@ -110,4 +114,20 @@ impl Pointer {
         file.sync()
             .map_err(|e| sync_failed(Error::io("sync", &path, e)))
     }
+}
+
+fn is_taken(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
+}
+
+/// Whether the name is taken by a pointer that an earlier attempt left, and by nothing else.
+fn is_left_over(env: &Env, unfinished: &Path) -> Result<bool> {
+    let entries = env
+        .fs
+        .read_dir(&env.directory)
+        .map_err(|e| Error::io("list", &env.directory, e))?;
+    let is_file = entries
+        .iter()
+        .any(|entry| entry.kind == EntryKind::File && unfinished.ends_with(&entry.name));
+    Ok(is_file && is_ours(&*env.fs, unfinished, None, None))
 }

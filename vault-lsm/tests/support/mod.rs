@@ -1,6 +1,9 @@
 //! How the conformance suite opens this engine, and what the scenario tests share.
 #![allow(unused, reason = "each test binary uses a part of this")]
 
+pub(crate) mod alone;
+pub(crate) mod batches;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
