@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vault_core::{Cursor, KeyRange, KeyspaceId, Reader, Result, SequenceNumber, Slice, Snapshot};
@@ -17,6 +17,8 @@ use crate::keyspace::KeyspaceView;
 use crate::read::get;
 use crate::read::scan::ScanCursor;
 use crate::store::{Store, lock, unknown_keyspace};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 
 /// The moments that somebody holds.
 #[derive(Default)]

@@ -13,12 +13,15 @@
 //! - Separators are only ever added. A leaf that was reached by the high separator of another leaf
 //!   therefore begins exactly there.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, Bump, NONE, Ref};
 use super::entry;
 use super::node::{INNER_SORTED_MAX, Inner, LEAF_SLOTS, Leaf, Pivot, Prefix, Slot, Span, Target};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Slots that a leaf must have gained since it was made before the place of the latest ones tells
 /// where to split it. Otherwise a hostile order of keys could make it split at the end every time.
