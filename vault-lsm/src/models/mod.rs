@@ -15,7 +15,15 @@
 //! programs", 2007.)
 
 #[cfg(vault_model = "loom")]
+mod commit;
+#[cfg(vault_model = "loom")]
+mod log;
+#[cfg(vault_model = "loom")]
 mod memtable;
+#[cfg(vault_model = "loom")]
+mod snapshots;
+#[cfg(vault_model = "loom")]
+mod tables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
