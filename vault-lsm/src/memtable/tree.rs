@@ -76,6 +76,11 @@ impl Tree {
         self.entries.load(Ordering::Acquire)
     }
 
+    #[cfg(all(test, vault_model = "loom"))]
+    pub(super) fn inner_levels(&self) -> u64 {
+        self.root.load(Ordering::Acquire) >> 32
+    }
+
     /// Whether entries came in another order than that of their trailers. To be asked after the slots
     /// of a leaf were read, so that it holds for these.
     #[inline]

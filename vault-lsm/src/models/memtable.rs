@@ -27,9 +27,11 @@ enum Order {
     Descending,
     /// All inserts are versions of one key.
     Hot,
+    /// As scattered, and each entry gets a chunk of the arena for itself.
+    Large,
 }
 
-use Order::{Ascending, Descending, Hot, Scattered};
+use Order::{Ascending, Descending, Hot, Large, Scattered};
 
 /// What the reader does.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +52,17 @@ struct Case {
 }
 
 impl Order {
+    fn value(self, sequence: u64) -> Vec<u8> {
+        let mut value = sequence.to_le_bytes().to_vec();
+        if matches!(self, Large) {
+            value.resize(2_000, 7);
+        }
+        value
+    }
+
     fn key(self, sequence: u64) -> [u8; 8] {
         let number = match self {
-            Scattered => sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            Scattered | Large => sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15),
             Ascending => sequence,
             Descending => u64::MAX - sequence,
             Hot => 7,
@@ -69,7 +79,7 @@ struct Shared {
 
 impl Shared {
     fn insert(&self, sequence: u64) {
-        let value = sequence.to_le_bytes();
+        let value = self.order.value(sequence);
         let key = self.order.key(sequence);
         self.table
             .insert(&key, sequence, [&value[..3], &value[3..]]);
@@ -90,7 +100,7 @@ impl Shared {
                     found = Some((trailer, value.to_vec()));
                     ControlFlow::Break(())
                 });
-            let expected = Some((sequence, sequence.to_le_bytes().to_vec()));
+            let expected = Some((sequence, self.order.value(sequence)));
             assert_eq!(found, expected, "a published entry is not found");
         }
     }
@@ -107,7 +117,7 @@ impl Shared {
         while cursor.valid() {
             let (key, trailer) = (cursor.key().to_vec(), cursor.trailer());
             assert_eq!(key, self.order.key(trailer));
-            assert_eq!(cursor.value(), trailer.to_le_bytes());
+            assert_eq!(cursor.value(), self.order.value(trailer));
             if let Some((last_key, last_trailer)) = &before {
                 let order = internal_key::compare((last_key, *last_trailer), (&key, trailer));
                 assert!(order.is_ne() && order.is_gt() == backwards, "out of order");
@@ -124,30 +134,37 @@ impl Shared {
     }
 }
 
-fn run(case: Case, write: fn(&Shared, u64)) {
-    let shared = Arc::new(Shared {
-        table: Arc::new(Memtable::new()),
-        visible: AtomicU64::new(0),
-        order: case.order,
-    });
-    (1..=case.before).for_each(|sequence| shared.write(sequence));
-    let reader = {
-        let shared = Arc::clone(&shared);
+impl Shared {
+    fn filled(case: Case) -> Arc<Self> {
+        let shared = Self {
+            table: Arc::new(Memtable::new()),
+            visible: AtomicU64::new(0),
+            order: case.order,
+        };
+        (1..=case.before).for_each(|sequence| shared.write(sequence));
+        Arc::new(shared)
+    }
+
+    fn reader(self: &Arc<Self>, read: Read) -> thread::JoinHandle<()> {
+        let shared = Arc::clone(self);
         thread::spawn(move || {
             let upto = shared.visible.load(Ordering::Acquire);
-            match case.read {
+            match read {
                 Read::Visit if upto == 0 => {}
                 Read::Visit => shared.visit(upto),
                 Read::Forwards => shared.scan(upto, false),
                 Read::Backwards => shared.scan(upto, true),
             }
         })
-    };
-    for sequence in case.before + 1..=case.before + case.beside {
-        write(&shared, sequence);
     }
-    reader.join().unwrap();
+}
+
+fn run(case: Case, write: fn(&Shared, u64)) {
+    let shared = Shared::filled(case);
+    let reader = shared.reader(case.read);
     let all = case.before + case.beside;
+    (case.before + 1..=all).for_each(|sequence| write(&shared, sequence));
+    reader.join().unwrap();
     assert_eq!(shared.table.entries(), all);
     shared.scan(all, false);
 }
@@ -184,6 +201,111 @@ fn scans_beside_inserts() {
             let name = format!("memtable: {read:?} beside inserts, {order:?}");
             holds(&name, fillings(order, TWO_LEVELS, 1, read), as_it_is);
         }
+    }
+}
+
+#[test]
+fn the_cases_reach_every_kind_of_node() {
+    for order in [Scattered, Ascending, Descending, Hot] {
+        holds(
+            &format!("memtable: two inner levels, {order:?}"),
+            [order],
+            |order| {
+                let table = Memtable::new();
+                for sequence in 1..=TWO_LEVELS {
+                    table.insert(&order.key(sequence), sequence, [&[], &[]]);
+                }
+                assert!(
+                    table.inner_levels() >= 2,
+                    "the nodes are too large for these models"
+                );
+            },
+        );
+    }
+}
+
+#[test]
+fn chunks_beside_inserts() {
+    let cases = fillings(Large, 3, 3, Read::Visit);
+    holds("memtable: look-ups beside new chunks", cases, as_it_is);
+}
+
+#[test]
+fn two_readers_beside_inserts() {
+    let reads = |case: Case| {
+        let shared = Shared::filled(case);
+        let readers = [Read::Visit, Read::Forwards].map(|read| shared.reader(read));
+        shared.write(case.before + 1);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    };
+    let cases = fillings(Scattered, 9, 1, Read::Visit);
+    holds("memtable: two readers beside an insert", cases, reads);
+}
+
+/// Versions of a key that come with smaller trailers than those before are found in order nevertheless:
+/// a reader that sees the entry also sees the note that entries came out of order.
+#[test]
+fn versions_out_of_order() {
+    let out_of_order = |last: u64| {
+        let table = Arc::new(Memtable::new());
+        table.insert(b"key", 5, [&[], b"5"]);
+        table.insert(b"key", 9, [&[], b"9"]);
+        let reader = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || {
+                let mut found = Vec::new();
+                let _ = table.visit(b"key", u64::MAX, |trailer, _| {
+                    found.push(trailer);
+                    ControlFlow::Continue(())
+                });
+                assert!(found.is_sorted_by(|a, b| a > b), "wrong: {found:?}");
+                assert!(found.contains(&5) && found.contains(&9), "wrong: {found:?}");
+            })
+        };
+        table.insert(b"key", last, [&[], b"last"]);
+        reader.join().unwrap();
+    };
+    holds("memtable: versions out of order", [7, 3], out_of_order);
+}
+
+#[test]
+fn range_tombstones_beside_readers() {
+    holds("memtable: range tombstones beside readers", [()], |()| {
+        deletions()
+    });
+}
+
+#[test]
+fn range_tombstones_published_without_release() {
+    break_in("models/memtable.rs", Break::RelaxStores);
+    let name = "memtable: broken, range tombstones without release of visible";
+    fails(name, "wrong: ", [()], |()| deletions());
+}
+
+/// One writer deletes ranges, two readers ask for the fragments: what was published is in them.
+fn deletions() {
+    let shared = Arc::new((Memtable::new(), AtomicU64::new(0)));
+    let readers = [(); 2].map(|()| {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            let upto = shared.1.load(Ordering::Acquire);
+            let fragments = shared.0.range_tombstones();
+            let covering = fragments.and_then(|f| f.covering(b"b", upto));
+            assert_eq!(
+                covering.unwrap_or(0),
+                upto,
+                "wrong: a deletion is not found"
+            );
+        })
+    });
+    for sequence in 1..=2 {
+        shared.0.insert_range_tombstone(b"a", b"c", sequence);
+        shared.1.store(sequence, Ordering::Release);
+    }
+    for reader in readers {
+        reader.join().unwrap();
     }
 }
 

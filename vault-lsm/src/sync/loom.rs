@@ -248,6 +248,37 @@ impl Condvar {
     }
 }
 
+/// A cell that is set once.
+#[derive(Debug)]
+pub(crate) struct OnceLock<T> {
+    is_set: atomic::AtomicBool,
+    value: std::sync::OnceLock<T>,
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self {
+            is_set: atomic::AtomicBool::default(),
+            value: std::sync::OnceLock::new(),
+        }
+    }
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn get(&self) -> Option<&T> {
+        // The value follows the mark without a switch of threads in between.
+        let is_set = self.is_set.load(Ordering::Acquire);
+        is_set.then(|| self.value.get()).flatten()
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        if self.is_set.swap(true, Ordering::AcqRel) {
+            return Err(value);
+        }
+        self.value.set(value)
+    }
+}
+
 /// A small number for the calling thread: the threads of one execution count from 0.
 pub(crate) fn thread_number() -> usize {
     use std::sync::atomic::AtomicUsize;

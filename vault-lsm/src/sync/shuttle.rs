@@ -4,6 +4,7 @@
 
 pub(crate) use ::shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
 pub(crate) use ::shuttle::{hint, thread};
+pub(crate) use std::sync::OnceLock;
 
 /// A small number for the calling thread: the threads of one execution count from 0.
 pub(crate) fn thread_number() -> usize {

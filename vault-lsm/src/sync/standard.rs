@@ -1,7 +1,7 @@
 //! The standard library's, as they are.
 
 pub(crate) use std::hint;
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, atomic};
 pub(crate) use std::thread;
 
 /// A small number for the calling thread, the same for as long as it lives.
