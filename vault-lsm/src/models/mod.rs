@@ -16,6 +16,8 @@
 
 #[cfg(vault_model = "loom")]
 mod commit;
+#[cfg(vault_model = "shuttle")]
+mod engine;
 #[cfg(vault_model = "loom")]
 mod log;
 #[cfg(vault_model = "loom")]
@@ -109,6 +111,12 @@ fn fails<C: Copy + Send + Sync + 'static>(
 ) {
     let tally = Tally::begin();
     let outcome = catch_unwind(AssertUnwindSafe(|| explore(&tally, cases, model)));
+    expect_failure(outcome, with);
+    tally.print(name, "fails, as it must");
+}
+
+/// Something panicked `with` these words.
+fn expect_failure(outcome: std::thread::Result<()>, with: &str) {
     let panic = outcome.expect_err("the broken code went unnoticed");
     let words = panic
         .downcast_ref::<String>()
@@ -116,5 +124,4 @@ fn fails<C: Copy + Send + Sync + 'static>(
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or_default();
     assert!(words.contains(with), "it failed otherwise: {words}");
-    tally.print(name, "fails, as it must");
 }
