@@ -194,7 +194,9 @@ fn run(store: &Arc<Store>, job: Job) {
         let (wait, for_work) = match outcome {
             Ok(true) => continue,
             Ok(false) => (IDLE_MAX, true),
-            Err(Error::UnknownKeyspace { .. } | Error::Closed) => (Duration::ZERO, true),
+            // Nothing opens it again. Trying on would only contend with whoever comes to stop this thread.
+            Err(Error::Closed) => return,
+            Err(Error::UnknownKeyspace { .. }) => (Duration::ZERO, true),
             Err(Error::Poisoned { .. }) => (IDLE_MAX, false),
             Err(_) => (RETRY_AFTER, false),
         };

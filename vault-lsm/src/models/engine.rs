@@ -4,8 +4,8 @@
 //! checkpoints, an ingest and a drop go on. The sum over all accounts is the same in every snapshot, what
 //! was acknowledged is found, and the store ends: it settles, closes, and opens again with all of it.
 //!
-//! Waits with a timeout never time out here. A notification that was forgotten shows as a deadlock, where
-//! outside of models the timeout would mend it.
+//! Background threads that wait for work never time out here (`sync/shuttle.rs`). A wake that was forgotten
+//! shows, where outside of models the timeout would mend it.
 //!
 //! Each schedule follows from a seed: `VAULT_MODELS_SEED` sets the first one.
 #![expect(clippy::unwrap_used, reason = "a model fails by panicking")]
@@ -26,16 +26,16 @@ use vault_core::{
 };
 
 use super::Tally;
-use crate::sync::thread;
+use crate::sync::{Break, break_in, thread};
 use crate::{BackgroundWork, Lsm, LsmOptions, Settings};
 
 /// Random schedules of each model, and as many by priorities that change at a few random steps. (Burckhardt
 /// et al., "A randomized scheduler with probabilistic guarantees of finding bugs", 2010.)
-const SCHEDULES: usize = 150;
+const SCHEDULES: usize = 500;
 /// Steps at which the second kind changes priorities.
 const CHANGES: usize = 3;
 /// Accesses in one execution, at most: more are an endless loop.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 200_000;
 const STACK_BYTES: usize = 1 << 20;
 
 const ACCOUNTS: u64 = 4;
@@ -45,6 +45,7 @@ const MOVES: u64 = 6;
 const VALUE_BYTES: usize = 700;
 
 struct Bank {
+    fs: MemoryFileSystem,
     lsm: Lsm,
     left: KeyspaceId,
     right: KeyspaceId,
@@ -52,7 +53,7 @@ struct Bank {
 
 const DIRECTORY: &str = "/store";
 
-fn open(fs: &MemoryFileSystem) -> Lsm {
+fn options(fs: &MemoryFileSystem) -> LsmOptions {
     let settings = Settings {
         background: BackgroundWork::Threads { compaction: 1 },
         cache_bytes: 64 << 10,
@@ -60,11 +61,14 @@ fn open(fs: &MemoryFileSystem) -> Lsm {
         log_segment_bytes: 64 << 10,
         ..Settings::default()
     };
-    let options = LsmOptions::new(settings)
+    LsmOptions::new(settings)
         .file_system(Arc::new(fs.clone()))
         .clock(Arc::new(ManualClock::new(Timestamp(1_000))))
-        .random(Arc::new(SeededRandom::new(1)));
-    Lsm::open(DIRECTORY, options).unwrap()
+        .random(Arc::new(SeededRandom::new(1)))
+}
+
+fn open(fs: &MemoryFileSystem) -> Lsm {
+    Lsm::open(DIRECTORY, options(fs)).unwrap()
 }
 
 fn small_keyspace() -> KeyspaceOptions {
@@ -121,7 +125,13 @@ impl Bank {
             batch.put(right, &key(account), &amount(EACH));
         }
         lsm.write(&batch, &WriteOptions::default()).unwrap();
-        Self { lsm, left, right }
+        let fs = fs.clone();
+        Self {
+            fs,
+            lsm,
+            left,
+            right,
+        }
     }
 
     /// Moves one from left to right, over and over. Each writer has an account of its own.
@@ -141,7 +151,7 @@ impl Bank {
     }
 
     fn check_snapshots(&self) {
-        for round in 0..3 {
+        for round in 0..6 {
             let snapshot = self.lsm.snapshot().unwrap();
             for backwards in [false, true] {
                 let sum = sum(&*snapshot, &[self.left, self.right], backwards);
@@ -160,6 +170,36 @@ impl Bank {
         self.lsm
             .compact(self.left, all, &mut |_| ControlFlow::Continue(()))
             .unwrap();
+    }
+
+    /// A checkpoint is a store of its own, of one moment.
+    fn check_checkpoint(&self) {
+        self.lsm.checkpoint("/checkpoint").unwrap();
+        let copy = Lsm::open_read_only("/checkpoint", &options(&self.fs)).unwrap();
+        assert_eq!(
+            sum(&copy, &[self.left, self.right], false),
+            2 * ACCOUNTS * EACH
+        );
+        copy.close().unwrap();
+    }
+
+    /// A keyspace of its own, filled past the log. A snapshot still reads it after it was dropped.
+    fn create_ingest_and_drop(&self) {
+        let keyspace = self
+            .lsm
+            .create_keyspace("other", &small_keyspace())
+            .unwrap();
+        let pairs = (0..ACCOUNTS).map(|account| (key(account), amount(EACH)));
+        self.lsm.ingest(keyspace, pairs).unwrap();
+        let options = WriteOptions::default();
+        self.lsm
+            .put(keyspace, &key(0), &amount(EACH), &options)
+            .unwrap();
+        let snapshot = self.lsm.snapshot().unwrap();
+        self.lsm.drop_keyspace(keyspace).unwrap();
+        for _ in 0..2 {
+            assert_eq!(sum(&*snapshot, &[keyspace], false), ACCOUNTS * EACH);
+        }
     }
 
     fn check_after_all(&self, writers: u64) {
@@ -189,8 +229,13 @@ fn run(works: &[fn(&Bank)], writers: u64) {
     bank.check_after_all(writers);
     bank.lsm.settle().unwrap();
     bank.check_after_all(writers);
+    assert!(
+        bank.lsm.stats().unwrap().background.flushes > 0,
+        "memtables are too large"
+    );
     bank.lsm.close().unwrap();
     let again = Bank {
+        fs: fs.clone(),
         lsm: open(&fs),
         left: bank.left,
         right: bank.right,
@@ -251,5 +296,84 @@ fn moves_beside_snapshots_and_compactions() {
             Bank::compact,
         ];
         run(&works, 2);
+    });
+}
+
+#[test]
+fn moves_beside_checkpoints_and_keyspaces_that_come_and_go() {
+    holds(
+        "engine: moves, checkpoints, keyspaces that come and go",
+        || {
+            let works: [fn(&Bank); 4] = [
+                |bank| bank.move_on(0, Durability::Os),
+                Bank::check_checkpoint,
+                Bank::create_ingest_and_drop,
+                Bank::check_snapshots,
+            ];
+            run(&works, 1);
+        },
+    );
+}
+
+#[test]
+fn closing_beside_everything() {
+    holds("engine: closing beside everything", || {
+        let fs = MemoryFileSystem::new();
+        let bank = Arc::new(Bank::open(&fs));
+        let works: [fn(&Bank) -> Result<(), Error>; 4] = [
+            |bank| bank.lsm.close(),
+            |bank| {
+                let value = amount(EACH);
+                let options = WriteOptions::default();
+                (0..8).try_for_each(|account| {
+                    let account = account % ACCOUNTS;
+                    let put = bank.lsm.put(bank.left, &key(account), &value, &options);
+                    put.map(drop)
+                })
+            },
+            |bank| {
+                let snapshot = bank.lsm.snapshot()?;
+                let mut scan = snapshot.scan(bank.left, KeyRange::all())?;
+                scan.try_for_each(|entry| entry.map(drop))
+            },
+            |bank| bank.lsm.flush(None),
+        ];
+        let threads = works.map(|work| {
+            let bank = Arc::clone(&bank);
+            thread::spawn(move || match work(&bank) {
+                Ok(()) | Err(Error::Closed) => {}
+                Err(error) => panic!("closing showed as {error}"),
+            })
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let again = open(&fs);
+        assert_eq!(sum(&again, &[bank.left], false), ACCOUNTS * EACH);
+        again.close().unwrap();
+    });
+}
+
+#[test]
+fn two_reads_without_a_snapshot() {
+    let name = "engine: broken, readers take no snapshot";
+    fails(name, "what one moment shows", || {
+        let look: fn(&Bank) = |bank| {
+            for _ in 0..2 * MOVES {
+                let left = sum(&bank.lsm, &[bank.left], false);
+                let right = sum(&bank.lsm, &[bank.right], false);
+                assert_eq!(left + right, 2 * ACCOUNTS * EACH, "what one moment shows");
+            }
+        };
+        run(&[|bank| bank.move_on(0, Durability::Os), look], 1);
+    });
+}
+
+#[test]
+fn background_threads_that_are_not_woken() {
+    break_in("background.rs", Break::LoseAll);
+    let name = "engine: broken, nobody wakes the background threads";
+    fails(name, "max_steps", || {
+        run(&[|bank| bank.move_on(0, Durability::Os)], 1);
     });
 }

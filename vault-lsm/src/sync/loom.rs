@@ -1,11 +1,9 @@
 //! Those of loom, which tries every schedule, and every value that a load may give under weak memory.
 //!
 //! Two things are added. Memory that is shared without atomics is watched ([`memory`]): a read that
-//! nothing orders behind the write fails the model, as does a read of what was never written. And a
-//! model can break the code it runs ([`break_in`]): weaken the orderings of one source file, or lose its
-//! notifications, to show that it would notice.
+//! nothing orders behind the write fails the model, as does a read of what was never written. And the
+//! orderings and notifications of a source file can be broken on purpose ([`super::broken`]).
 
-use std::cell::Cell;
 use std::panic::Location;
 use std::sync::LockResult;
 use std::sync::atomic::Ordering;
@@ -14,34 +12,7 @@ use std::time::Duration;
 pub(crate) use ::loom::sync::{Mutex, MutexGuard, RwLock};
 pub(crate) use ::loom::{hint, thread};
 
-/// How code can be broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Break {
-    /// Stores and read-modify-writes publish nothing.
-    RelaxStores,
-    /// Loads and read-modify-writes acquire nothing.
-    RelaxLoads,
-    /// `notify_one` wakes nobody.
-    LoseOne,
-    /// `notify_all` wakes nobody.
-    LoseAll,
-}
-
-thread_local! {
-    /// All threads of a model are coroutines of one.
-    static BROKEN: Cell<Option<(&'static str, Break)>> = const { Cell::new(None) };
-}
-
-/// Breaks the source file `file` for the models that this test runs from here on.
-pub(crate) fn break_in(file: &'static str, how: Break) {
-    BROKEN.set(Some((file, how)));
-}
-
-fn is_broken(how: Break, place: &Location<'_>) -> bool {
-    BROKEN
-        .get()
-        .is_some_and(|(file, broken)| broken == how && place.file().ends_with(file))
-}
+use super::broken::{Break, is_broken};
 
 fn stored(order: Ordering, place: &Location<'_>) -> Ordering {
     if !is_broken(Break::RelaxStores, place) {

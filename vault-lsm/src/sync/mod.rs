@@ -10,6 +10,8 @@
 //! by it, and every modelled access multiplies the schedules to try. `Arc` stays too, because neither
 //! model can share trait objects by its own.
 
+#[cfg(all(test, vault_model))]
+mod broken;
 #[cfg(all(test, vault_model = "loom"))]
 mod loom;
 #[cfg(all(test, vault_model = "shuttle"))]
@@ -17,6 +19,8 @@ mod shuttle;
 #[cfg(not(all(test, vault_model)))]
 mod standard;
 
+#[cfg(all(test, vault_model))]
+pub(crate) use self::broken::{Break, break_in};
 #[cfg(all(test, vault_model = "loom"))]
 pub(crate) use self::loom::*;
 #[cfg(all(test, vault_model = "shuttle"))]
