@@ -5,9 +5,8 @@
 //! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
 //! order, which is what a simulation needs.
 
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use vault_core::{Error, Event, KeyspaceId, Result};
@@ -16,6 +15,11 @@ use crate::compact;
 use crate::flush;
 use crate::options::BackgroundWork;
 use crate::store::{Store, lock};
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::{
+    Condvar, Mutex,
+    thread::{self, JoinHandle},
+};
 
 /// How long idle threads sleep before they look around anyway (for what has expired meanwhile).
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -62,7 +66,7 @@ impl Background {
         let mut threads = lock(&store.background.threads);
         let mut spawn = |name: String, job: Job| {
             let store_of_thread = Arc::clone(store);
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(name)
                 .spawn(move || run(&store_of_thread, job))
                 .map_err(|e| Error::io("start a thread for", &store.env.directory, e))?;
@@ -81,7 +85,7 @@ impl Background {
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // The last handle may be dropped on one of the threads themselves (by a listener).
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != thread::current().id() {
                 // A panic there was reported by the panic hook; closing goes on.
                 let _ = thread.join();
             }
@@ -190,7 +194,9 @@ fn run(store: &Arc<Store>, job: Job) {
         let (wait, for_work) = match outcome {
             Ok(true) => continue,
             Ok(false) => (IDLE_MAX, true),
-            Err(Error::UnknownKeyspace { .. } | Error::Closed) => (Duration::ZERO, true),
+            // Nothing opens it again. Trying on would only contend with whoever comes to stop this thread.
+            Err(Error::Closed) => return,
+            Err(Error::UnknownKeyspace { .. }) => (Duration::ZERO, true),
             Err(Error::Poisoned { .. }) => (IDLE_MAX, false),
             Err(_) => (RETRY_AFTER, false),
         };

@@ -191,7 +191,7 @@ impl Lsm {
         report::settle(self.store())
     }
 
-    fn store(&self) -> &Arc<Store> {
+    pub(crate) fn store(&self) -> &Arc<Store> {
         &self.handle.store
     }
 }

@@ -1,14 +1,16 @@
 //! A keyspace: what it is, and what a view holds of it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use vault_core::{KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
 use vault_snapshot::policy::Planner;
 
 use crate::memtable::Memtable;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use crate::sync::{Mutex, MutexGuard};
 use crate::version::Version;
 
 /// What stays the same about a keyspace, and what is shared by all views of it.

@@ -30,6 +30,8 @@ mod layout;
 mod log;
 mod manifest;
 mod memtable;
+#[cfg(all(test, vault_model))]
+mod models;
 mod options;
 mod read;
 mod reclaim;
@@ -37,6 +39,7 @@ mod recover;
 mod report;
 mod snapshot;
 mod store;
+mod sync;
 mod table;
 mod tombstones;
 mod version;

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use vault_core::vfs::FileSystem;
 
+use crate::sync::{Mutex, MutexGuard};
 use crate::table::BlockCache;
 
 /// Files waiting to be removed.

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vault_core::{Cursor, KeyRange, KeyspaceId, Reader, Result, SequenceNumber, Slice, Snapshot};
@@ -17,6 +17,8 @@ use crate::keyspace::KeyspaceView;
 use crate::read::get;
 use crate::read::scan::ScanCursor;
 use crate::store::{Store, lock, unknown_keyspace};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 
 /// The moments that somebody holds.
 #[derive(Default)]
@@ -47,7 +49,7 @@ impl SnapshotRegistry {
     /// Registers the moment that `visible` shows. Read under the registry's lock, so that a compaction
     /// that asks for the moments afterwards either sees this one or began with everything up to it
     /// visible.
-    fn register(&self, visible: &AtomicU64, opened: Duration) -> (u64, SequenceNumber) {
+    pub(crate) fn register(&self, visible: &AtomicU64, opened: Duration) -> (u64, SequenceNumber) {
         let mut state = lock(&self.state);
         let sequence = visible.load(Ordering::Acquire);
         let id = state.next;
@@ -63,7 +65,7 @@ impl SnapshotRegistry {
         (id, sequence)
     }
 
-    fn release(&self, id: u64) {
+    pub(crate) fn release(&self, id: u64) {
         let entry = lock(&self.state).snapshots.remove(&id);
         // Outside the lock: this may be what kept a dropped keyspace's files.
         drop(entry);

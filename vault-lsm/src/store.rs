@@ -10,8 +10,8 @@
 //! Readers take none of them. Nobody waits for a disk while holding 4.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use vault_core::vfs::LockedFileSystem;
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
@@ -25,6 +25,8 @@ use crate::manifest::Manifest;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::snapshot::SnapshotRegistry;
+use crate::sync::atomic::{AtomicU8, AtomicU64};
+use crate::sync::{Mutex, MutexGuard, hint};
 use crate::table::TableEnv;
 use crate::view::{Pinned, ViewCell};
 use crate::write::admission::Pacer;
@@ -305,7 +307,7 @@ fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         match mutex.try_lock() {
             Ok(guard) => return guard,
             Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
+            Err(TryLockError::WouldBlock) => (0..PAUSES).for_each(|_| hint::spin_loop()),
         }
     }
     lock(mutex)

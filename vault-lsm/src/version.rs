@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use vault_core::stats::LevelStats;
 use vault_core::{KeyRange, Timestamp};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
 
 use crate::reclaim::ReclaimQueue;
+use crate::sync::atomic::AtomicBool;
 use crate::table::{Table, TableMeta};
 use crate::tombstones::Fragments;
 

@@ -9,16 +9,18 @@
 //! the number was read may lack writes up to that number. [`ViewCell::pin_at`] reads the number in
 //! between two looks at the view's generation and tries again where it changed.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use vault_core::{KeyspaceId, SequenceNumber};
 
 use crate::keyspace::KeyspaceView;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{self, Mutex};
 
 /// Copies of the pointer to the current view, so that threads don't share a reference count.
-const SHARDS: usize = 16;
+const SHARDS: usize = if sync::MODELLED { 2 } else { 16 };
 
 /// A consistent set of keyspaces with their memtables and tables.
 pub(crate) struct View {
@@ -100,7 +102,8 @@ impl ViewCell {
     /// Pins the current view.
     #[inline]
     pub(crate) fn pin(&self) -> Pinned {
-        let shard = &self.shards[shard_of_thread()];
+        // A thread uses always the same copy.
+        let shard = &self.shards[sync::thread_number() % SHARDS];
         Arc::clone(&shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -114,7 +117,7 @@ impl ViewCell {
                 return (view, sequence);
             }
             // A new view is being put in place; let whoever does it finish.
-            std::thread::yield_now();
+            sync::thread::yield_now();
         }
     }
 
@@ -142,14 +145,4 @@ impl ViewCell {
         // Dropped here, outside the shards' locks: it may free memtables and remove files.
         drop(old);
     }
-}
-
-/// The shard this thread uses, the same for all cells.
-#[inline]
-fn shard_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
-    SHARD.with(|shard| *shard)
 }

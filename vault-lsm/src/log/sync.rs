@@ -13,11 +13,14 @@
 //! [`Error::Poisoned`], now and later.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use vault_core::vfs::File;
 use vault_core::{Error, Result};
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// Times the next leader lets other threads go first while it waits for company.
 const YIELDS_MAX: usize = 64;
@@ -137,7 +140,7 @@ impl LogSync {
             if self.waiting.load(Ordering::Relaxed) >= expected {
                 break;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
         let mut state = self.lock();
         // Order matters: a file that gets records up to `target` is in `dirty` before the position is

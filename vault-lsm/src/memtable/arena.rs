@@ -16,7 +16,10 @@
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// Where something lies in the arena.
 pub(super) type Ref = u32;
@@ -30,7 +33,11 @@ const OFFSET_MASK: Ref = (1 << OFFSET_BITS) - 1;
 /// Chunks an arena can have. Once half of them are taken, new ones have the greatest size, and any
 /// two in a row hold more than one of that size: 8 GiB at the very least, and more than 30 GiB where
 /// entries are small. The largest write buffer is 4 GiB and the largest batch is 2 GiB.
-const CHUNKS_MAX: usize = 1 << (u32::BITS - OFFSET_BITS);
+const CHUNKS_MAX: usize = if sync::MODELLED {
+    16
+} else {
+    1 << (u32::BITS - OFFSET_BITS)
+};
 /// Largest chunk that is shared by several allocations, in bytes.
 const CHUNK_BYTES_MAX: usize = UNIT_BYTES << OFFSET_BITS;
 /// Smallest chunk, in bytes: what a memtable with a single small entry takes.
@@ -135,6 +142,14 @@ impl Arena {
             if table.is_null() {
                 handle_alloc_error(TABLE_LAYOUT);
             }
+            if sync::MODELLED {
+                for index in 0..CHUNKS_MAX {
+                    let null = AtomicPtr::new(ptr::null_mut());
+                    // SAFETY: the table has room for `CHUNKS_MAX` pointers. Those of a model are not
+                    // valid when zeroed.
+                    unsafe { table.add(index).write(null) };
+                }
+            }
             self.table.store(table, Ordering::Release);
         }
         let layout = chunk_layout(bytes);
@@ -198,8 +213,8 @@ impl Drop for Arena {
             return;
         }
         for index in 0..CHUNKS_MAX {
-            // SAFETY: the table has `CHUNKS_MAX` pointers.
-            let chunk = unsafe { &*table.add(index) }.load(Ordering::Relaxed);
+            // SAFETY: the table has `CHUNKS_MAX` pointers, which are ours alone by now.
+            let chunk = *unsafe { &mut *table.add(index) }.get_mut();
             if chunk.is_null() {
                 break;
             }
@@ -208,6 +223,7 @@ impl Drop for Arena {
             // SAFETY: this is the layout the chunk was allocated with; nobody can reach it any more,
             // because all borrows of the arena have ended.
             unsafe { dealloc(chunk, chunk_layout(bytes)) };
+            sync::memory::freed(chunk, bytes);
         }
         // SAFETY: allocated with this layout, and not used after this.
         unsafe { dealloc(table.cast(), TABLE_LAYOUT) };

@@ -15,6 +15,7 @@ use std::cmp::Ordering;
 use std::slice;
 
 use super::arena::{Arena, Bump, Ref};
+use crate::sync;
 
 const TRAILER_BYTES: usize = 8;
 const LENGTH_BYTES: usize = 4;
@@ -76,6 +77,7 @@ pub(super) fn write(
         let at = at.add(front.len());
         at.copy_from_nonoverlapping(back.as_ptr(), back.len());
     }
+    sync::memory::written(start, bytes);
     reference
 }
 
@@ -88,6 +90,7 @@ unsafe fn lengths(start: *const u8) -> (usize, usize, usize) {
     // SAFETY: a record begins with a trailer and lengths, aligned to eight; where these are `LONG`, two
     // more lengths follow.
     unsafe {
+        sync::memory::read(start, SHORT_HEADER_BYTES);
         let at = start.add(TRAILER_BYTES).cast::<u32>();
         let lengths = at.read();
         if lengths == LONG {

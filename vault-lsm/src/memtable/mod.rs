@@ -167,6 +167,12 @@ impl Memtable {
         self.tree.entries()
     }
 
+    /// Number of levels above the leaves.
+    #[cfg(all(test, vault_model = "loom"))]
+    pub(crate) fn inner_levels(&self) -> u64 {
+        self.tree.inner_levels()
+    }
+
     /// Whether there is neither an entry nor a range tombstone.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {

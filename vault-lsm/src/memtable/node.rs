@@ -20,17 +20,20 @@
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::slice;
-use std::sync::atomic::{AtomicU32, Ordering as Memory};
+use std::sync::atomic::Ordering as Memory;
 
 use super::arena::{Arena, Bump, NONE, Ref};
 use super::entry;
 
+use crate::sync;
+use crate::sync::atomic::AtomicU32;
+
 /// Slots of a leaf. Larger leaves split less often but take longer to search and to sort.
-pub(super) const LEAF_SLOTS: usize = 64;
+pub(super) const LEAF_SLOTS: usize = if sync::MODELLED { 4 } else { 64 };
 /// Slots that an inner node has behind its sorted part.
-pub(super) const INNER_TAIL_SLOTS: usize = 24;
+pub(super) const INNER_TAIL_SLOTS: usize = if sync::MODELLED { 2 } else { 24 };
 /// Sorted slots of an inner node, at most: more are cut into two nodes.
-pub(super) const INNER_SORTED_MAX: usize = 104;
+pub(super) const INNER_SORTED_MAX: usize = if sync::MODELLED { 3 } else { 104 };
 
 /// An internal key that is looked for.
 pub(super) type Target<'k> = (&'k [u8], u64);
@@ -161,6 +164,7 @@ impl<'a> Node<'a> {
         };
         // SAFETY: the allocation is large enough, aligned to eight, and known to nobody else.
         unsafe { start.cast::<Header>().write(header) };
+        sync::memory::written(start, HEADER_BYTES);
         (
             reference,
             Self {
@@ -172,6 +176,7 @@ impl<'a> Node<'a> {
 
     #[inline]
     fn header(self) -> &'a Header {
+        sync::memory::read(self.start, HEADER_BYTES);
         // SAFETY: every node begins with a header, written before the node was published, of which
         // only the atomic field changes; it lives as long as the arena.
         unsafe { &*self.start.cast::<Header>() }
@@ -199,7 +204,11 @@ impl<'a> Node<'a> {
     unsafe fn array<T>(self, offset: usize, count: usize) -> &'a [T] {
         // SAFETY: the caller vouches for the elements. The writer only writes behind what is
         // published, so that nothing here changes any more.
-        unsafe { slice::from_raw_parts(self.start.add(HEADER_BYTES + offset).cast(), count) }
+        unsafe {
+            let start = self.start.add(HEADER_BYTES + offset);
+            sync::memory::read(start, count * size_of::<T>());
+            slice::from_raw_parts(start.cast(), count)
+        }
     }
 
     /// Writes element `index` of the array that begins `offset` bytes behind the header.
@@ -210,11 +219,9 @@ impl<'a> Node<'a> {
     unsafe fn write<T>(self, offset: usize, index: usize, value: T) {
         // SAFETY: the caller vouches for it; no reader looks at elements that are not published.
         unsafe {
-            self.start
-                .add(HEADER_BYTES + offset)
-                .cast::<T>()
-                .add(index)
-                .write(value);
+            let at = self.start.add(HEADER_BYTES + offset).cast::<T>().add(index);
+            at.write(value);
+            sync::memory::written(at.cast(), size_of::<T>());
         }
     }
 

@@ -3,10 +3,12 @@
 //! Inserting is an append. The first read after a change builds the fragments; the reads after it
 //! share them. A memtable without range tombstones costs its readers one load.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crate::internal_key::RangeTombstone;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::tombstones::Fragments;
 
 #[derive(Default)]

@@ -13,12 +13,15 @@
 //! - Separators are only ever added. A leaf that was reached by the high separator of another leaf
 //!   therefore begins exactly there.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, Bump, NONE, Ref};
 use super::entry;
 use super::node::{INNER_SORTED_MAX, Inner, LEAF_SLOTS, Leaf, Pivot, Prefix, Slot, Span, Target};
+
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Slots that a leaf must have gained since it was made before the place of the latest ones tells
 /// where to split it. Otherwise a hostile order of keys could make it split at the end every time.
@@ -71,6 +74,11 @@ impl Tree {
 
     pub(super) fn entries(&self) -> u64 {
         self.entries.load(Ordering::Acquire)
+    }
+
+    #[cfg(all(test, vault_model = "loom"))]
+    pub(super) fn inner_levels(&self) -> u64 {
+        self.root.load(Ordering::Acquire) >> 32
     }
 
     /// Whether entries came in another order than that of their trailers. To be asked after the slots

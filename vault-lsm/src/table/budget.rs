@@ -1,6 +1,8 @@
 //! Bounds the memory that tables keep for their filters and indexes.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::sync::atomic::AtomicU64;
 
 /// A number of bytes that all tables of a store share. Lock-free.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow, Deref};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use vault_core::transform::HEADER_BYTES;
 use vault_core::{KeyRange, KeyspaceId, Result, Slice};
@@ -16,6 +16,7 @@ use super::index::{IndexPartition, Partition, TopIndex};
 use super::open::{Parts, open_source, read_parts};
 use super::{BlockCache, BlockType, MetadataBudget, TableEnv, TableMeta};
 use crate::internal_key::{RangeTombstone, sequence_of};
+use crate::sync::OnceLock;
 
 /// A table that is open for reading. Any number of threads share it.
 pub(crate) struct Table {

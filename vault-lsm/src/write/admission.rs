@@ -7,13 +7,14 @@
 //! Memtables are memory: when too many wait, writers of that keyspace stand still until one is flushed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vault_core::{Error, Event, Result, WriteBatch};
 
 use crate::options::BackgroundWork;
 use crate::store::Store;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::view::View;
 
 /// Rate at pressure 1, in bytes a second.
