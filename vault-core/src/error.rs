@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Retry,
     /// The request itself is at fault: mend the input.
     Input,
-    /// The store has no room; free some, then try again.
+    /// The store has no room, on disk or in its memory budget; free some, then try again.
     Full,
     /// This handle is of no more use; open the store again.
     Reopen,
@@ -52,7 +52,7 @@ pub enum Error {
     },
     /// A value is longer than the engine accepts.
     #[error(
-        "value of {len} bytes is over the limit of {max}; split it over several keys, or raise `limits.value_bytes_max`"
+        "value of {len} bytes is over the limit of {max}; split it over several keys, or raise `limits.value_bytes_max` (and `memory_bytes`, of which it is a small part)"
     )]
     ValueTooLong {
         /// Length of the value in bytes.
@@ -234,6 +234,18 @@ pub enum Error {
         /// Estimate of when room is there.
         retry_after: Duration,
     },
+    /// The memory budget has no room for what was asked, whatever else gives way.
+    #[error(
+        "{what} would take {needed} bytes of memory, and the budget leaves {available}; close cursors and snapshots that are not needed, or open the store with more `memory_bytes`"
+    )]
+    MemoryFull {
+        /// What was asked for.
+        what: &'static str,
+        /// Bytes it would take, together with what holds the same share already.
+        needed: u64,
+        /// Bytes there are for it.
+        available: u64,
+    },
     /// The disk has no room.
     #[error("no space left while trying to {operation} {path}; free some space, then try again", path = path.display())]
     DiskFull {
@@ -291,7 +303,7 @@ impl Error {
             | Self::ReadOnly
             | Self::TargetExists { .. }
             | Self::Unsupported { .. } => ErrorKind::Input,
-            Self::DiskFull { .. } => ErrorKind::Full,
+            Self::DiskFull { .. } | Self::MemoryFull { .. } => ErrorKind::Full,
             Self::Poisoned { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Corruption { .. } => ErrorKind::Restore,
             Self::Io { .. } | Self::NewerFormat { .. } | Self::AlreadyOpen { .. } => {

@@ -247,7 +247,7 @@ impl Reader for Lsm {
         let view = view
             .keyspace(keyspace)
             .ok_or_else(|| unknown_keyspace(keyspace))?;
-        let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None);
+        let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None)?;
         store
             .counters
             .end(Operation::Cursor, &timing, &*store.env.clock);

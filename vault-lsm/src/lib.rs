@@ -29,6 +29,7 @@ mod keyspaces;
 mod layout;
 mod log;
 mod manifest;
+mod memory;
 mod memtable;
 mod options;
 mod read;

@@ -19,10 +19,11 @@ use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, NameMeaning, create_directories, meaning_of};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
+use crate::memory::{Memory, Shares};
 use crate::options::{LsmOptions, OpenMode, Settings};
 use crate::reclaim::ReclaimQueue;
 use crate::store::{Store, StoreParts};
-use crate::table::{BlockCache, MetadataBudget, Table, TableEnv};
+use crate::table::{Table, TableEnv};
 use crate::version::{Placed, TableFile, Version};
 use crate::view::{View, ViewCell};
 use crate::write::commit::apply;
@@ -134,13 +135,17 @@ impl Opening {
             transform: options.transform,
             listener: options.listener,
         };
+        let memory = Memory::new(Shares::of(&options.settings)?);
+        let mut settings = options.settings;
+        settings.limits = memory.shares().limits;
         let table_env = TableEnv {
             fs: Arc::clone(&env.fs),
             transform: Arc::clone(&env.transform),
             random: Arc::clone(&env.random),
             store,
-            cache: Arc::new(BlockCache::new(options.settings.cache_bytes)),
-            metadata_budget: Arc::new(MetadataBudget::new(options.settings.table_metadata_bytes)),
+            cache: Arc::clone(memory.cache()),
+            metadata_budget: Arc::clone(memory.tables()),
+            memory,
         };
         let operators = options
             .operators
@@ -150,7 +155,7 @@ impl Opening {
         let reclaim = Arc::default();
         Ok(Self {
             env,
-            settings: options.settings,
+            settings,
             operators,
             table_env,
             reclaim,
@@ -191,7 +196,7 @@ impl Opening {
             log_segments.insert(number, self.log_bytes(number)?);
         }
         let log_sync = Arc::new(LogSync::new(log.position));
-        let segment_bytes = self.settings.log_segment_bytes;
+        let segment_bytes = self.table_env.memory.shares().log_segment_bytes;
         let writer = LogWriter::new(
             log.last,
             log.end,
@@ -345,7 +350,7 @@ impl Opening {
             keyspace: Arc::new(Keyspace::new(id, state.name.clone(), operator)),
             options: Arc::new(state.options.clone()),
             planner: Arc::from(vault_snapshot::policy::planner(&state.options.policy)),
-            active: Arc::new(WriteBuffer::new()),
+            active: Arc::new(WriteBuffer::new(&self.table_env.memory)),
             sealed: Vec::new(),
             version: Arc::new(Version::build(placed)),
         })

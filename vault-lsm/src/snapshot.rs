@@ -217,7 +217,7 @@ impl Reader for LsmSnapshot {
             *sequence,
             range,
             Some(held),
-        )))
+        )?))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::keyspace::KeyspaceView;
 use crate::layout::Env;
 use crate::log::{LogSync, LogWriter, Segment};
 use crate::manifest::Manifest;
+use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::snapshot::SnapshotRegistry;
@@ -35,6 +36,7 @@ pub(crate) struct Store {
     pub(crate) settings: Settings,
     pub(crate) operators: BTreeMap<String, Arc<dyn MergeOperator>>,
     pub(crate) table_env: TableEnv,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) views: ViewCell,
     /// The last sequence number that readers may see.
     pub(crate) visible: AtomicU64,
@@ -126,6 +128,7 @@ impl Store {
             env: parts.env,
             settings: parts.settings,
             operators: parts.operators,
+            memory: Arc::clone(&parts.table_env.memory),
             table_env: parts.table_env,
             views: parts.views,
             reclaim: parts.reclaim,
@@ -276,6 +279,14 @@ impl Store {
     /// Removes the files that nobody reads any more. Gives how many there were.
     pub(crate) fn reclaim_files(&self) -> usize {
         self.reclaim.run(&*self.env.fs, &self.table_env.cache)
+    }
+
+    /// Bytes of log segments that are mapped: the one that takes records, and the next.
+    pub(crate) fn log_mapped_bytes(&self) -> u64 {
+        let current = self.log_current.load(Ordering::Acquire);
+        let current = lock(&self.log_segments).get(&current).copied();
+        let spare = lock(&self.log_spare).as_ref().map(Segment::capacity);
+        current.unwrap_or(0) + spare.unwrap_or(0)
     }
 
     pub(crate) fn cursor_opened(&self) {

@@ -18,6 +18,8 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use crate::memory::MemtableAccount;
+
 /// Where something lies in the arena.
 pub(super) type Ref = u32;
 /// The reference that refers to nothing.
@@ -51,6 +53,8 @@ pub(super) struct Arena {
     /// have tens of thousands of keyspaces whose memtables stay empty.
     table: AtomicPtr<AtomicPtr<u8>>,
     used_bytes: AtomicUsize,
+    /// Knows of every byte that was allocated.
+    account: MemtableAccount,
 }
 
 /// What only the writer needs to know of the arena.
@@ -66,11 +70,16 @@ pub(super) struct Bump {
 }
 
 impl Arena {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(account: MemtableAccount) -> Self {
         Self {
             table: AtomicPtr::new(ptr::null_mut()),
             used_bytes: AtomicUsize::new(0),
+            account,
         }
+    }
+
+    pub(super) const fn account(&self) -> &MemtableAccount {
+        &self.account
     }
 
     /// Bytes of chunks that cannot be allocated any more: all but the end of the current chunk, which
@@ -136,6 +145,7 @@ impl Arena {
                 handle_alloc_error(TABLE_LAYOUT);
             }
             self.table.store(table, Ordering::Release);
+            self.account.grow(TABLE_LAYOUT.size());
         }
         let layout = chunk_layout(bytes);
         // SAFETY: the layout is not empty, because every chunk has a header.
@@ -148,6 +158,7 @@ impl Arena {
         // SAFETY: the table has `CHUNKS_MAX` initialised pointers and the index is below that.
         unsafe { &*table.add(bump.chunks) }.store(chunk, Ordering::Release);
         bump.chunks += 1;
+        self.account.grow(bytes);
         bytes
     }
 
@@ -228,7 +239,7 @@ mod tests {
 
     #[test]
     fn allocations_are_aligned_disjoint_and_stay() {
-        let arena = Arena::new();
+        let arena = Arena::new(MemtableAccount::uncounted());
         let mut bump = Bump::default();
         assert_eq!(arena.used_bytes(), 0);
         let sizes = [1, 8, 9, 500, 4000, 70_000, 3, 0, 12, 5000, 900];

@@ -19,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use super::arena::{Arena, Bump, NONE, Ref};
 use super::entry;
 use super::node::{INNER_SORTED_MAX, Inner, LEAF_SLOTS, Leaf, Pivot, Prefix, Slot, Span, Target};
+use crate::memory::MemtableAccount;
 
 /// Slots that a leaf must have gained since it was made before the place of the latest ones tells
 /// where to split it. Otherwise a hostile order of keys could make it split at the end every time.
@@ -59,9 +60,9 @@ struct Finger {
 }
 
 impl Tree {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(account: MemtableAccount) -> Self {
         Self {
-            arena: Arena::new(),
+            arena: Arena::new(account),
             root: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             disordered: AtomicBool::new(false),

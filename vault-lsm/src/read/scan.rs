@@ -14,6 +14,7 @@ use vault_core::{Cursor, KeyRange, Result, SequenceNumber, Slice};
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
+use crate::memory::Lease;
 use crate::read::get::malformed_entry;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
@@ -23,6 +24,8 @@ use crate::tombstones::Fragments;
 
 /// Versions of one key that are stepped over before the cursor seeks behind them.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// What a source keeps for the key it stands on, mostly.
+const KEY_BYTES: usize = 256;
 
 /// A cursor over what a reader at one sequence number sees of a range.
 pub(crate) struct ScanCursor {
@@ -59,9 +62,13 @@ impl ScanCursor {
         snapshot: SequenceNumber,
         range: KeyRange,
         held: Option<Arc<dyn Send + Sync>>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let runs = view.version.runs().count();
+        let sources = view.buffers().count() + runs;
+        let lease = Lease::reader(&store.memory, sources, size_of::<Source>() + KEY_BYTES)?;
+        let lease = Arc::new(lease);
         store.cursor_opened();
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(sources);
         let mut tombstones = Vec::new();
         for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
             sources.push(Source::Memtable(buffer.memtable.cursor()));
@@ -71,25 +78,22 @@ impl ScanCursor {
             let span = run.overlapping_span(&range);
             if !span.is_empty() {
                 tombstones.extend(run.tombstones(&span).cloned());
-                sources.push(Source::Run(RunCursor::new(
-                    Arc::clone(run),
-                    span,
-                    Purpose::Read,
-                )));
+                let cursor = RunCursor::new(Arc::clone(run), span, Purpose::Read);
+                sources.push(Source::Run(cursor.leased(&lease)));
             }
         }
-        Self {
+        Ok(Self {
             store,
             view,
             snapshot,
             range,
-            merge: MergeCursor::new(sources),
+            merge: MergeCursor::new(sources).leased(lease),
             tombstones,
             place: Place::Nowhere,
             key: Vec::new(),
             value: Slice::empty(),
             held,
-        }
+        })
     }
 
     fn covering(&self, key: &[u8]) -> SequenceNumber {
@@ -171,8 +175,13 @@ impl ScanCursor {
             self.key.extend_from_slice(self.merge.key());
             versions.clear();
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
-                if sequence_of(self.merge.trailer()) <= self.snapshot {
-                    versions.push((self.merge.trailer(), self.merge.value_slice()));
+                let trailer = self.merge.trailer();
+                if sequence_of(trailer) <= self.snapshot {
+                    // Anything but an operand hides what is older, and that came before.
+                    if kind_of(trailer) != Some(OperationKind::Merge) {
+                        versions.clear();
+                    }
+                    versions.push((trailer, self.merge.value_slice()));
                 }
                 self.merge.prev()?;
             }
@@ -319,7 +328,7 @@ impl Cursor for ScanCursor {
             self.snapshot,
             self.range.clone(),
             self.held.clone(),
-        )))
+        )?))
     }
 }
 
