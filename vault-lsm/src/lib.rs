@@ -35,6 +35,7 @@ mod options;
 mod read;
 mod reclaim;
 mod recover;
+mod replay;
 mod report;
 mod snapshot;
 mod store;

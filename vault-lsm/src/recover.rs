@@ -8,31 +8,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::batch::decode_operation;
-use vault_core::codec::Decoder;
 use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{EntryKind, LockGuard};
-use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
+use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
 use crate::directory::{Found, look_at, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, NameMeaning, create_directories, meaning_of};
-use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
+use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::memory::{Memory, Shares};
 use crate::options::{LsmOptions, OpenMode, Settings};
 use crate::reclaim::ReclaimQueue;
+use crate::replay::{Progress, Reading};
 use crate::store::{Store, StoreParts};
 use crate::table::{Table, TableEnv};
 use crate::version::{Placed, TableFile, Version};
 use crate::view::{View, ViewCell};
-use crate::write::commit::apply;
 
 /// How often a read-only opening starts over because the writer went on meanwhile.
 const READ_ONLY_ATTEMPTS: usize = 16;
 
 /// Opens a store for writing.
-pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Store> {
+pub(crate) fn open(directory: &Path, options: LsmOptions) -> Result<Arc<Store>> {
     options.settings.check()?;
     let fs = &*options.fs;
     let found = look_at(fs, directory)?;
@@ -111,7 +109,7 @@ struct Opening {
 /// What reading the log added.
 struct Replayed {
     replay: Replay,
-    last_sequence: SequenceNumber,
+    progress: Progress,
 }
 
 impl Opening {
@@ -164,7 +162,7 @@ impl Opening {
         })
     }
 
-    fn for_writing(self, lock: Box<dyn LockGuard>) -> Result<Store> {
+    fn for_writing(self, lock: Box<dyn LockGuard>) -> Result<Arc<Store>> {
         let state = match &self.pointer {
             Some(pointer) => manifest::read(&self.env, pointer, false)?,
             None => State::default(),
@@ -179,6 +177,7 @@ impl Opening {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
             self.clean_directory(&state, 0, false)?;
         }
+        let clean_end = self.clean_end();
         let (settled, log) = self.settle(state.clone(), &replayed)?;
         // What nothing durable names goes first: on a full disk, the space may be needed.
         self.clean_directory(
@@ -186,6 +185,7 @@ impl Opening {
             self.pointer.map_or(0, |pointer| pointer.manifest),
             false,
         )?;
+        let read_state = state;
         let state = settled;
         let generation = self.pointer.map_or(0, |pointer| pointer.generation);
         let manifest = Manifest::begin(&self.env, state, generation)?;
@@ -204,16 +204,19 @@ impl Opening {
             segment_bytes,
             Arc::clone(&log_sync),
         );
-        self.env.emit(&Event::Recovered {
+        let writing = Some((writer, manifest, lock));
+        let began = self.began;
+        let progress = replayed.progress;
+        let store = self.into_store(view, progress, log_sync, log_segments, writing);
+        store.log_current.store(log.last, Ordering::Release);
+        let store = Arc::new(store);
+        crate::replay::finish(&store, &read_state, clean_end)?;
+        store.env.emit(&Event::Recovered {
             log_segments: replayed.replay.used.len() as u64,
             batches: replayed.replay.batches,
             torn_bytes: replayed.replay.torn_bytes,
-            elapsed: self.env.clock.monotonic().saturating_sub(self.began),
+            elapsed: store.env.clock.monotonic().saturating_sub(began),
         });
-        let last_sequence = replayed.last_sequence;
-        let writing = Some((writer, manifest, lock));
-        let store = self.into_store(view, last_sequence, log_sync, log_segments, writing);
-        store.log_current.store(log.last, Ordering::Release);
         Ok(store)
     }
 
@@ -227,14 +230,14 @@ impl Opening {
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;
         let log_sync = Arc::new(LogSync::new(replayed.replay.position));
-        let last_sequence = replayed.last_sequence;
-        Ok(self.into_store(view, last_sequence, log_sync, BTreeMap::new(), None))
+        let progress = replayed.progress;
+        Ok(self.into_store(view, progress, log_sync, BTreeMap::new(), None))
     }
 
     fn into_store(
         self,
         view: View,
-        last_sequence: SequenceNumber,
+        progress: Progress,
         log_sync: Arc<LogSync>,
         log_segments: BTreeMap<u64, u64>,
         writing: Option<(LogWriter, Manifest, Box<dyn LockGuard>)>,
@@ -254,7 +257,7 @@ impl Opening {
             operators: self.operators,
             table_env: self.table_env,
             views: ViewCell::new(view),
-            last_sequence,
+            progress,
             reclaim: self.reclaim,
             log_sync,
             log_segments,
@@ -356,33 +359,38 @@ impl Opening {
         })
     }
 
-    /// Reads the log into the view's memtables.
+    /// Where the log ends, if the store was closed cleanly.
+    fn clean_end(&self) -> Option<(u64, u64)> {
+        let end = self.pointer.map(|pointer| pointer.log_end);
+        end.filter(|end| end.0 != 0)
+    }
+
+    /// Reads the log into the view's memtables, as far as they have room for it.
     fn replay(&self, state: &State, view: &View, live: bool) -> Result<Replayed> {
         let segments: Vec<u64> = state.logs.iter().copied().collect();
-        let clean_end = self
-            .pointer
-            .map(|pointer| pointer.log_end)
-            .filter(|end| end.0 != 0);
-        let clean_end = clean_end.filter(|_| !live);
+        let clean_end = self.clean_end().filter(|_| !live);
         let request = ReplayRequest {
             segments: &segments,
             clean_end,
             live,
         };
-        let mut last_sequence = state.last_sequence;
-        let replay = replay(&self.env, &request, |batch| {
-            self.apply(state, view, &batch)?;
-            last_sequence = last_sequence
-                .max((batch.first_sequence + u64::from(batch.count)).saturating_sub(1));
-            Ok(())
-        })?;
+        let mut reading = Reading {
+            env: &self.env,
+            state,
+            view,
+            memory: &self.table_env.memory,
+            read_only: live,
+            progress: Progress {
+                last_sequence: state.last_sequence,
+                left_from: None,
+            },
+        };
+        let replay = replay(&self.env, &request, |batch| reading.take(&batch))?;
         if !live {
             self.check_log_whole(state, &replay)?;
         }
-        Ok(Replayed {
-            replay,
-            last_sequence,
-        })
+        let progress = reading.progress;
+        Ok(Replayed { replay, progress })
     }
 
     /// Checks that the log reaches as far as the manifest relies on: what is in tables may not be
@@ -398,42 +406,6 @@ impl Opening {
             "the log was durable up to position {position}, and ends at {end} in segment {last}"
         );
         Err(Error::corruption(&path, replay.last_end, problem))
-    }
-
-    fn apply(&self, state: &State, view: &View, batch: &ReplayedBatch<'_>) -> Result<()> {
-        let path = self.env.path(FileKind::Log, batch.segment);
-        let damaged = |problem: &str| Error::corruption(&path, 0, problem);
-        let mut decoder = Decoder::new(batch.operations);
-        let last = batch.first_sequence.checked_add(u64::from(batch.count));
-        let last = last.filter(|&last| last <= crate::internal_key::SEQUENCE_MAX);
-        let sequences =
-            batch.first_sequence..last.ok_or_else(|| damaged("a sequence number out of bounds"))?;
-        for sequence in sequences {
-            let operation = decode_operation(&mut decoder)
-                .ok_or_else(|| damaged("a batch holds an operation that makes no sense"))?;
-            let Some(keyspace) = view.keyspace(operation.keyspace) else {
-                if operation.keyspace.0 < state.next_keyspace {
-                    continue; // It was dropped later.
-                }
-                return Err(damaged("a batch names a keyspace that never existed"));
-            };
-            let flushed = &state.keyspaces[&operation.keyspace.0].flushed_through;
-            if sequence <= *flushed {
-                continue;
-            }
-            if keyspace.active.is_empty() {
-                keyspace
-                    .active
-                    .first_log
-                    .store(batch.segment, Ordering::Release);
-            }
-            apply(&keyspace.active.memtable, &operation, sequence);
-        }
-        if decoder.is_empty() {
-            Ok(())
-        } else {
-            Err(damaged("a batch is longer than its operations"))
-        }
     }
 
     /// Makes what was replayed durable: it may have been written but never synced, and what is written
@@ -459,7 +431,7 @@ impl Opening {
                 state.next_file = state.next_file.max(number.saturating_add(1));
             }
         }
-        state.last_sequence = state.last_sequence.max(replayed.last_sequence);
+        state.last_sequence = state.last_sequence.max(replayed.progress.last_sequence);
         // Segments behind the end hold nothing that counts: they must not come back.
         let unused: BTreeSet<u64> = replayed.replay.unused.iter().copied().collect();
         state.logs.retain(|number| !unused.contains(number));

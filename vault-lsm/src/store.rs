@@ -25,6 +25,7 @@ use crate::manifest::Manifest;
 use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
+use crate::replay::Progress;
 use crate::snapshot::SnapshotRegistry;
 use crate::table::TableEnv;
 use crate::view::{Pinned, ViewCell};
@@ -59,6 +60,9 @@ pub(crate) struct Store {
     /// Held by the one checkpoint that takes stock, and by what must not come in between: an ingest that
     /// is installed, a keyspace that is created or dropped. Taken before all other locks.
     pub(crate) checkpoint_turn: Mutex<()>,
+    /// What of the log did not fit into memtables when it was first read: from which sequence number on,
+    /// and in which segment.
+    pub(crate) replay_left_from: Option<(SequenceNumber, u64)>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     status: AtomicU8,
@@ -84,7 +88,7 @@ pub(crate) struct StoreParts {
     pub(crate) operators: BTreeMap<String, Arc<dyn MergeOperator>>,
     pub(crate) table_env: TableEnv,
     pub(crate) views: ViewCell,
-    pub(crate) last_sequence: SequenceNumber,
+    pub(crate) progress: Progress,
     pub(crate) reclaim: Arc<ReclaimQueue>,
     pub(crate) log_sync: Arc<LogSync>,
     pub(crate) log_segments: BTreeMap<u64, u64>,
@@ -103,7 +107,7 @@ impl Store {
             Some((log, manifest, lock)) => {
                 let commit = Commit {
                     log,
-                    last_sequence: parts.last_sequence,
+                    last_sequence: parts.progress.last_sequence,
                 };
                 let writable = Writable {
                     commit: Mutex::new(commit),
@@ -118,7 +122,8 @@ impl Store {
             pacer: Pacer::default(),
             background: Background::default(),
             snapshots: SnapshotRegistry::default(),
-            visible: AtomicU64::new(parts.last_sequence),
+            visible: AtomicU64::new(parts.progress.last_sequence),
+            replay_left_from: parts.progress.left_from,
             log_current: AtomicU64::new(0),
             log_spare: Mutex::new(None),
             log_segments: Mutex::new(parts.log_segments),

@@ -1,7 +1,7 @@
 //! The write-ahead log. Bytes: `docs/format/log.md`.
 //!
 //! [`record`] lays records out, [`writer`] appends them to a mapped segment, [`sync`] makes them durable
-//! for many writers at once, [`reader`] reads segments back and tells a torn tail from damage.
+//! for many writers at once, [`reader`] reads segments back and tells a torn tail from damage, a window at a time ([`records`]).
 //!
 //! # Invariants
 //! - Only one thread appends at a time: the engine's commit lock.
@@ -11,6 +11,7 @@
 
 mod reader;
 mod record;
+mod records;
 mod sync;
 mod writer;
 
