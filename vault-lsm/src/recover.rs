@@ -210,7 +210,11 @@ impl Opening {
         let store = self.into_store(view, progress, log_sync, log_segments, writing);
         store.log_current.store(log.last, Ordering::Release);
         let store = Arc::new(store);
-        crate::replay::finish(&store, &read_state, clean_end)?;
+        crate::replay::finish(&store, &read_state, clean_end).map_err(|error| match error {
+            // There is no open store yet that would have to become read-only.
+            Error::Poisoned { cause } => Error::clone(&cause),
+            error => error,
+        })?;
         store.env.emit(&Event::Recovered {
             log_segments: replayed.replay.used.len() as u64,
             batches: replayed.replay.batches,

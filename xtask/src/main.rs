@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod json;
 mod layers;
+mod memory;
 mod source;
 mod supply;
 mod tidy;
@@ -30,6 +31,7 @@ cargo xtask <command>
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
   bench    the workload runner with the repository's settings; arguments are passed on
+  memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
   help     this list";
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
         (Some("bench"), rest) => bench::run(&root, rest),
+        (Some("memory"), []) => memory::run(&root),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
             eprintln!("which command?\n\n{COMMANDS}");
             ExitCode::from(2)
         }
-        (Some(command @ ("ci" | "tidy" | "layers")), _) => {
+        (Some(command @ ("ci" | "tidy" | "layers" | "memory")), _) => {
             eprintln!("`{command}` takes no arguments\n\n{COMMANDS}");
             ExitCode::from(2)
         }

@@ -27,6 +27,7 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
         return Ok(false);
     };
     store.memory.rebalance();
+    store.memory.look_at_cache();
     // Not the view: compacting takes long, and it would keep memtables that are flushed meanwhile.
     let keyspaces: Vec<_> = {
         let pinned = store.views.pin();

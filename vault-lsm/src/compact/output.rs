@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{Error, KeyspaceId, Result, Slice, Timestamp};
+use vault_core::{Error, KeyspaceId, MergeOperator, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
@@ -19,7 +19,7 @@ use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
 use crate::read::get::malformed_entry;
-use crate::read::visible::{fold, guarded};
+use crate::read::visible::{combine_all, fold};
 use crate::store::Store;
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
@@ -131,8 +131,20 @@ struct Gathered {
     value_bytes: u64,
     /// The last of them that ends every reader's search for older ones.
     end: Option<u64>,
+    /// How many of the last of them could be combined into one.
+    operands: usize,
+    /// The stripe of the last one.
+    stripe: usize,
     described: Vec<Version>,
     decision: Decision,
+}
+
+/// Operands of one key that are gathered before they are combined.
+const OPERANDS_GATHERED_MAX: usize = 1024;
+
+/// Versions in one stripe are seen by the same snapshots.
+fn stripe_of(sequence: u64, rules: &Rules) -> usize {
+    rules.snapshots.partition_point(|&s| s < sequence)
 }
 
 impl Gathered {
@@ -147,26 +159,70 @@ impl Gathered {
         self.described.clear();
         self.value_bytes = 0;
         self.end = None;
+        self.operands = 0;
+    }
+
+    /// Whether the value that the cursor stands on may be held beside the others.
+    fn has_room(&self, cursor: &impl InternalCursor, bytes_max: u64) -> bool {
+        let bytes = cursor.value().len() as u64 + Self::VALUE_OVERHEAD_BYTES;
+        self.value_bytes + bytes <= bytes_max
     }
 
     /// Takes the version that the cursor stands on.
-    fn push(&mut self, version: Version, cursor: &impl InternalCursor, bytes_max: u64) {
-        let bytes = cursor.value().len() as u64 + Self::VALUE_OVERHEAD_BYTES;
-        let fits = self.value_bytes + bytes <= bytes_max;
-        self.value_bytes += if fits { bytes } else { 0 };
+    fn push(
+        &mut self,
+        version: Version,
+        cursor: &impl InternalCursor,
+        rules: &Rules,
+        bytes_max: u64,
+    ) {
+        let fits = self.has_room(cursor, bytes_max);
+        if fits {
+            self.value_bytes += cursor.value().len() as u64 + Self::VALUE_OVERHEAD_BYTES;
+        }
         self.values.push(fits.then(|| cursor.value_slice()));
         self.trailers.push(cursor.trailer());
         if version.kind != VersionKind::Merge {
             self.end = Some(version.sequence);
         }
+        let joins = version.kind == VersionKind::Merge && version.expiry.is_none() && fits;
+        let stripe = stripe_of(version.sequence, rules);
+        self.operands = match joins {
+            true if self.operands > 0 && self.stripe == stripe => self.operands + 1,
+            joins => usize::from(joins),
+        };
+        self.stripe = stripe;
         self.described.push(version);
     }
 
     /// Whether nobody can see `version`, because a newer one hides it from everybody who would.
     fn hides(&self, version: &Version, rules: &Rules) -> bool {
-        let stripe = |sequence| rules.snapshots.partition_point(|&s| s < sequence);
-        self.end
-            .is_some_and(|end| stripe(end) == stripe(version.sequence))
+        let own = stripe_of(version.sequence, rules);
+        self.end.is_some_and(|end| stripe_of(end, rules) == own)
+    }
+
+    /// Combines the last operands, which stand next to each other in one stripe, into the newest of them:
+    /// a key that is counted up a million times has a million. Gives how many there are less.
+    fn combine(&mut self, operator: Option<&dyn MergeOperator>) -> u64 {
+        let first = self.values.len() - self.operands;
+        let values = self.values[first..].iter().rev().flatten();
+        let oldest_first = values.map(|value| &value[..]);
+        let combined = operator.and_then(|op| combine_all(&self.key, oldest_first, op));
+        let less = self.operands as u64 - 1;
+        self.operands = 0;
+        let Some(combined) = combined else {
+            return 0;
+        };
+        self.values.truncate(first);
+        self.trailers.truncate(first + 1);
+        self.described.truncate(first + 1);
+        self.values.push(Some(Slice::from(combined)));
+        let kept = self.values.iter().flatten();
+        self.value_bytes = kept
+            .map(|v| v.len() as u64 + Self::VALUE_OVERHEAD_BYTES)
+            .sum();
+        self.operands = 1;
+        less
     }
 }
 
@@ -255,9 +311,9 @@ impl<'a> Output<'a> {
         if plain {
             let stored = zeroed(trailer, rules);
             self.writer()?.add(&gathered.key, stored, cursor.value())?;
-            gathered.push(newest, cursor, 0);
+            gathered.push(newest, cursor, rules, 0);
         } else {
-            gathered.push(newest, cursor, self.gathered_bytes_max);
+            gathered.push(newest, cursor, rules, self.gathered_bytes_max);
         }
         cursor.next()?;
         while cursor.valid() && cursor.key() == gathered.key.as_slice() {
@@ -267,7 +323,13 @@ impl<'a> Output<'a> {
             if gathered.hides(&version, rules) {
                 self.tables.counts.obsolete += 1;
             } else {
-                gathered.push(version, cursor, self.gathered_bytes_max);
+                let many = gathered.operands >= OPERANDS_GATHERED_MAX
+                    || !gathered.has_room(cursor, self.gathered_bytes_max);
+                if many && gathered.operands > 1 && tombstones.is_empty() {
+                    let operator = self.view.keyspace.operator.as_deref();
+                    self.tables.counts.obsolete += gathered.combine(operator);
+                }
+                gathered.push(version, cursor, rules, self.gathered_bytes_max);
             }
             cursor.next()?;
         }
@@ -410,7 +472,7 @@ impl<'a> Output<'a> {
     ) -> Option<(OperationKind, Vec<u8>)> {
         let operator = self.view.keyspace.operator.as_deref();
         let operands = &group[..=fold_group.operand_oldest - fold_group.newest];
-        let mut oldest_first = operands.iter().rev().map(|operand| &operand[..]);
+        let oldest_first = operands.iter().rev().map(|operand| &operand[..]);
         match fold_group.base {
             FoldBase::Value | FoldBase::Nothing => {
                 let base = group.last().filter(|_| fold_group.base == FoldBase::Value);
@@ -418,13 +480,7 @@ impl<'a> Output<'a> {
                 value.ok().map(|value| (OperationKind::Put, value))
             }
             FoldBase::Unknown => {
-                let operator = operator?;
-                let first = oldest_first.next()?.to_vec();
-                let combined = oldest_first.try_fold(first, |older, newer| {
-                    guarded(|| Ok(operator.combine(key, &older, newer)))
-                        .ok()
-                        .flatten()
-                });
+                let combined = combine_all(key, oldest_first, operator?);
                 combined.map(|combined| (OperationKind::Merge, combined))
             }
         }

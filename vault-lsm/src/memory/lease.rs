@@ -8,6 +8,10 @@ use vault_core::Result;
 
 /// Bytes taken from the accounts at a time, so that they are not touched for every block.
 const STEP_BYTES: u64 = 64 << 10;
+/// The same where memory is tight.
+const SMALL_STEP_BYTES: u64 = 4 << 10;
+/// A cursor holds a value of this length whatever else is in memory.
+const LARGE_VALUE_BYTES: u64 = 64 << 10;
 /// The window over an input of a compaction, at most and at least.
 const SCAN_WINDOW_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 20;
 /// The most that a reading cursor reads ahead.
@@ -132,13 +136,18 @@ impl Lease {
         let used = (self.used.load(Relaxed) + now).saturating_sub(before);
         self.used.store(used, Relaxed);
         let taken = self.taken.load(Relaxed);
+        let step = if self.is_thrifty() {
+            SMALL_STEP_BYTES
+        } else {
+            STEP_BYTES
+        };
         if used > taken {
-            let more = (used - taken).next_multiple_of(STEP_BYTES);
+            let more = (used - taken).next_multiple_of(step);
             self.memory.add(self.class, more);
             self.taken.store(taken + more, Relaxed);
             self.look_around(used);
-        } else if taken - used > 2 * STEP_BYTES {
-            let less = taken - used - STEP_BYTES;
+        } else if taken - used > 2 * step {
+            let less = taken - used - step;
             self.memory.sub(self.class, less);
             self.taken.store(taken - less, Relaxed);
             self.look_around(used);
@@ -149,7 +158,7 @@ impl Lease {
 
     /// Refuses a block of `bytes` that a cursor would have to hold where there is no room at all.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
-        if self.class == Class::Cursors && bytes > STEP_BYTES {
+        if self.class == Class::Cursors && bytes > LARGE_VALUE_BYTES {
             let what = "the large value that a cursor comes to";
             self.memory.check_room(Class::Cursors, bytes, what)?;
         }
@@ -171,5 +180,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.memory.sub(self.class, self.taken.load(Relaxed));
+        if self.memory.cache_gave_way() {
+            self.memory.rebalance();
+        }
     }
 }

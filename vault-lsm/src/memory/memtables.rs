@@ -83,13 +83,18 @@ impl Memory {
     #[inline]
     pub(crate) fn seal_is_due(&self) -> bool {
         let active = self.active_memtables.load(Relaxed);
-        if active <= self.shares.active_max / 8 {
+        if !self.active_is_worth_sealing() {
             return false;
         }
         // What waits, or is held by readers, leaves less to those that take writes.
         let elsewhere = self.used(Class::Memtables).saturating_sub(active);
         let left = self.shares.memtables.saturating_sub(elsewhere);
         active > left.min(self.shares.active_max)
+    }
+
+    /// Whether those that take writes have enough together to be worth a table.
+    pub(crate) fn active_is_worth_sealing(&self) -> bool {
+        self.active_memtables.load(Relaxed) > self.shares.active_max / 8
     }
 
     /// Whether writing `bytes` more would take the memtables over their share.

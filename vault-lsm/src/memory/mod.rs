@@ -169,7 +169,17 @@ impl Memory {
         if differs || (allowed == self.shares.cache && before != allowed) {
             self.cache_allowed.store(allowed, Relaxed);
             self.cache.set_capacity(allowed);
+            self.look_at_cache();
         }
+    }
+
+    /// Whether the cache has less than its share, and should be asked whether it may have it back.
+    fn cache_gave_way(&self) -> bool {
+        self.cache_allowed.load(Relaxed) < self.shares.cache
+    }
+
+    /// Notes what the cache holds. Walks over its parts: not for hot paths.
+    pub(crate) fn look_at_cache(&self) {
         self.cache_seen.store(self.cache.bytes(), Relaxed);
         let sum = self.sum();
         self.peak.fetch_max(sum, Relaxed);
@@ -229,6 +239,7 @@ impl Memory {
     /// What is in use now, and the most that ever was.
     pub(crate) fn stats(&self) -> MemoryStats {
         self.rebalance();
+        self.look_at_cache();
         MemoryStats {
             budget: self.shares.budget,
             memtables: self.used(Class::Memtables),

@@ -66,7 +66,8 @@ impl Shares {
         let fifth = rest / 5;
         let threads = match settings.background {
             BackgroundWork::Threads { compaction } => u64::from(compaction),
-            BackgroundWork::Manual => 1,
+            // As many as there are callers that do the work.
+            BackgroundWork::Manual => 64,
         };
         let compactions_max = (fifth / (2 * COMPACTION_BYTES_MIN)).clamp(1, threads.max(1));
         Ok(Self {

@@ -14,13 +14,9 @@ use crate::memory::Lease;
 use crate::memtable::MemtableCursor;
 use crate::read::level::{RunCursor, compare_cursors};
 
-/// A cursor that can be merged.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a scan has a handful of sources, and an indirection would cost each of its steps"
-)]
+/// A cursor that can be merged. That over a memtable is apart: it is large, and most sources are runs.
 pub(crate) enum Source {
-    Memtable(MemtableCursor),
+    Memtable(Box<MemtableCursor>),
     Run(RunCursor),
 }
 

@@ -24,8 +24,10 @@ use crate::tombstones::Fragments;
 
 /// Versions of one key that are stepped over before the cursor seeks behind them.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// Versions of one key that are gathered, going backward.
+const VERSIONS_GATHERED_MAX: usize = 1024;
 /// What a source keeps for the key it stands on, mostly.
-const KEY_BYTES: usize = 256;
+const KEY_BYTES: usize = 64;
 
 /// A cursor over what a reader at one sequence number sees of a range.
 pub(crate) struct ScanCursor {
@@ -71,7 +73,7 @@ impl ScanCursor {
         let mut sources = Vec::with_capacity(sources);
         let mut tombstones = Vec::new();
         for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
-            sources.push(Source::Memtable(buffer.memtable.cursor()));
+            sources.push(Source::Memtable(Box::new(buffer.memtable.cursor())));
             tombstones.extend(buffer.memtable.range_tombstones());
         }
         for run in view.version.runs() {
@@ -135,7 +137,11 @@ impl ScanCursor {
     /// Decides `self.key` from the merge, which stands on its newest visible version.
     fn resolve_forward(&mut self) -> Result<Option<Slice>> {
         let covering = self.covering(&self.key);
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
+        let (clock, operator) = (
+            &*self.store.env.clock,
+            self.view.keyspace.operator.as_deref(),
+        );
+        let mut resolver = Resolver::new(&self.key, self.snapshot, clock, operator);
         resolver.hide_below(covering);
         while self.merge.valid() && self.merge.key() == self.key.as_slice() {
             let merge = &self.merge;
@@ -146,7 +152,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish(self.view.keyspace.operator.as_deref())
+        resolver.finish()
     }
 
     /// Moves the merge forward behind all versions of `self.key`.
@@ -174,6 +180,7 @@ impl ScanCursor {
             self.key.clear();
             self.key.extend_from_slice(self.merge.key());
             versions.clear();
+            let mut many = false;
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
                 let trailer = self.merge.trailer();
                 if sequence_of(trailer) <= self.snapshot {
@@ -181,11 +188,19 @@ impl ScanCursor {
                     if kind_of(trailer) != Some(OperationKind::Merge) {
                         versions.clear();
                     }
-                    versions.push((trailer, self.merge.value_slice()));
+                    many |= versions.len() >= VERSIONS_GATHERED_MAX;
+                    if !many {
+                        versions.push((trailer, self.merge.value_slice()));
+                    }
                 }
                 self.merge.prev()?;
             }
-            if let Some(value) = self.resolve_gathered(&versions)? {
+            let value = if many {
+                self.resolve_many()?
+            } else {
+                self.resolve_gathered(&versions)?
+            };
+            if let Some(value) = value {
                 self.value = value;
                 self.place = Place::BackwardOwned;
                 return Ok(());
@@ -196,7 +211,11 @@ impl ScanCursor {
 
     /// Decides `self.key` from its versions, given oldest first.
     fn resolve_gathered(&self, versions: &[(u64, Slice)]) -> Result<Option<Slice>> {
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
+        let (clock, operator) = (
+            &*self.store.env.clock,
+            self.view.keyspace.operator.as_deref(),
+        );
+        let mut resolver = Resolver::new(&self.key, self.snapshot, clock, operator);
         if !self.tombstones.is_empty() {
             resolver.hide_below(self.covering(&self.key));
         }
@@ -207,7 +226,16 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish(self.view.keyspace.operator.as_deref())
+        resolver.finish()
+    }
+
+    /// Decides `self.key`, of which there are too many versions to gather, as going forward would; the
+    /// merge then stands on the key before again.
+    fn resolve_many(&mut self) -> Result<Option<Slice>> {
+        self.merge.seek(&self.key, seek_trailer(self.snapshot))?;
+        let value = self.resolve_forward()?;
+        self.merge.seek_back(&self.key, u64::MAX)?;
+        Ok(value)
     }
 
     /// Runs a move: refuses it on a closed store, and unpositions the cursor where it fails.

@@ -10,6 +10,7 @@ use super::Table;
 use super::block::{Block, GROUP_ENTRIES, Group};
 use super::fetch::{Direction, Handle, ReadAhead};
 use super::index::IndexPartition;
+use super::reader::Held;
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
 use crate::memory::Lease;
@@ -30,6 +31,8 @@ pub(crate) struct TableCursor {
     /// Leaves the cache alone, and reads far ahead from the start.
     scan: bool,
     index: Option<Arc<IndexPartition>>,
+    /// Whether nobody else may be holding it: the table doesn't.
+    index_is_own: bool,
     /// The partition that `index` is of, and the block within it that `block` is.
     partition: usize,
     number: usize,
@@ -60,6 +63,7 @@ impl TableCursor {
             table,
             scan,
             index: None,
+            index_is_own: false,
             partition: 0,
             number: 0,
             block: None,
@@ -88,7 +92,8 @@ impl TableCursor {
     fn charge(&mut self) {
         if let Some(lease) = &self.lease {
             let block = self.block.as_ref().map_or(0, Block::memory_bytes);
-            let index = self.index.as_ref().map_or(0, |index| index.memory_bytes());
+            let own = self.index.as_ref().filter(|_| self.index_is_own);
+            let index = own.map_or(0, |index| index.memory_bytes());
             let held = block + index + self.ahead.memory_bytes() as u64;
             if held != self.charged {
                 lease.change(self.charged, held);
@@ -125,7 +130,9 @@ impl TableCursor {
         }
         self.index = None;
         self.block = None;
-        let index = self.table.index(partition)?.into_arc();
+        let index = self.table.index(partition)?;
+        self.index_is_own = matches!(index, Held::Shared(_));
+        let index = index.into_arc();
         self.index = Some(Arc::clone(&index));
         self.partition = partition;
         Ok(index)

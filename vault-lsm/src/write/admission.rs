@@ -200,7 +200,10 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
             Ok(None) => break,
             Err(HeldByReaders) => {
                 let commit = store.commit()?;
-                if store.seal_largest(commit.last_sequence).is_some() {
+                // Not for a few entries: each would make a table of its own.
+                if store.memory.active_is_worth_sealing()
+                    && store.seal_largest(commit.last_sequence).is_some()
+                {
                     continue;
                 }
                 drop(commit);
