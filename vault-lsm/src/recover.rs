@@ -394,6 +394,7 @@ impl Opening {
             self.check_log_whole(state, &replay)?;
         }
         let progress = reading.progress;
+        self.table_env.memory.rebalance();
         Ok(Replayed { replay, progress })
     }
 
