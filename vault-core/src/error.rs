@@ -24,7 +24,8 @@ pub enum ErrorKind {
     Retry,
     /// The request itself is at fault: mend the input.
     Input,
-    /// The store has no room on the disk, or no file descriptors; free some, then try again.
+    /// There is no room: on the disk, in the memory budget, or for another file descriptor. Free some, then try
+    /// again.
     Full,
     /// This handle is of no more use; open the store again.
     Reopen,
@@ -56,7 +57,7 @@ pub enum Error {
     },
     /// A value is longer than the engine accepts.
     #[error(
-        "value of {len} bytes is over the limit of {max}; split it over several keys, or raise `limits.value_bytes_max`"
+        "value of {len} bytes is over the limit of {max}; split it over several keys, or raise `limits.value_bytes_max` (and `memory_bytes`, of which it is a small part)"
     )]
     ValueTooLong {
         /// Length of the value in bytes.
@@ -238,6 +239,18 @@ pub enum Error {
         /// Estimate of when room is there.
         retry_after: Duration,
     },
+    /// The memory budget has no room for what was asked, whatever else gives way.
+    #[error(
+        "{what} would take {needed} bytes of memory, and the budget leaves {available}; close cursors and snapshots that are not needed, or open the store with more `memory_bytes`"
+    )]
+    MemoryFull {
+        /// What was asked for.
+        what: &'static str,
+        /// Bytes it would take, together with what holds the same share already.
+        needed: u64,
+        /// Bytes there are for it.
+        available: u64,
+    },
     /// The disk has no room.
     #[error("no space left while trying to {operation} {path}; free some space, then try again", path = path.display())]
     DiskFull {
@@ -317,7 +330,9 @@ impl Error {
             | Self::ReadOnly
             | Self::TargetExists { .. }
             | Self::Unsupported { .. } => ErrorKind::Input,
-            Self::DiskFull { .. } | Self::TooManyOpenFiles { .. } => ErrorKind::Full,
+            Self::DiskFull { .. } | Self::MemoryFull { .. } | Self::TooManyOpenFiles { .. } => {
+                ErrorKind::Full
+            }
             Self::Poisoned { .. } | Self::Closed | Self::Displaced { .. } => ErrorKind::Reopen,
             Self::Corruption { .. } => ErrorKind::Restore,
             // No such path can be: too long, or with a zero in it.

@@ -223,15 +223,26 @@ pub struct CacheStats {
     pub capacity_bytes: u64,
 }
 
-/// Memory held, in bytes.
+/// Memory held, in bytes, by what for. The parts and the budget count heap memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryStats {
-    /// Memtables, flushing ones included.
+    /// What all of the below may add up to; 0 where the engine has no budget.
+    pub budget: u64,
+    /// Memtables: those that take writes, those that wait or are being flushed, and those that a reader
+    /// still holds.
     pub memtables: u64,
     /// Decoded blocks.
     pub cache: u64,
-    /// Filters and indexes kept with their tables.
+    /// What open tables keep: filters, indexes, and what is known of each.
     pub table_metadata: u64,
+    /// What open cursors hold and have read ahead.
+    pub cursors: u64,
+    /// Flushes, compactions and ingests that are running.
+    pub background: u64,
+    /// The most that all of these ever were at once.
+    pub peak: u64,
+    /// Mapped pages of log segments: backed by files, and so not part of the budget.
+    pub log_mapped: u64,
 }
 
 /// Bytes handed to the file system, by what for.

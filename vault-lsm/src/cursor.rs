@@ -29,4 +29,11 @@ pub(crate) trait InternalCursor {
     fn value(&self) -> &[u8];
     /// The stored value as a slice that may share its block.
     fn value_slice(&self) -> Slice;
+    /// Lets go of what only the value needs, because memory is tight. Until [`unpark`](Self::unpark), or
+    /// a move, only `valid`, `key` and `trailer` may be called.
+    fn park(&mut self) {}
+    /// Brings back what was let go of.
+    fn unpark(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -81,7 +81,7 @@ impl Lsm {
     /// [`InvalidSetting`](vault_core::Error::InvalidSetting), [`Io`](vault_core::Error::Io),
     /// [`DiskFull`](vault_core::Error::DiskFull). A store that is refused is left as it was.
     pub fn open(directory: impl AsRef<Path>, options: LsmOptions) -> Result<Self> {
-        let store = Arc::new(recover::open(directory.as_ref(), options)?);
+        let store = recover::open(directory.as_ref(), options)?;
         let lsm = Self {
             handle: Arc::new(Handle { store }),
         };
@@ -247,7 +247,7 @@ impl Reader for Lsm {
         let view = view
             .keyspace(keyspace)
             .ok_or_else(|| unknown_keyspace(keyspace))?;
-        let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None);
+        let cursor = ScanCursor::new(Arc::clone(store), Arc::clone(view), sequence, range, None)?;
         store
             .counters
             .end(Operation::Cursor, &timing, &*store.env.clock);

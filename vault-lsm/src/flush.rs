@@ -21,17 +21,12 @@ use crate::store::{Store, lock, unknown_keyspace};
 use crate::tombstones::Fragments;
 use crate::version::Placed;
 
-/// Flushes the oldest memtable of the first keyspace that has one waiting. Gives whether there was one.
+/// Flushes the oldest memtable that waits. Gives whether there was one.
 /// Where flushing one keyspace fails, the others are tried before the failure is told.
 pub(crate) fn flush_next(store: &Arc<Store>) -> Result<bool> {
-    let pinned = store.views.pin();
     let mut failure = None;
-    for view in pinned
-        .keyspaces
-        .iter()
-        .filter(|view| !view.sealed.is_empty())
-    {
-        match flush_oldest(store, &view.keyspace) {
+    for keyspace in waiting(store) {
+        match flush_oldest(store, &keyspace) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             Err(error @ (Error::Closed | Error::Poisoned { .. })) => return Err(error),
@@ -41,6 +36,18 @@ pub(crate) fn flush_next(store: &Arc<Store>) -> Result<bool> {
         }
     }
     failure.map_or(Ok(false), Err)
+}
+
+/// The keyspaces whose memtables wait, by the age of the oldest.
+fn waiting(store: &Store) -> Vec<Arc<Keyspace>> {
+    let pinned = store.views.pin();
+    let oldest = |view: &Arc<KeyspaceView>| {
+        let run = view.sealed.last()?.run.load(Acquire);
+        Some((run, Arc::clone(&view.keyspace)))
+    };
+    let mut waiting: Vec<_> = pinned.keyspaces.iter().filter_map(oldest).collect();
+    waiting.sort_unstable_by_key(|(run, _)| *run);
+    waiting.into_iter().map(|(_, keyspace)| keyspace).collect()
 }
 
 /// Flushes the oldest memtable of a keyspace, unless another thread is at it.

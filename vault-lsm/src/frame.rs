@@ -44,7 +44,7 @@ fn checksum(header_checksum: u32, bytes: &[u8]) -> u32 {
 
 /// Decodes the frame at the front of `bytes`: ordinal and sealed length. `None` where it does not
 /// check or the bytes end too early.
-fn decode(header_checksum: u32, bytes: &[u8]) -> Option<(u32, usize)> {
+pub(crate) fn decode(header_checksum: u32, bytes: &[u8]) -> Option<(u32, usize)> {
     let frame = bytes.first_chunk::<FRAME_BYTES>()?;
     let word =
         |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
@@ -56,11 +56,10 @@ fn decode(header_checksum: u32, bytes: &[u8]) -> Option<(u32, usize)> {
 
 /// What stands at a place in a file of records.
 pub(crate) enum Next<'a> {
-    /// A whole record: its payload, its sealed bytes' checksum and its length in the file.
+    /// A whole record: its payload, and its sealed bytes' checksum.
     Record {
         payload: &'a [u8],
         sealed_checksum: u32,
-        len: usize,
     },
     /// Nothing but zeros from here on: the file's end.
     End,
@@ -122,7 +121,6 @@ impl<'a> Records<'a> {
                 Next::Record {
                     payload,
                     sealed_checksum,
-                    len: FRAME_BYTES + sealed_len,
                 }
             }
             Err(_) => Next::Broken,

@@ -45,13 +45,10 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     pairs: impl Iterator<Item = (K, V)>,
 ) -> Result<IngestOutcome> {
     store.check_writable()?;
-    let view = Arc::clone(
-        store
-            .views
-            .pin()
-            .keyspace(id)
-            .ok_or_else(|| unknown_keyspace(id))?,
-    );
+    let pinned = store.views.pin();
+    let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
+    let view = view.without_memtables(&store.memory);
+    drop(pinned);
     let mut writing = Writing {
         store,
         view: &view,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vault_core::{KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
 use vault_snapshot::policy::Planner;
 
+use crate::memory::{Memory, MemtableAccount};
 use crate::memtable::Memtable;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, MutexGuard};
@@ -107,9 +108,10 @@ pub(crate) struct WriteBuffer {
 }
 
 impl WriteBuffer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+        let account = MemtableAccount::new(Arc::clone(memory));
         Self {
-            memtable: Arc::new(Memtable::new()),
+            memtable: Arc::new(Memtable::new(account)),
             first_log: AtomicU64::new(0),
             run: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
@@ -143,9 +145,20 @@ impl KeyspaceView {
         std::iter::once(&self.active).chain(&self.sealed)
     }
 
+    /// This view for somebody who is interested in its tables only, for a long time maybe: it does not
+    /// keep memtables that have been flushed meanwhile from being freed.
+    pub(crate) fn without_memtables(&self, memory: &Arc<Memory>) -> Self {
+        Self {
+            active: Arc::new(WriteBuffer::new(memory)),
+            sealed: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// This view with its active memtable sealed and an empty one in its place.
     pub(crate) fn sealing(
         &self,
+        memory: &Arc<Memory>,
         run: u64,
         last_sequence: SequenceNumber,
         (last_log, log_end): (u64, u64),
@@ -156,8 +169,10 @@ impl KeyspaceView {
             .store(last_sequence, Ordering::Release);
         self.active.log_end.store(log_end, Ordering::Release);
         self.active.last_log.store(last_log, Ordering::Release);
+        self.active.memtable.seal();
         let mut next = self.clone();
-        let sealed = std::mem::replace(&mut next.active, Arc::new(WriteBuffer::new()));
+        let fresh = Arc::new(WriteBuffer::new(memory));
+        let sealed = std::mem::replace(&mut next.active, fresh);
         next.sealed.insert(0, sealed);
         next
     }

@@ -85,7 +85,7 @@ pub(crate) fn create(
         keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
         options: Arc::new(options.clone()),
         planner: Arc::from(vault_snapshot::policy::planner(&options.policy)),
-        active: Arc::new(WriteBuffer::new()),
+        active: Arc::new(WriteBuffer::new(&store.memory)),
         sealed: Vec::new(),
         version: Arc::new(Version::default()),
     };

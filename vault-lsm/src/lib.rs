@@ -29,6 +29,7 @@ mod keyspaces;
 mod layout;
 mod log;
 mod manifest;
+mod memory;
 mod memtable;
 #[cfg(all(test, vault_model))]
 mod models;
@@ -36,6 +37,7 @@ mod options;
 mod read;
 mod reclaim;
 mod recover;
+mod replay;
 mod report;
 mod snapshot;
 mod store;

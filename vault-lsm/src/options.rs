@@ -11,6 +11,8 @@ use vault_core::transform::{ChecksumTransform, Transform};
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, Durability, Error, EventListener, Limits, MergeOperator, Result};
 
+use crate::memory::Shares;
+
 /// What may be there when a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,14 +60,21 @@ pub struct Settings {
     pub durability: Durability,
     /// What callers are held to.
     pub limits: Limits,
-    /// Bytes of decoded blocks to keep in memory; 0: none.
-    pub cache_bytes: u64,
-    /// Bytes of filters and indexes to keep with their tables before they share the cache.
-    pub table_metadata_bytes: u64,
-    /// Bytes of a log segment, 64 KiB to 1 GiB.
-    pub log_segment_bytes: u64,
-    /// Bytes of log beyond which the keyspace that holds the oldest segment is flushed.
-    pub log_bytes_max: u64,
+    /// Bytes of memory that the store may use in all, at least 16 MiB: memtables, caches, filters and
+    /// indexes, cursors, flushes and compactions, opening after a crash. The sizes below follow from
+    /// it where they are not set. What is counted, and what gives way when it is used up, stands in
+    /// `docs/internals/memory.md`.
+    pub memory_bytes: u64,
+    /// Bytes of decoded blocks to keep in memory; 0: none. Not set: a quarter of `memory_bytes`.
+    pub cache_bytes: Option<u64>,
+    /// Bytes of filters and indexes to keep with their tables before they share the cache. Not set: an
+    /// eighth of `memory_bytes`.
+    pub table_metadata_bytes: Option<u64>,
+    /// Bytes of a log segment, 64 KiB to 1 GiB. Not set: a sixteenth of `memory_bytes`, at most 64 MiB.
+    pub log_segment_bytes: Option<u64>,
+    /// Bytes of log beyond which the keyspace that holds the oldest segment is flushed. Not set: half of
+    /// `memory_bytes`, at most 512 MiB.
+    pub log_bytes_max: Option<u64>,
     /// Bytes of manifest beyond which it is replaced by a new one, 1 KiB at least.
     pub manifest_bytes_max: u64,
     /// Full memtables a keyspace may have waiting before its writers stand still, 1 to 64.
@@ -85,10 +94,11 @@ impl Default for Settings {
             mode: OpenMode::default(),
             durability: Durability::default(),
             limits: Limits::default(),
-            cache_bytes: 256 << 20,
-            table_metadata_bytes: 256 << 20,
-            log_segment_bytes: 64 << 20,
-            log_bytes_max: 512 << 20,
+            memory_bytes: 1 << 30,
+            cache_bytes: None,
+            table_metadata_bytes: None,
+            log_segment_bytes: None,
+            log_bytes_max: None,
             manifest_bytes_max: 1 << 20,
             memtables_waiting_max: 3,
             background: BackgroundWork::default(),
@@ -99,7 +109,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks each setting against its bounds.
+    /// Checks each setting against its bounds, and all of them against the memory budget.
     ///
     /// # Errors
     /// [`Error::InvalidSetting`] that names the setting and what it accepts.
@@ -112,18 +122,9 @@ impl Settings {
             Err(Error::InvalidSetting { setting, problem })
         }
         self.limits.check()?;
-        within(
-            "log_segment_bytes",
-            self.log_segment_bytes,
-            64 << 10,
-            1 << 30,
-        )?;
-        within(
-            "log_bytes_max",
-            self.log_bytes_max,
-            self.log_segment_bytes,
-            u64::MAX,
-        )?;
+        if let Some(bytes) = self.log_segment_bytes {
+            within("log_segment_bytes", bytes, 64 << 10, 1 << 30)?;
+        }
         within(
             "manifest_bytes_max",
             self.manifest_bytes_max,
@@ -150,7 +151,9 @@ impl Settings {
                 64,
             )?;
         }
-        Ok(())
+        let shares = Shares::of(self)?;
+        let segment = shares.log_segment_bytes;
+        within("log_bytes_max", shares.log_bytes_max, segment, u64::MAX)
     }
 }
 
@@ -160,7 +163,7 @@ impl Settings {
 /// use vault_core::Durability;
 /// use vault_lsm::LsmOptions;
 /// let options = LsmOptions::default().cache_bytes(64 << 20).durability(Durability::Sync);
-/// assert_eq!(options.settings.cache_bytes, 64 << 20);
+/// assert_eq!(options.settings.cache_bytes, Some(64 << 20));
 /// ```
 #[derive(Clone)]
 pub struct LsmOptions {
@@ -215,7 +218,14 @@ impl LsmOptions {
     /// Sets how many bytes of decoded blocks are kept in memory.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
-        self.settings.cache_bytes = bytes;
+        self.settings.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets how many bytes of memory the store may use in all.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.settings.memory_bytes = bytes;
         self
     }
 
@@ -295,7 +305,7 @@ mod tests {
     fn settings_out_of_bounds_name_themselves() {
         assert!(Settings::default().check().is_ok());
         let small = Settings {
-            log_segment_bytes: 1,
+            log_segment_bytes: Some(1),
             ..Settings::default()
         };
         let Err(Error::InvalidSetting { setting, .. }) = small.check() else {

@@ -8,30 +8,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::batch::decode_operation;
-use vault_core::codec::Decoder;
 use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem};
-use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber};
+use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
 use crate::directory::{Found, is_ours, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, NameMeaning, create_directories, meaning_of, possible_number};
-use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay, secure};
+use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay, secure};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
+use crate::memory::{Memory, Shares};
 use crate::options::{LsmOptions, OpenMode, Settings};
 use crate::reclaim::ReclaimQueue;
+use crate::replay::{Progress, Reading};
 use crate::store::{Store, StoreParts};
-use crate::table::{BlockCache, MetadataBudget, Table, TableEnv};
+use crate::table::{Table, TableEnv};
 use crate::version::{Placed, TableFile, Version};
 use crate::view::{View, ViewCell};
-use crate::write::commit::apply;
 
 /// How often a read-only opening starts over because the writer went on meanwhile.
 const READ_ONLY_ATTEMPTS: usize = 16;
 
 /// Opens a store for writing.
-pub(crate) fn open(directory: &Path, mut options: LsmOptions) -> Result<Store> {
+pub(crate) fn open(directory: &Path, mut options: LsmOptions) -> Result<Arc<Store>> {
     options.settings.check()?;
     let directory = &place(&*options.fs, directory)?;
     let fs = &*options.fs;
@@ -118,7 +117,7 @@ struct Opening {
 /// What reading the log added.
 struct Replayed {
     replay: Replay,
-    last_sequence: SequenceNumber,
+    progress: Progress,
 }
 
 impl Opening {
@@ -143,13 +142,17 @@ impl Opening {
             listener: options.listener,
             listener_panics: Arc::default(),
         };
+        let memory = Memory::new(Shares::of(&options.settings)?);
+        let mut settings = options.settings;
+        settings.limits = memory.shares().limits;
         let table_env = TableEnv {
             fs: Arc::clone(&env.fs),
             transform: Arc::clone(&env.transform),
             random: Arc::clone(&env.random),
             store,
-            cache: Arc::new(BlockCache::new(options.settings.cache_bytes)),
-            metadata_budget: Arc::new(MetadataBudget::new(options.settings.table_metadata_bytes)),
+            cache: Arc::clone(memory.cache()),
+            metadata_budget: Arc::clone(memory.tables()),
+            memory,
         };
         let operators = options
             .operators
@@ -159,7 +162,7 @@ impl Opening {
         let reclaim = Arc::default();
         Ok(Self {
             env,
-            settings: options.settings,
+            settings,
             operators,
             table_env,
             reclaim,
@@ -168,7 +171,7 @@ impl Opening {
         })
     }
 
-    fn for_writing(self, locked: Arc<LockedFileSystem>) -> Result<Store> {
+    fn for_writing(self, locked: Arc<LockedFileSystem>) -> Result<Arc<Store>> {
         let state = match &self.pointer {
             Some(pointer) => manifest::read(&self.env, pointer, false)?,
             None => State::default(),
@@ -185,6 +188,7 @@ impl Opening {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
             self.clean_directory(&state, 0, false)?;
         }
+        let clean_end = self.clean_end();
         let (settled, log) = self.settle(state.clone(), &replayed)?;
         let manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
@@ -194,7 +198,7 @@ impl Opening {
             log_segments.insert(number, self.log_bytes(number)?);
         }
         let log_sync = Arc::new(LogSync::new(log.position));
-        let segment_bytes = self.settings.log_segment_bytes;
+        let segment_bytes = self.table_env.memory.shares().log_segment_bytes;
         let writer = LogWriter::new(
             log.last,
             log.end,
@@ -202,16 +206,20 @@ impl Opening {
             segment_bytes,
             Arc::clone(&log_sync),
         );
-        self.env.emit(&Event::Recovered {
+        let writing = Some((writer, manifest, locked));
+        let began = self.began;
+        let progress = replayed.progress;
+        let store = self.into_store(view, progress, log_sync, log_segments, writing);
+        store.log_current.store(log.last, Ordering::Release);
+        let store = Arc::new(store);
+        // There is no store yet that somebody has open and that would have to become read-only.
+        crate::replay::finish(&store, &state, clean_end).map_err(manifest::cause)?;
+        store.env.emit(&Event::Recovered {
             log_segments: replayed.replay.used.len() as u64,
             batches: replayed.replay.batches,
             torn_bytes: replayed.replay.torn_bytes,
-            elapsed: self.env.clock.monotonic().saturating_sub(self.began),
+            elapsed: store.env.clock.monotonic().saturating_sub(began),
         });
-        let last_sequence = replayed.last_sequence;
-        let writing = Some((writer, manifest, locked));
-        let store = self.into_store(view, last_sequence, log_sync, log_segments, writing);
-        store.log_current.store(log.last, Ordering::Release);
         Ok(store)
     }
 
@@ -226,14 +234,14 @@ impl Opening {
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;
         let log_sync = Arc::new(LogSync::new(replayed.replay.position));
-        let last_sequence = replayed.last_sequence;
-        Ok(self.into_store(view, last_sequence, log_sync, BTreeMap::new(), None))
+        let progress = replayed.progress;
+        Ok(self.into_store(view, progress, log_sync, BTreeMap::new(), None))
     }
 
     fn into_store(
         self,
         view: View,
-        last_sequence: SequenceNumber,
+        progress: Progress,
         log_sync: Arc<LogSync>,
         log_segments: BTreeMap<u64, u64>,
         writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
@@ -253,7 +261,7 @@ impl Opening {
             operators: self.operators,
             table_env: self.table_env,
             views: ViewCell::new(view),
-            last_sequence,
+            progress,
             reclaim: self.reclaim,
             log_sync,
             log_segments,
@@ -352,7 +360,7 @@ impl Opening {
             keyspace: Arc::new(Keyspace::new(id, state.name.clone(), operator)),
             options: Arc::new(state.options.clone()),
             planner: Arc::from(vault_snapshot::policy::planner(&state.options.policy)),
-            active: Arc::new(WriteBuffer::new()),
+            active: Arc::new(WriteBuffer::new(&self.table_env.memory)),
             sealed: Vec::new(),
             version: Arc::new(Version::build(placed)),
         })
@@ -364,7 +372,7 @@ impl Opening {
         end.filter(|end| end.0 != 0)
     }
 
-    /// Reads the log into the view's memtables.
+    /// Reads the log into the view's memtables, as far as they have room for it.
     fn replay(&self, state: &State, view: &View, live: bool) -> Result<Replayed> {
         let segments: Vec<u64> = state.logs.iter().copied().collect();
         let clean_end = self.clean_end().filter(|_| !live);
@@ -373,20 +381,24 @@ impl Opening {
             clean_end,
             live,
         };
-        let mut last_sequence = state.last_sequence;
-        let replay = replay(&self.env, &request, |batch| {
-            self.apply(state, view, &batch)?;
-            last_sequence = last_sequence
-                .max((batch.first_sequence + u64::from(batch.count)).saturating_sub(1));
-            Ok(())
-        })?;
+        let mut reading = Reading {
+            env: &self.env,
+            state,
+            view,
+            memory: &self.table_env.memory,
+            read_only: live,
+            progress: Progress {
+                last_sequence: state.last_sequence,
+                left_from: None,
+            },
+        };
+        let replay = replay(&self.env, &request, |batch| reading.take(&batch))?;
         if !live {
             self.check_log_whole(state, &replay)?;
         }
-        Ok(Replayed {
-            replay,
-            last_sequence,
-        })
+        let progress = reading.progress;
+        self.table_env.memory.rebalance();
+        Ok(Replayed { replay, progress })
     }
 
     /// Checks that the log reaches as far as the manifest relies on: what is in tables may not be
@@ -402,42 +414,6 @@ impl Opening {
             "the log was durable up to position {position}, and ends at {end} in segment {last}"
         );
         Err(Error::corruption(&path, replay.last_end, problem))
-    }
-
-    fn apply(&self, state: &State, view: &View, batch: &ReplayedBatch<'_>) -> Result<()> {
-        let path = self.env.path(FileKind::Log, batch.segment);
-        let damaged = |problem: &str| Error::corruption(&path, 0, problem);
-        let mut decoder = Decoder::new(batch.operations);
-        let last = batch.first_sequence.checked_add(u64::from(batch.count));
-        let last = last.filter(|&last| last <= crate::internal_key::SEQUENCE_MAX);
-        let sequences =
-            batch.first_sequence..last.ok_or_else(|| damaged("a sequence number out of bounds"))?;
-        for sequence in sequences {
-            let operation = decode_operation(&mut decoder)
-                .ok_or_else(|| damaged("a batch holds an operation that makes no sense"))?;
-            let Some(keyspace) = view.keyspace(operation.keyspace) else {
-                if operation.keyspace.0 < state.next_keyspace {
-                    continue; // It was dropped later.
-                }
-                return Err(damaged("a batch names a keyspace that never existed"));
-            };
-            let flushed = &state.keyspaces[&operation.keyspace.0].flushed_through;
-            if sequence <= *flushed {
-                continue;
-            }
-            if keyspace.active.is_empty() {
-                keyspace
-                    .active
-                    .first_log
-                    .store(batch.segment, Ordering::Release);
-            }
-            apply(&keyspace.active.memtable, &operation, sequence);
-        }
-        if decoder.is_empty() {
-            Ok(())
-        } else {
-            Err(damaged("a batch is longer than its operations"))
-        }
     }
 
     /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what
@@ -471,7 +447,7 @@ impl Opening {
                 state.next_file = state.next_file.max(number + 1);
             }
         }
-        state.last_sequence = state.last_sequence.max(replayed.last_sequence);
+        state.last_sequence = state.last_sequence.max(replayed.progress.last_sequence);
         // Segments behind the end hold nothing that counts: they must not come back.
         let unused: BTreeSet<u64> = replayed.replay.unused.iter().copied().collect();
         state.logs.retain(|number| !unused.contains(number));

@@ -219,7 +219,7 @@ impl Reader for LsmSnapshot {
             *sequence,
             range,
             Some(held),
-        )))
+        )?))
     }
 }
 

@@ -22,8 +22,10 @@ use crate::keyspace::KeyspaceView;
 use crate::layout::Env;
 use crate::log::{LogSync, LogWriter, Segment};
 use crate::manifest::Manifest;
+use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
+use crate::replay::Progress;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
 use crate::sync::{Mutex, MutexGuard, hint};
@@ -37,6 +39,7 @@ pub(crate) struct Store {
     pub(crate) settings: Settings,
     pub(crate) operators: BTreeMap<String, Arc<dyn MergeOperator>>,
     pub(crate) table_env: TableEnv,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) views: ViewCell,
     /// The last sequence number that readers may see.
     pub(crate) visible: AtomicU64,
@@ -59,6 +62,9 @@ pub(crate) struct Store {
     /// Held by the one checkpoint that takes stock, and by what must not come in between: an ingest that
     /// is installed, a keyspace that is created or dropped. Taken before all other locks.
     pub(crate) checkpoint_turn: Mutex<()>,
+    /// What of the log did not fit into memtables when it was first read: from which sequence number on,
+    /// and in which segment.
+    pub(crate) replay_left_from: Option<(SequenceNumber, u64)>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     status: AtomicU8,
@@ -85,7 +91,7 @@ pub(crate) struct StoreParts {
     pub(crate) operators: BTreeMap<String, Arc<dyn MergeOperator>>,
     pub(crate) table_env: TableEnv,
     pub(crate) views: ViewCell,
-    pub(crate) last_sequence: SequenceNumber,
+    pub(crate) progress: Progress,
     pub(crate) reclaim: Arc<ReclaimQueue>,
     pub(crate) log_sync: Arc<LogSync>,
     pub(crate) log_segments: BTreeMap<u64, u64>,
@@ -104,7 +110,7 @@ impl Store {
             Some((log, manifest, locked)) => {
                 let commit = Commit {
                     log,
-                    last_sequence: parts.last_sequence,
+                    last_sequence: parts.progress.last_sequence,
                 };
                 let writable = Writable {
                     commit: Mutex::new(commit),
@@ -119,7 +125,8 @@ impl Store {
             pacer: Pacer::default(),
             background: Background::default(),
             snapshots: SnapshotRegistry::default(),
-            visible: AtomicU64::new(parts.last_sequence),
+            visible: AtomicU64::new(parts.progress.last_sequence),
+            replay_left_from: parts.progress.left_from,
             log_current: AtomicU64::new(0),
             log_spare: Mutex::new(None),
             log_segments: Mutex::new(parts.log_segments),
@@ -129,6 +136,7 @@ impl Store {
             env: parts.env,
             settings: parts.settings,
             operators: parts.operators,
+            memory: Arc::clone(&parts.table_env.memory),
             table_env: parts.table_env,
             views: parts.views,
             reclaim: parts.reclaim,
@@ -281,6 +289,14 @@ impl Store {
     /// Removes the files that nobody reads any more. Gives how many there were.
     pub(crate) fn reclaim_files(&self) -> usize {
         self.reclaim.run(&*self.env.fs, &self.table_env.cache)
+    }
+
+    /// Bytes of log segments that are mapped: the one that takes records, and the next.
+    pub(crate) fn log_mapped_bytes(&self) -> u64 {
+        let current = self.log_current.load(Ordering::Acquire);
+        let current = lock(&self.log_segments).get(&current).copied();
+        let spare = lock(&self.log_spare).as_ref().map(Segment::capacity);
+        current.unwrap_or(0) + spare.unwrap_or(0)
     }
 
     pub(crate) fn cursor_opened(&self) {

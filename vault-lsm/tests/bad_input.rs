@@ -313,14 +313,14 @@ fn settings_out_of_bounds_create_nothing() {
         (
             "log_segment_bytes",
             Settings {
-                log_segment_bytes: 1,
+                log_segment_bytes: Some(1),
                 ..small.clone()
             },
         ),
         (
             "log_bytes_max",
             Settings {
-                log_bytes_max: 1,
+                log_bytes_max: Some(1),
                 ..small.clone()
             },
         ),

@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod json;
 mod layers;
+mod memory;
 mod mutants;
 mod sim;
 mod source;
@@ -34,6 +35,7 @@ cargo xtask <command>
   bench    the workload runner with the repository's settings; arguments are passed on
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
+  memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
   help     this list";
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, rest),
+        (Some("memory"), []) => memory::run(&root),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
             eprintln!("which command?\n\n{COMMANDS}");
             ExitCode::from(2)
         }
-        (Some(command @ ("ci" | "tidy" | "layers")), _) => {
+        (Some(command @ ("ci" | "tidy" | "layers" | "memory")), _) => {
             eprintln!("`{command}` takes no arguments\n\n{COMMANDS}");
             ExitCode::from(2)
         }

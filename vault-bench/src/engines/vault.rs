@@ -32,7 +32,9 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     let mut options = LsmOptions::default()
         .cache_bytes(settings.cache_bytes() - metadata_bytes)
         .durability(Durability::Os);
-    options.settings.table_metadata_bytes = metadata_bytes;
+    options.settings.table_metadata_bytes = Some(metadata_bytes);
+    // The other parts of the budget are what they are by default, however large the cache is.
+    options.settings.memory_bytes += settings.cache_bytes();
     if let Some(compaction) = u8::try_from(settings.background_threads)
         .ok()
         .filter(|&n| n > 0)

@@ -247,23 +247,35 @@ pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(())
 }
 
-/// Reads a whole file. A reader that gives fewer bytes than the file has is an error: what comes after
-/// would look as if it had never been written.
+/// Reads as [`File::read_at`] does, and holds it to its word: a read that gives fewer bytes than the file has
+/// is an error, because what comes after would look as if it had never been written.
 ///
 /// # Errors
 /// The operating system's, and [`io::ErrorKind::UnexpectedEof`] where a read ends before the file does.
+pub fn read_up_to(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let read = file.read_at(buffer, offset)?;
+    // Another process may have cut the file meanwhile: its length now is what counts.
+    if read < buffer.len() && file.len()? > offset + read as u64 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!(
+                "{} bytes wanted at byte {offset}, {read} were given",
+                buffer.len()
+            ),
+        ));
+    }
+    Ok(read)
+}
+
+/// Reads a whole file, as [`read_up_to`] does.
+///
+/// # Errors
+/// As [`read_up_to`].
 pub fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
     let len = file.len()?;
     let too_long = |_| io::Error::new(io::ErrorKind::OutOfMemory, format!("{len} bytes"));
     let mut bytes = vec![0; usize::try_from(len).map_err(too_long)?];
-    let read = file.read_at(&mut bytes, 0)?;
-    // Another process may have cut the file meanwhile: its length now is what counts.
-    if read < bytes.len() && file.len()? > read as u64 {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            format!("{len} bytes wanted, {read} were given"),
-        ));
-    }
+    let read = read_up_to(file, &mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
 }

@@ -16,6 +16,7 @@ use crate::counters::Operation;
 use crate::internal_key::RangeTombstone;
 use crate::keyspace::KeyspaceView;
 use crate::manifest::Edit;
+use crate::memory::Lease;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::store::{Store, unknown_keyspace};
@@ -43,7 +44,7 @@ pub(crate) fn claim(
     // published what became of them.
     let mut busy = keyspace.busy();
     let pinned = store.views.pin();
-    let view = Arc::clone(pinned.keyspace(id)?);
+    let view = Arc::new(pinned.keyspace(id)?.without_memtables(&store.memory));
     let choice = choose(&view, &shape_of(store, &view, &busy));
     if is_nothing(&choice) {
         return None;
@@ -183,13 +184,15 @@ impl Claim {
         raw_bytes: u64,
         progress: Progress<'_>,
     ) -> Result<OutputTables> {
+        let lease = Arc::new(Lease::compaction(&store.memory, compaction.inputs.len()));
         let sources = compaction
             .inputs
             .iter()
             .map(|input| {
                 let files = input.tables.iter().filter_map(|&number| self.file(number));
                 let files = files.map(|(_, _, file)| Arc::clone(file)).collect();
-                Source::Run(RunCursor::over_all(Run::of(files), Purpose::Compaction))
+                let cursor = RunCursor::over_all(Run::of(files), Purpose::Compaction);
+                Source::Run(cursor.leased(&lease))
             })
             .collect();
         let tombstones: Vec<RangeTombstone> = inputs
@@ -211,7 +214,7 @@ impl Claim {
         };
         tick(0)?;
         let output = Output::new(store, &self.view, self.view.options.table_bytes);
-        let merge = MergeCursor::new(sources);
+        let merge = MergeCursor::new(sources).leased(lease);
         let tombstones = Fragments::build_without(tombstones, |older, newer| {
             rules.range_tombstone_adds_nothing(older, newer)
         });

@@ -42,6 +42,11 @@ pub(crate) fn compact_range(
     loop {
         store.check_writable()?;
         let ticket = store.background.ticket();
+        let Some(_place) = store.memory.begin_compaction() else {
+            // As many run as there is memory for.
+            store.background.wait_for_progress(ticket, BUSY_WAIT);
+            continue;
+        };
         let claim = job::claim(store, id, |view, shape| {
             view.planner.choose_range(shape, range, floor)
         });
@@ -52,6 +57,7 @@ pub(crate) fn compact_range(
             if !busy {
                 break;
             }
+            drop(_place);
             store.background.wait_for_progress(ticket, BUSY_WAIT);
             continue;
         };

@@ -23,11 +23,20 @@ use crate::store::Store;
 /// was one. A keyspace whose compaction fails is left alone for a while, longer each time, and does not
 /// keep the others from theirs.
 pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
-    let pinned = store.views.pin();
+    let Some(_place) = store.memory.begin_compaction() else {
+        return Ok(false);
+    };
+    store.memory.rebalance();
+    store.memory.look_at_cache();
+    // Not the view: compacting takes long, and it would keep memtables that are flushed meanwhile.
+    let keyspaces: Vec<_> = {
+        let pinned = store.views.pin();
+        let keyspaces = pinned.keyspaces.iter().map(|view| &view.keyspace);
+        keyspaces.cloned().collect()
+    };
     let now = store.env.clock.monotonic();
     let mut failure = None;
-    for view in &pinned.keyspaces {
-        let keyspace = &view.keyspace;
+    for keyspace in &keyspaces {
         // While a caller compacts, its steps are the only ones.
         // (Where callers drive the work, it is for them to wait.)
         let waits =

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{Error, KeyspaceId, Result, Slice, Timestamp};
+use vault_core::{Error, KeyspaceId, MergeOperator, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
@@ -19,7 +19,7 @@ use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
 use crate::read::get::malformed_entry;
-use crate::read::visible::{fold, guarded};
+use crate::read::visible::{combine_all, fold};
 use crate::store::{Store, sync_failed};
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
@@ -37,6 +37,8 @@ pub(crate) struct Output<'a> {
     view: &'a KeyspaceView,
     options: TableOptions,
     table_bytes: u64,
+    /// Bytes of values of one key that are held at once.
+    gathered_bytes_max: u64,
     created: Timestamp,
     writer: Option<TableWriter>,
     /// The first key that the next table may hold tombstones from; `None`: from the start.
@@ -119,13 +121,109 @@ pub(crate) fn open_table(
     )))
 }
 
-/// The versions of one key, gathered.
+/// The versions of one key that somebody may still see, gathered.
 #[derive(Default)]
 struct Gathered {
     key: Vec<u8>,
-    versions: Vec<(u64, Slice)>,
+    trailers: Vec<u64>,
+    /// Their stored values, as far as they fit; the others are read again if they are needed.
+    values: Vec<Option<Slice>>,
+    value_bytes: u64,
+    /// The last of them that ends every reader's search for older ones.
+    end: Option<u64>,
+    /// How many of the last of them could be combined into one.
+    operands: usize,
+    /// The stripe of the last one.
+    stripe: usize,
     described: Vec<Version>,
     decision: Decision,
+}
+
+/// Operands of one key that are gathered before they are combined.
+const OPERANDS_GATHERED_MAX: usize = 1024;
+
+/// Versions in one stripe are seen by the same snapshots.
+fn stripe_of(sequence: u64, rules: &Rules) -> usize {
+    rules.snapshots.partition_point(|&s| s < sequence)
+}
+
+impl Gathered {
+    /// What a value that is kept takes beside its bytes, about: its share of the block it lies in.
+    const VALUE_OVERHEAD_BYTES: u64 = 256;
+
+    fn begin(&mut self, key: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.trailers.clear();
+        self.values.clear();
+        self.described.clear();
+        self.value_bytes = 0;
+        self.end = None;
+        self.operands = 0;
+    }
+
+    /// Whether the value that the cursor stands on may be held beside the others.
+    fn has_room(&self, cursor: &impl InternalCursor, bytes_max: u64) -> bool {
+        let bytes = cursor.value().len() as u64 + Self::VALUE_OVERHEAD_BYTES;
+        self.value_bytes + bytes <= bytes_max
+    }
+
+    /// Takes the version that the cursor stands on.
+    fn push(
+        &mut self,
+        version: Version,
+        cursor: &impl InternalCursor,
+        rules: &Rules,
+        bytes_max: u64,
+    ) {
+        let fits = self.has_room(cursor, bytes_max);
+        if fits {
+            self.value_bytes += cursor.value().len() as u64 + Self::VALUE_OVERHEAD_BYTES;
+        }
+        self.values.push(fits.then(|| cursor.value_slice()));
+        self.trailers.push(cursor.trailer());
+        if version.kind != VersionKind::Merge {
+            self.end = Some(version.sequence);
+        }
+        let joins = version.kind == VersionKind::Merge && version.expiry.is_none() && fits;
+        let stripe = stripe_of(version.sequence, rules);
+        self.operands = match joins {
+            true if self.operands > 0 && self.stripe == stripe => self.operands + 1,
+            joins => usize::from(joins),
+        };
+        self.stripe = stripe;
+        self.described.push(version);
+    }
+
+    /// Whether nobody can see `version`, because a newer one hides it from everybody who would.
+    fn hides(&self, version: &Version, rules: &Rules) -> bool {
+        let own = stripe_of(version.sequence, rules);
+        self.end.is_some_and(|end| stripe_of(end, rules) == own)
+    }
+
+    /// Combines the last operands, which stand next to each other in one stripe, into the newest of them:
+    /// a key that is counted up a million times has a million. Gives how many there are less.
+    fn combine(&mut self, operator: Option<&dyn MergeOperator>) -> u64 {
+        let first = self.values.len() - self.operands;
+        let values = self.values[first..].iter().rev().flatten();
+        let oldest_first = values.map(|value| &value[..]);
+        let combined = operator.and_then(|op| combine_all(&self.key, oldest_first, op));
+        let less = self.operands as u64 - 1;
+        self.operands = 0;
+        let Some(combined) = combined else {
+            return 0;
+        };
+        self.values.truncate(first);
+        self.trailers.truncate(first + 1);
+        self.described.truncate(first + 1);
+        self.values.push(Some(Slice::from(combined)));
+        let kept = self.values.iter().flatten();
+        self.value_bytes = kept
+            .map(|v| v.len() as u64 + Self::VALUE_OVERHEAD_BYTES)
+            .sum();
+        self.operands = 1;
+        less
+    }
 }
 
 impl<'a> Output<'a> {
@@ -136,6 +234,7 @@ impl<'a> Output<'a> {
             view,
             options: TableOptions::from(&*view.options),
             table_bytes,
+            gathered_bytes_max: store.memory.shares().compaction / 4,
             created: store.env.clock.now(),
             writer: None,
             tombstones_from: None,
@@ -198,9 +297,7 @@ impl<'a> Output<'a> {
         rules: &Rules,
         bytes: &mut u64,
     ) -> Result<()> {
-        gathered.key.clear();
-        gathered.key.extend_from_slice(cursor.key());
-        gathered.versions.clear();
+        gathered.begin(cursor.key());
         self.cut_if_full(&gathered.key, tombstones, rules)?;
 
         // The newest version stays as it is if it is a plain put that nothing covers. Most keys have no
@@ -210,92 +307,122 @@ impl<'a> Output<'a> {
             && !has_expiry(trailer)
             && tombstones.is_empty();
         *bytes += (cursor.key().len() + cursor.value().len()) as u64;
+        let newest = self.describe(cursor)?;
         if plain {
             let stored = zeroed(trailer, rules);
             self.writer()?.add(&gathered.key, stored, cursor.value())?;
-            gathered.versions.push((trailer, Slice::empty()));
+            gathered.push(newest, cursor, rules, 0);
         } else {
-            gathered.versions.push((trailer, cursor.value_slice()));
+            gathered.push(newest, cursor, rules, self.gathered_bytes_max);
         }
         cursor.next()?;
         while cursor.valid() && cursor.key() == gathered.key.as_slice() {
             *bytes += (cursor.key().len() + cursor.value().len()) as u64;
-            gathered
-                .versions
-                .push((cursor.trailer(), cursor.value_slice()));
+            let version = self.describe(cursor)?;
+            // A key that was written a million times would fill the memory with what is dropped anyway.
+            if gathered.hides(&version, rules) {
+                self.tables.counts.obsolete += 1;
+            } else {
+                let many = gathered.operands >= OPERANDS_GATHERED_MAX
+                    || !gathered.has_room(cursor, self.gathered_bytes_max);
+                if many && gathered.operands > 1 && tombstones.is_empty() {
+                    let operator = self.view.keyspace.operator.as_deref();
+                    self.tables.counts.obsolete += gathered.combine(operator);
+                }
+                gathered.push(version, cursor, rules, self.gathered_bytes_max);
+            }
             cursor.next()?;
         }
-        if plain && gathered.versions.len() == 1 {
+        if plain && gathered.trailers.len() == 1 {
             return Ok(());
         }
-        self.decide(gathered, tombstones, rules, usize::from(plain))
+        self.decide(cursor, gathered, tombstones, rules, usize::from(plain))
+    }
+
+    /// Describes the version that the cursor stands on to the rules.
+    fn describe(&self, cursor: &impl InternalCursor) -> Result<Version> {
+        let trailer = cursor.trailer();
+        let kind = match kind_of(trailer) {
+            Some(OperationKind::Put) => VersionKind::Put,
+            Some(OperationKind::Delete) => VersionKind::Delete,
+            Some(OperationKind::Merge) => VersionKind::Merge,
+            Some(OperationKind::RangeDelete) | None => return Err(malformed_entry(self.view)),
+        };
+        let split = split_expiry(trailer, cursor.value());
+        let (expiry, _) = split.ok_or_else(|| malformed_entry(self.view))?;
+        Ok(Version {
+            sequence: sequence_of(trailer),
+            kind,
+            expiry,
+        })
     }
 
     /// Puts the gathered versions before the rules and does what they say, from version `from` on.
     fn decide(
         &mut self,
+        cursor: &mut impl InternalCursor,
         gathered: &mut Gathered,
         tombstones: &Fragments,
         rules: &Rules,
         from: usize,
     ) -> Result<()> {
-        gathered.described.clear();
-        for (i, (trailer, stored)) in gathered.versions.iter().enumerate() {
-            // A version that was written already is a plain put: its value is not here any more.
-            let expiry = if i < from {
-                None
-            } else {
-                split_expiry(*trailer, stored)
-                    .ok_or_else(|| malformed_entry(self.view))?
-                    .0
-            };
-            let kind = match kind_of(*trailer) {
-                Some(OperationKind::Put) => VersionKind::Put,
-                Some(OperationKind::Delete) => VersionKind::Delete,
-                Some(OperationKind::Merge) => VersionKind::Merge,
-                Some(OperationKind::RangeDelete) | None => {
-                    return Err(malformed_entry(self.view));
-                }
-            };
-            gathered.described.push(Version {
-                sequence: sequence_of(*trailer),
-                kind,
-                expiry,
-            });
-        }
         let covering = tombstones.covering_all(&gathered.key);
         rules.decide(&gathered.described, covering, &mut gathered.decision);
-
-        let Gathered {
-            key,
-            versions,
-            decision,
-            ..
-        } = gathered;
+        let mut moved = false;
         let mut at = from;
-        while at < versions.len() {
-            let (trailer, stored) = &versions[at];
-            match decision.fates[at] {
+        while at < gathered.trailers.len() {
+            match gathered.decision.fates[at] {
                 Fate::Keep => {
-                    let trailer = zeroed(*trailer, rules);
-                    self.writer()?.add(key, trailer, stored)?;
+                    let stored = zeroed(gathered.trailers[at], rules);
+                    moved |= self.keep(cursor, gathered, at, stored)?;
                 }
                 Fate::KeepAsTombstone => {
-                    let tombstone = pack(sequence_of(*trailer), OperationKind::Delete as u8);
+                    let sequence = sequence_of(gathered.trailers[at]);
+                    let tombstone = pack(sequence, OperationKind::Delete as u8);
                     self.tables.counts.expired += 1;
-                    self.writer()?.add(key, tombstone, &[])?;
+                    self.writer()?.add(&gathered.key, tombstone, &[])?;
                 }
                 Fate::Drop(reason) => self.count(reason),
                 Fate::Fold => {
-                    let group = decision.folds.iter().find(|fold| fold.newest == at);
+                    let mut folds = gathered.decision.folds.iter();
+                    let group = folds.find(|fold| fold.newest == at).copied();
                     let group = group.expect("a fold group begins where its first member stands");
-                    self.fold(key, &versions[group.newest..=group.oldest], group)?;
+                    moved |= self.fold(cursor, gathered, &group)?;
                     at = group.oldest;
                 }
             }
             at += 1;
         }
+        if moved {
+            cursor.seek(&gathered.key, 0)?;
+            while cursor.valid() && cursor.key() == gathered.key.as_slice() {
+                cursor.next()?;
+            }
+        }
         Ok(())
+    }
+
+    /// Writes a version that stays, under `trailer`. Gives whether the cursor had to be moved to it, since
+    /// its value had not fitted into memory.
+    fn keep(
+        &mut self,
+        cursor: &mut impl InternalCursor,
+        gathered: &Gathered,
+        at: usize,
+        trailer: u64,
+    ) -> Result<bool> {
+        let key = &gathered.key;
+        if let Some(value) = &gathered.values[at] {
+            self.writer()?.add(key, trailer, value)?;
+            return Ok(false);
+        }
+        let own = gathered.trailers[at];
+        cursor.seek(key, own)?;
+        if !cursor.valid() || cursor.key() != key.as_slice() || cursor.trailer() != own {
+            return Err(malformed_entry(self.view));
+        }
+        self.writer()?.add(key, trailer, cursor.value())?;
+        Ok(true)
     }
 
     fn count(&mut self, reason: DropReason) {
@@ -308,42 +435,54 @@ impl<'a> Output<'a> {
     }
 
     /// Writes one entry in the place of a group of merge operands and what is below them. Where the
-    /// operator cannot, they stay as they are: a reader then gets the operator's error.
-    fn fold(&mut self, key: &[u8], group: &[(u64, Slice)], fold_group: &Fold) -> Result<()> {
+    /// operator cannot, or the group is larger than memory allows, they stay as they are: a reader then
+    /// folds them, or gets the operator's error. Gives whether the cursor was moved.
+    fn fold(
+        &mut self,
+        cursor: &mut impl InternalCursor,
+        gathered: &Gathered,
+        fold_group: &Fold,
+    ) -> Result<bool> {
+        let members = fold_group.newest..=fold_group.oldest;
+        let values: Option<Vec<&Slice>> = gathered.values[members.clone()]
+            .iter()
+            .map(Option::as_ref)
+            .collect();
+        let folded = values.and_then(|values| self.folded(&gathered.key, &values, fold_group));
+        if let Some((kind, value)) = folded {
+            self.tables.counts.obsolete += members.count() as u64 - 1;
+            let newest = sequence_of(gathered.trailers[fold_group.newest]);
+            let trailer = pack(newest, kind as u8);
+            self.writer()?.add(&gathered.key, trailer, &value)?;
+            return Ok(false);
+        }
+        let mut moved = false;
+        for at in members {
+            moved |= self.keep(cursor, gathered, at, gathered.trailers[at])?;
+        }
+        Ok(moved)
+    }
+
+    /// What a group of operands, newest first, comes to; `None` where the operator cannot tell.
+    fn folded(
+        &self,
+        key: &[u8],
+        group: &[&Slice],
+        fold_group: &Fold,
+    ) -> Option<(OperationKind, Vec<u8>)> {
         let operator = self.view.keyspace.operator.as_deref();
-        let newest = sequence_of(group[0].0);
         let operands = &group[..=fold_group.operand_oldest - fold_group.newest];
-        let oldest_first = operands.iter().rev().map(|(_, operand)| &operand[..]);
-        let folded = match fold_group.base {
-            FoldBase::Value => {
-                let base = group.last().map(|(_, value)| &value[..]);
-                fold(key, base, oldest_first, operator)
-                    .ok()
-                    .map(|v| (OperationKind::Put, v))
+        let oldest_first = operands.iter().rev().map(|operand| &operand[..]);
+        match fold_group.base {
+            FoldBase::Value | FoldBase::Nothing => {
+                let base = group.last().filter(|_| fold_group.base == FoldBase::Value);
+                let value = fold(key, base.map(|value| &value[..]), oldest_first, operator);
+                value.ok().map(|value| (OperationKind::Put, value))
             }
-            FoldBase::Nothing => fold(key, None, oldest_first, operator)
-                .ok()
-                .map(|v| (OperationKind::Put, v)),
-            FoldBase::Unknown => operator.and_then(|operator| {
-                let mut oldest_first = oldest_first;
-                let first = oldest_first.next()?.to_vec();
-                oldest_first
-                    .try_fold(first, |older, newer| {
-                        guarded(|| Ok(operator.combine(key, &older, newer)))
-                            .ok()
-                            .flatten()
-                    })
-                    .map(|combined| (OperationKind::Merge, combined))
-            }),
-        };
-        match folded {
-            Some((kind, value)) => {
-                self.tables.counts.obsolete += group.len() as u64 - 1;
-                self.writer()?.add(key, pack(newest, kind as u8), &value)
+            FoldBase::Unknown => {
+                let combined = combine_all(key, oldest_first, operator?);
+                combined.map(|combined| (OperationKind::Merge, combined))
             }
-            None => group
-                .iter()
-                .try_for_each(|(trailer, stored)| self.writer()?.add(key, *trailer, stored)),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The write-ahead log. Bytes: `docs/format/log.md`.
 //!
 //! [`record`] lays records out, [`writer`] appends them to a mapped segment, [`sync`] makes them durable
-//! for many writers at once, [`reader`] reads segments back and tells a torn tail from damage, [`secure`] makes
-//! what was read back durable.
+//! for many writers at once, [`reader`] reads segments back, a window at a time ([`records`]), and tells a torn
+//! tail from damage, [`secure`] makes what was read back durable.
 //!
 //! # Invariants
 //! - Only one thread appends at a time: the engine's commit lock.
@@ -12,6 +12,7 @@
 
 mod reader;
 mod record;
+mod records;
 mod secure;
 mod sync;
 mod writer;

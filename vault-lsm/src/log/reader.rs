@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::read_whole;
 use vault_core::{Error, Result};
 
-use crate::frame::{Next, Records};
+use crate::frame::{self, Records};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
 use crate::log::record::{self, Body, Start};
+use crate::log::records::{Next, SegmentRecords};
 
 /// A batch as the log recorded it.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +142,7 @@ fn peek_start(env: &Env, number: u64) -> Result<Option<Start>> {
         .map_err(|e| Error::io("read", &opened.path, e))?;
     bytes.truncate(read);
     let mut records = Records::new(&mut bytes, opened.header_checksum, &*opened.blocks);
-    let Next::Record { payload, .. } = records.next() else {
+    let frame::Next::Record { payload, .. } = records.next() else {
         return Ok(None);
     };
     Ok(
@@ -212,21 +212,14 @@ impl Walk {
             self.replay.unused.push(number);
             return Ok(());
         }
-        let NewFile {
-            path,
-            file,
-            blocks,
-            header_checksum,
-        } = open_segment(env, number)?;
-        let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
-        let read = bytes.len();
-        let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
+        let opened = open_segment(env, number)?;
+        let mut records = SegmentRecords::new(&opened)?;
 
         if self.broken.is_none() {
             let problem = if start.is_none() {
                 // The log ends with the segment before; nothing of this one counts.
                 self.replay.unused.push(number);
-                if end.is_none() && matches!(records.next(), Next::End) {
+                if end.is_none() && matches!(records.next()?, Next::End) {
                     // Reserved and never begun.
                     return Ok(());
                 }
@@ -234,7 +227,7 @@ impl Walk {
             } else {
                 self.replay.last_segment = number;
                 let problem = self.records(&mut records, number, end, apply)?;
-                self.replay.last_end = records.offset() as u64;
+                self.replay.last_end = records.offset();
                 self.replay.used.push(UsedSegment {
                     number,
                     end: self.replay.last_end,
@@ -245,10 +238,10 @@ impl Walk {
                 };
                 problem
             };
-            self.replay.torn_bytes += (read - records.offset().min(read)) as u64;
+            self.replay.torn_bytes += records.rest();
             self.broken = Some(Broken {
-                path: path.clone(),
-                offset: records.offset() as u64,
+                path: opened.path.clone(),
+                offset: records.offset(),
                 position: self.replay.position,
                 problem,
             });
@@ -262,18 +255,18 @@ impl Walk {
     /// Hands on the records of a segment. Gives what is wrong where they end too early.
     fn records(
         &mut self,
-        records: &mut Records<'_>,
+        records: &mut SegmentRecords<'_>,
         number: u64,
         end: Option<u64>,
         apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
     ) -> Result<Option<String>> {
         loop {
-            let offset = records.offset() as u64;
+            let offset = records.offset();
             if end.is_some_and(|end| offset >= end) {
                 return Ok(None);
             }
-            match records.next() {
-                Next::Record { payload, len, .. } => {
+            match records.next()? {
+                Next::Record { payload, len } => {
                     let Some(record) = record::decode(payload) else {
                         return Ok(Some("a record that opens makes no sense".to_owned()));
                     };
@@ -324,14 +317,14 @@ impl Walk {
     }
 
     /// Refuses the log if a record behind the broken place says that the place was durable.
-    fn check_nothing_durable_behind(&self, records: &mut Records<'_>) -> Result<()> {
+    fn check_nothing_durable_behind(&self, records: &mut SegmentRecords<'_>) -> Result<()> {
         let Some(broken) = &self.broken else {
             return Ok(());
         };
         let durable = |payload: &[u8]| {
             record::decode(payload).is_some_and(|record| record.synced > broken.position)
         };
-        match records.find_behind(durable) {
+        match records.find_behind(durable)? {
             Some(at) => Err(Error::corruption(
                 &broken.path,
                 broken.offset,

@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering;
 use crate::sync;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize};
 
+use crate::memory::MemtableAccount;
+
 /// Where something lies in the arena.
 pub(super) type Ref = u32;
 /// The reference that refers to nothing.
@@ -58,6 +60,8 @@ pub(super) struct Arena {
     /// have tens of thousands of keyspaces whose memtables stay empty.
     table: AtomicPtr<AtomicPtr<u8>>,
     used_bytes: AtomicUsize,
+    /// Knows of every byte that was allocated.
+    account: MemtableAccount,
 }
 
 /// What only the writer needs to know of the arena.
@@ -73,11 +77,16 @@ pub(super) struct Bump {
 }
 
 impl Arena {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(account: MemtableAccount) -> Self {
         Self {
             table: AtomicPtr::new(ptr::null_mut()),
             used_bytes: AtomicUsize::new(0),
+            account,
         }
+    }
+
+    pub(super) const fn account(&self) -> &MemtableAccount {
+        &self.account
     }
 
     /// Bytes of chunks that cannot be allocated any more: all but the end of the current chunk, which
@@ -151,6 +160,7 @@ impl Arena {
                 }
             }
             self.table.store(table, Ordering::Release);
+            self.account.grow(TABLE_LAYOUT.size());
         }
         let layout = chunk_layout(bytes);
         // SAFETY: the layout is not empty, because every chunk has a header.
@@ -163,6 +173,7 @@ impl Arena {
         // SAFETY: the table has `CHUNKS_MAX` initialised pointers and the index is below that.
         unsafe { &*table.add(bump.chunks) }.store(chunk, Ordering::Release);
         bump.chunks += 1;
+        self.account.grow(bytes);
         bytes
     }
 
@@ -244,7 +255,7 @@ mod tests {
 
     #[test]
     fn allocations_are_aligned_disjoint_and_stay() {
-        let arena = Arena::new();
+        let arena = Arena::new(MemtableAccount::uncounted());
         let mut bump = Bump::default();
         assert_eq!(arena.used_bytes(), 0);
         let sizes = [1, 8, 9, 500, 4000, 70_000, 3, 0, 12, 5000, 900];

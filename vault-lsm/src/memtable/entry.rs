@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn records_read_back_around_the_limits_of_short_lengths() {
-        let arena = Arena::new();
+        let arena = Arena::new(crate::memory::MemtableAccount::uncounted());
         let mut bump = Bump::default();
         let filler = vec![7; (1 << VALUE_BITS) + 1];
         let key_limit = (1 << (u32::BITS - VALUE_BITS)) - 1;

@@ -38,7 +38,12 @@ pub(crate) use self::cursor::MemtableCursor;
 use self::tombstone_list::TombstoneList;
 use self::tree::Tree;
 use crate::internal_key::RangeTombstone;
+use crate::memory::MemtableAccount;
 use crate::tombstones::Fragments;
+
+/// How often a range tombstone is in memory: in the list, in the fragments that readers ask, and in those
+/// that are being built to replace them.
+const RANGE_TOMBSTONE_COPIES: usize = 3;
 
 /// The newest entries of a keyspace.
 pub(crate) struct Memtable {
@@ -47,12 +52,22 @@ pub(crate) struct Memtable {
 }
 
 impl Memtable {
-    /// An empty memtable, which holds almost no memory yet.
-    pub(crate) fn new() -> Self {
+    /// An empty memtable, which holds almost no memory yet. What it comes to hold is told to `account`.
+    pub(crate) fn new(account: MemtableAccount) -> Self {
         Self {
-            tree: Tree::new(),
+            tree: Tree::new(account),
             tombstones: TombstoneList::default(),
         }
+    }
+
+    /// Notes that nothing more will be inserted.
+    pub(crate) fn seal(&self) {
+        self.tree.arena.account().seal();
+    }
+
+    /// Bytes allocated, the untouched end of the current chunk included.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        self.tree.arena.account().bytes()
     }
 
     /// Inserts one version of a key. Its stored value is `value_parts` joined.
@@ -70,6 +85,9 @@ impl Memtable {
     /// Deletes the keys in `[start, end)` as of `sequence`. An empty range deletes nothing.
     pub(crate) fn insert_range_tombstone(&self, start: &[u8], end: &[u8], sequence: u64) {
         if start < end {
+            let bytes = size_of::<RangeTombstone>() + start.len() + end.len();
+            let account = self.tree.arena.account();
+            account.grow(RANGE_TOMBSTONE_COPIES * bytes);
             self.tombstones.push(RangeTombstone {
                 start: start.to_vec(),
                 end: end.to_vec(),

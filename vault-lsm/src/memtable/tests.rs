@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Memtable;
 use crate::cursor::InternalCursor;
+use crate::memory::MemtableAccount;
 
 type Model = BTreeMap<(Vec<u8>, Reverse<u64>), Vec<u8>>;
 
@@ -38,7 +39,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         Self {
-            table: Arc::new(Memtable::new()),
+            table: Arc::new(Memtable::new(MemtableAccount::uncounted())),
             model: Model::new(),
         }
     }
@@ -173,7 +174,7 @@ fn numbered(count: usize, prefix: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn an_empty_memtable_has_nothing() {
-    let table = Arc::new(Memtable::new());
+    let table = Arc::new(Memtable::new(MemtableAccount::uncounted()));
     assert!(table.is_empty() && table.entries() == 0 && table.bytes() == 0);
     assert_eq!(table.latest_version(b"k"), None);
     assert!(table.range_tombstones().is_none());
@@ -305,7 +306,7 @@ fn entries_in_any_order_of_trailers_agree_with_the_model() {
 
 #[test]
 fn visiting_stops_when_told() {
-    let table = Memtable::new();
+    let table = Memtable::new(MemtableAccount::uncounted());
     for trailer in 1..=500 {
         table.insert(b"k", trailer, [b"", b"v"]);
     }
@@ -323,7 +324,7 @@ fn visiting_stops_when_told() {
 
 #[test]
 fn a_cursor_keeps_the_memtable_and_goes_to_another_thread() {
-    let table = Arc::new(Memtable::new());
+    let table = Arc::new(Memtable::new(MemtableAccount::uncounted()));
     table.insert(b"k", 1, [b"a", b"b"]);
     let mut cursor = table.cursor();
     drop(table);
@@ -336,7 +337,7 @@ fn a_cursor_keeps_the_memtable_and_goes_to_another_thread() {
 
 #[test]
 fn range_tombstones_are_found_after_each_change() {
-    let table = Memtable::new();
+    let table = Memtable::new(MemtableAccount::uncounted());
     table.insert_range_tombstone(b"b", b"b", 1);
     table.insert_range_tombstone(b"c", b"b", 2);
     assert!(table.is_empty() && table.range_tombstones().is_none());
@@ -361,7 +362,7 @@ fn range_tombstones_are_found_after_each_change() {
 
 #[test]
 fn small_memtables_are_small() {
-    let table = Memtable::new();
+    let table = Memtable::new(MemtableAccount::uncounted());
     let mut before = 0;
     for trailer in 0..10 {
         table.insert(&[trailer as u8; 10], trailer, [b"", b"value"]);
@@ -379,8 +380,8 @@ fn memory_beside_the_entries_is_bounded() {
     let mut random = Random(15);
     let value = [0; 100];
     let count = 100_000;
-    let shuffled = Memtable::new();
-    let ascending = Memtable::new();
+    let shuffled = Memtable::new(MemtableAccount::uncounted());
+    let ascending = Memtable::new(MemtableAccount::uncounted());
     for i in 0..count as u64 {
         let key = [random.next().to_be_bytes(), i.to_be_bytes()].concat();
         shuffled.insert(&key, i, [&[], &value]);

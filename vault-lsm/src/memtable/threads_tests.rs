@@ -7,6 +7,7 @@ use std::thread;
 
 use super::Memtable;
 use crate::cursor::InternalCursor;
+use crate::memory::MemtableAccount;
 
 /// How keys follow one another.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,7 @@ fn check_visits(table: &Memtable, order: Order, published: u64, seed: u64) {
 }
 
 fn write_while_reading(order: Order, count: u64) {
-    let table = Arc::new(Memtable::new());
+    let table = Arc::new(Memtable::new(MemtableAccount::uncounted()));
     let published = AtomicU64::new(0);
     thread::scope(|scope| {
         for reader in 0..3_u64 {
@@ -148,7 +149,7 @@ fn readers_find_all_that_was_published_of_a_hot_key() {
 
 #[test]
 fn writers_that_break_the_rule_wait_for_one_another() {
-    let table = Memtable::new();
+    let table = Memtable::new(MemtableAccount::uncounted());
     let each = count() / 4;
     thread::scope(|scope| {
         for writer in 0..3 {

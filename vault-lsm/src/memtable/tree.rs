@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use super::arena::{Arena, Bump, NONE, Ref};
 use super::entry;
 use super::node::{INNER_SORTED_MAX, Inner, LEAF_SLOTS, Leaf, Pivot, Prefix, Slot, Span, Target};
+use crate::memory::MemtableAccount;
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -62,9 +63,9 @@ struct Finger {
 }
 
 impl Tree {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(account: MemtableAccount) -> Self {
         Self {
-            arena: Arena::new(),
+            arena: Arena::new(account),
             root: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             disordered: AtomicBool::new(false),

@@ -16,11 +16,12 @@ pub(crate) fn get(
     snapshot: SequenceNumber,
     clock: &dyn Clock,
 ) -> Result<Option<Slice>> {
-    let mut resolver = Resolver::new(key, snapshot, clock);
+    let operator = view.keyspace.operator.as_deref();
+    let mut resolver = Resolver::new(key, snapshot, clock, operator);
     if !ask_memtables(view, key, snapshot, &mut resolver)? {
         ask_runs(view, key, snapshot, &mut resolver)?;
     }
-    resolver.finish(view.keyspace.operator.as_deref())
+    resolver.finish()
 }
 
 /// Offers the versions in memtables. Gives whether the outcome is decided.

@@ -7,6 +7,7 @@ use vault_core::{Result, Slice};
 
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
+use crate::memory::Lease;
 use crate::table::TableCursor;
 use crate::version::{Run, TableFile};
 
@@ -28,6 +29,7 @@ pub(crate) struct RunCursor {
     at: usize,
     current: Option<TableCursor>,
     purpose: Purpose,
+    lease: Option<Arc<Lease>>,
 }
 
 impl RunCursor {
@@ -39,7 +41,14 @@ impl RunCursor {
             at: 0,
             current: None,
             purpose,
+            lease: None,
         }
+    }
+
+    /// This cursor, counting what it holds under a lease.
+    pub(crate) fn leased(mut self, lease: &Arc<Lease>) -> Self {
+        self.lease = Some(Arc::clone(lease));
+        self
     }
 
     /// A cursor over all tables of a run.
@@ -58,9 +67,15 @@ impl RunCursor {
         if self.current.is_none() || self.at != at {
             self.at = at;
             let table = &file.table;
-            self.current = Some(match self.purpose {
+            let cursor = match self.purpose {
                 Purpose::Read => table.cursor(),
                 Purpose::Compaction => table.scan_cursor(),
+            };
+            // The one before goes first: together they would be more than is needed.
+            self.current = None;
+            self.current = Some(match &self.lease {
+                Some(lease) => cursor.leased(lease),
+                None => cursor,
             });
         }
         self.current.as_mut()
@@ -170,6 +185,16 @@ impl InternalCursor for RunCursor {
 
     fn value_slice(&self) -> Slice {
         self.standing().value_slice()
+    }
+
+    fn park(&mut self) {
+        if let Some(cursor) = &mut self.current {
+            cursor.park();
+        }
+    }
+
+    fn unpark(&mut self) -> Result<()> {
+        self.current.as_mut().map_or(Ok(()), TableCursor::unpark)
     }
 }
 

@@ -5,20 +5,18 @@
 //! comparisons.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use vault_core::{Result, Slice};
 
 use crate::cursor::InternalCursor;
+use crate::memory::Lease;
 use crate::memtable::MemtableCursor;
 use crate::read::level::{RunCursor, compare_cursors};
 
-/// A cursor that can be merged.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a scan has a handful of sources, and an indirection would cost each of its steps"
-)]
+/// A cursor that can be merged. That over a memtable is apart: it is large, and most sources are runs.
 pub(crate) enum Source {
-    Memtable(MemtableCursor),
+    Memtable(Box<MemtableCursor>),
     Run(RunCursor),
 }
 
@@ -71,6 +69,12 @@ impl InternalCursor for Source {
     fn value_slice(&self) -> Slice {
         each!(self, c => c.value_slice())
     }
+    fn park(&mut self) {
+        each!(self, c => c.park());
+    }
+    fn unpark(&mut self) -> Result<()> {
+        each!(self, c => c.unpark())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,10 @@ pub(crate) struct MergeCursor<S = Source> {
     /// Sources that stand on an entry; `heap[0]` on the next one in the current direction.
     heap: Vec<u32>,
     direction: Direction,
+    /// What the sources hold together. While it is thrifty, only the one on top holds its block.
+    lease: Option<Arc<Lease>>,
+    /// Whether some source may have let go of its block.
+    parked: bool,
 }
 
 impl<S: InternalCursor> MergeCursor<S> {
@@ -94,7 +102,15 @@ impl<S: InternalCursor> MergeCursor<S> {
             sources,
             heap,
             direction: Direction::Forward,
+            lease: None,
+            parked: false,
         }
+    }
+
+    /// This cursor, with the lease under which its sources count what they hold.
+    pub(crate) fn leased(mut self, lease: Arc<Lease>) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     fn top(&self) -> &S {
@@ -111,6 +127,10 @@ impl<S: InternalCursor> MergeCursor<S> {
         self.heap.clear();
         for (i, source) in self.sources.iter_mut().enumerate() {
             place(source)?;
+            if self.lease.as_ref().is_some_and(|lease| lease.is_thrifty()) {
+                source.park();
+                self.parked = true;
+            }
             if source.valid() {
                 self.heap.push(i as u32);
             }
@@ -118,7 +138,30 @@ impl<S: InternalCursor> MergeCursor<S> {
         for at in (0..self.heap.len() / 2).rev() {
             self.sink(at);
         }
-        Ok(())
+        self.economise()
+    }
+
+    /// Sees to it that the source on top has its block, and that the others don't where memory is tight.
+    #[inline]
+    fn economise(&mut self) -> Result<()> {
+        match &self.lease {
+            Some(lease) if self.parked || lease.is_thrifty() => self.park_all_but_top(),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn park_all_but_top(&mut self) -> Result<()> {
+        let Some((&top, others)) = self.heap.split_first() else {
+            return Ok(());
+        };
+        if self.lease.as_ref().is_some_and(|lease| lease.is_thrifty()) {
+            self.parked = true;
+            others
+                .iter()
+                .for_each(|&other| self.sources[other as usize].park());
+        }
+        self.sources[top as usize].unpark()
     }
 
     /// Whether the entry of source `a` comes before that of `b` in the current direction. Sources
@@ -157,11 +200,13 @@ impl<S: InternalCursor> MergeCursor<S> {
 
     /// After the top source moved: takes it out if it is at its end, and restores the heap.
     #[inline]
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Result<()> {
         if !self.top().valid() {
             self.heap.swap_remove(0);
         }
         self.sink(0);
+        let outcome = self.economise();
+        self.unposition(outcome)
     }
 
     /// A move of a source failed: nothing is known about where the sources stand.
@@ -214,8 +259,7 @@ impl<S: InternalCursor> InternalCursor for MergeCursor<S> {
         let top = self.heap[0] as usize;
         let outcome = self.sources[top].next();
         self.unposition(outcome)?;
-        self.settle();
-        Ok(())
+        self.settle()
     }
 
     #[inline]
@@ -233,8 +277,7 @@ impl<S: InternalCursor> InternalCursor for MergeCursor<S> {
         let top = self.heap[0] as usize;
         let outcome = self.sources[top].prev();
         self.unposition(outcome)?;
-        self.settle();
-        Ok(())
+        self.settle()
     }
 
     #[inline]

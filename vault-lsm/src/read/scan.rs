@@ -14,6 +14,7 @@ use vault_core::{Cursor, KeyRange, Result, SequenceNumber, Slice};
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
+use crate::memory::Lease;
 use crate::read::get::malformed_entry;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
@@ -23,6 +24,10 @@ use crate::tombstones::Fragments;
 
 /// Versions of one key that are stepped over before the cursor seeks behind them.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// Versions of one key that are gathered, going backward.
+const VERSIONS_GATHERED_MAX: usize = 1024;
+/// What a source keeps for the key it stands on, mostly.
+const KEY_BYTES: usize = 64;
 
 /// A cursor over what a reader at one sequence number sees of a range.
 pub(crate) struct ScanCursor {
@@ -59,37 +64,38 @@ impl ScanCursor {
         snapshot: SequenceNumber,
         range: KeyRange,
         held: Option<Arc<dyn Send + Sync>>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let runs = view.version.runs().count();
+        let sources = view.buffers().count() + runs;
+        let lease = Lease::reader(&store.memory, sources, size_of::<Source>() + KEY_BYTES)?;
+        let lease = Arc::new(lease);
         store.cursor_opened();
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(sources);
         let mut tombstones = Vec::new();
         for buffer in view.buffers().filter(|buffer| !buffer.is_empty()) {
-            sources.push(Source::Memtable(buffer.memtable.cursor()));
+            sources.push(Source::Memtable(Box::new(buffer.memtable.cursor())));
             tombstones.extend(buffer.memtable.range_tombstones());
         }
         for run in view.version.runs() {
             let span = run.overlapping_span(&range);
             if !span.is_empty() {
                 tombstones.extend(run.tombstones(&span).cloned());
-                sources.push(Source::Run(RunCursor::new(
-                    Arc::clone(run),
-                    span,
-                    Purpose::Read,
-                )));
+                let cursor = RunCursor::new(Arc::clone(run), span, Purpose::Read);
+                sources.push(Source::Run(cursor.leased(&lease)));
             }
         }
-        Self {
+        Ok(Self {
             store,
             view,
             snapshot,
             range,
-            merge: MergeCursor::new(sources),
+            merge: MergeCursor::new(sources).leased(lease),
             tombstones,
             place: Place::Nowhere,
             key: Vec::new(),
             value: Slice::empty(),
             held,
-        }
+        })
     }
 
     fn covering(&self, key: &[u8]) -> SequenceNumber {
@@ -131,7 +137,11 @@ impl ScanCursor {
     /// Decides `self.key` from the merge, which stands on its newest visible version.
     fn resolve_forward(&mut self) -> Result<Option<Slice>> {
         let covering = self.covering(&self.key);
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
+        let (clock, operator) = (
+            &*self.store.env.clock,
+            self.view.keyspace.operator.as_deref(),
+        );
+        let mut resolver = Resolver::new(&self.key, self.snapshot, clock, operator);
         resolver.hide_below(covering);
         while self.merge.valid() && self.merge.key() == self.key.as_slice() {
             let merge = &self.merge;
@@ -142,7 +152,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish(self.view.keyspace.operator.as_deref())
+        resolver.finish()
     }
 
     /// Moves the merge forward behind all versions of `self.key`.
@@ -170,13 +180,27 @@ impl ScanCursor {
             self.key.clear();
             self.key.extend_from_slice(self.merge.key());
             versions.clear();
+            let mut many = false;
             while self.merge.valid() && self.merge.key() == self.key.as_slice() {
-                if sequence_of(self.merge.trailer()) <= self.snapshot {
-                    versions.push((self.merge.trailer(), self.merge.value_slice()));
+                let trailer = self.merge.trailer();
+                if sequence_of(trailer) <= self.snapshot {
+                    // Anything but an operand hides what is older, and that came before.
+                    if kind_of(trailer) != Some(OperationKind::Merge) {
+                        versions.clear();
+                    }
+                    many |= versions.len() >= VERSIONS_GATHERED_MAX;
+                    if !many {
+                        versions.push((trailer, self.merge.value_slice()));
+                    }
                 }
                 self.merge.prev()?;
             }
-            if let Some(value) = self.resolve_gathered(&versions)? {
+            let value = if many {
+                self.resolve_many()?
+            } else {
+                self.resolve_gathered(&versions)?
+            };
+            if let Some(value) = value {
                 self.value = value;
                 self.place = Place::BackwardOwned;
                 return Ok(());
@@ -187,7 +211,11 @@ impl ScanCursor {
 
     /// Decides `self.key` from its versions, given oldest first.
     fn resolve_gathered(&self, versions: &[(u64, Slice)]) -> Result<Option<Slice>> {
-        let mut resolver = Resolver::new(&self.key, self.snapshot, &*self.store.env.clock);
+        let (clock, operator) = (
+            &*self.store.env.clock,
+            self.view.keyspace.operator.as_deref(),
+        );
+        let mut resolver = Resolver::new(&self.key, self.snapshot, clock, operator);
         if !self.tombstones.is_empty() {
             resolver.hide_below(self.covering(&self.key));
         }
@@ -198,7 +226,16 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish(self.view.keyspace.operator.as_deref())
+        resolver.finish()
+    }
+
+    /// Decides `self.key`, of which there are too many versions to gather, as going forward would; the
+    /// merge then stands on the key before again.
+    fn resolve_many(&mut self) -> Result<Option<Slice>> {
+        self.merge.seek(&self.key, seek_trailer(self.snapshot))?;
+        let value = self.resolve_forward()?;
+        self.merge.seek_back(&self.key, u64::MAX)?;
+        Ok(value)
     }
 
     /// Runs a move: refuses it on a closed store, and unpositions the cursor where it fails.
@@ -319,7 +356,7 @@ impl Cursor for ScanCursor {
             self.snapshot,
             self.range.clone(),
             self.held.clone(),
-        )))
+        )?))
     }
 }
 

@@ -25,9 +25,17 @@ pub(crate) struct Resolver<'a> {
     clock: &'a dyn Clock,
     /// The newest range tombstone over the key that the reader sees; 0: none.
     hidden_below: SequenceNumber,
+    operator: Option<&'a dyn MergeOperator>,
+    /// Newest first.
     operands: Vec<Slice>,
+    /// How many operands are gathered before they are combined.
+    operands_max: usize,
     outcome: Outcome,
 }
+
+/// Operands that are held one by one. A counter may have a million that no flush has folded yet: beyond
+/// this they are combined as they come, where the operator can.
+const OPERANDS_MAX: usize = 1024;
 
 enum Outcome {
     /// More versions are needed.
@@ -41,15 +49,21 @@ enum Outcome {
 pub(crate) struct Malformed;
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(key: &'a [u8], snapshot: SequenceNumber, clock: &'a dyn Clock) -> Self {
-        let (operands, outcome) = (Vec::new(), Outcome::Open);
+    pub(crate) fn new(
+        key: &'a [u8],
+        snapshot: SequenceNumber,
+        clock: &'a dyn Clock,
+        operator: Option<&'a dyn MergeOperator>,
+    ) -> Self {
         Self {
             key,
             snapshot,
             clock,
             hidden_below: 0,
-            operands,
-            outcome,
+            operator,
+            operands: Vec::new(),
+            operands_max: OPERANDS_MAX,
+            outcome: Outcome::Open,
         }
     }
 
@@ -86,6 +100,9 @@ impl<'a> Resolver<'a> {
             OperationKind::Delete => Outcome::Absent,
             OperationKind::Merge => {
                 self.operands.push(value(skipped));
+                if self.operands.len() >= self.operands_max {
+                    self.combine_operands();
+                }
                 return Ok(ControlFlow::Continue(()));
             }
             OperationKind::RangeDelete => return Err(Malformed),
@@ -93,8 +110,20 @@ impl<'a> Resolver<'a> {
         Ok(ControlFlow::Break(()))
     }
 
+    #[cold]
+    fn combine_operands(&mut self) {
+        let oldest_first = self.operands.iter().rev().map(|operand| &operand[..]);
+        let operator = self.operator;
+        match operator.and_then(|operator| combine_all(self.key, oldest_first, operator)) {
+            Some(combined) => self.operands = vec![Slice::from(combined)],
+            // It can't be done: no more is tried.
+            None => self.operands_max = usize::MAX,
+        }
+    }
+
     /// What the reader sees.
-    pub(crate) fn finish(self, operator: Option<&dyn MergeOperator>) -> Result<Option<Slice>> {
+    pub(crate) fn finish(self) -> Result<Option<Slice>> {
+        let operator = self.operator;
         let base = match self.outcome {
             Outcome::Value(value) => Some(value),
             Outcome::Absent | Outcome::Open => None,
@@ -141,6 +170,33 @@ pub(crate) fn fold<'a>(
         return Err(failed(operator.name(), problem));
     }
     Ok(folded)
+}
+
+/// Combines operands, oldest first, into one; `None` where the operator cannot. Neighbours are combined with
+/// neighbours, and the outcomes again, so that long operands are not copied for each one that follows.
+pub(crate) fn combine_all<'a>(
+    key: &[u8],
+    operands: impl Iterator<Item = &'a [u8]>,
+    operator: &dyn MergeOperator,
+) -> Option<Vec<u8>> {
+    let combine = |older: &[u8], newer: &[u8]| {
+        let combined = guarded(|| Ok(operator.combine(key, older, newer)));
+        combined.ok().flatten()
+    };
+    // Each with the number of operands in it: those of equal weight are combined.
+    let mut combined: Vec<(u64, Vec<u8>)> = Vec::new();
+    for operand in operands {
+        let mut newer = (1, operand.to_vec());
+        while let Some((_, older)) = combined.pop_if(|older| older.0 <= newer.0) {
+            newer = (2 * newer.0, combine(&older, &newer.1)?);
+        }
+        combined.push(newer);
+    }
+    let (_, mut all) = combined.pop()?;
+    while let Some((_, older)) = combined.pop() {
+        all = combine(&older, &all)?;
+    }
+    Some(all)
 }
 
 /// Calls a merge operator, which is the caller's code: should it panic, that is an error of this merge,

@@ -28,12 +28,6 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         (segments.len() as u64, segments.values().sum())
     };
     let cache = store.table_env.cache.stats();
-    let memtables = pinned
-        .keyspaces
-        .iter()
-        .flat_map(|view| view.buffers())
-        .map(|buffer| buffer.memtable.bytes() as u64)
-        .sum();
     let mut stats = EngineStats::default();
     stats.operations = counters.operations();
     stats.keyspaces = pinned.keyspaces.iter().map(keyspace).collect();
@@ -44,9 +38,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         writes_synced,
     };
     stats.memory = MemoryStats {
-        memtables,
-        cache: cache.bytes,
-        table_metadata: store.table_env.metadata_budget.used(),
+        log_mapped: store.log_mapped_bytes(),
+        ..store.memory.stats()
     };
     stats.cache = cache;
     stats.written = WrittenStats {

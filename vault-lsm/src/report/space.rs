@@ -15,6 +15,7 @@ use vault_core::{Error, Result, SequenceNumber, Timestamp};
 use crate::cursor::InternalCursor;
 use crate::internal_key::{kind_of, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
+use crate::memory::Lease;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::snapshot::OpenSnapshot;
@@ -102,9 +103,11 @@ fn sort_keyspace(
         .tables()
         .map(|(_, _, file)| file.meta().entries)
         .sum();
+    let lease = Arc::new(Lease::compaction(&store.memory, version.runs().count()));
     let sources = version
         .runs()
-        .map(|run| Source::Run(RunCursor::over_all(Arc::clone(run), Purpose::Compaction)))
+        .map(|run| RunCursor::over_all(Arc::clone(run), Purpose::Compaction))
+        .map(|cursor| Source::Run(cursor.leased(&lease)))
         .collect();
     let tombstones = version
         .tables()
@@ -114,7 +117,7 @@ fn sort_keyspace(
                 .flat_map(|buffer| buffer.memtable.range_tombstone_list()),
         );
     let mut walk = Walk {
-        cursor: MergeCursor::new(sources),
+        cursor: MergeCursor::new(sources).leased(lease),
         tombstones: Fragments::build(tombstones),
         snapshots,
         now: store.env.clock.now(),

@@ -8,6 +8,9 @@ use super::common_prefix_len;
 /// What an entry is taken to add beside its key and value: end, trailer, its share of the group.
 const ENTRY_BYTES_EXPECTED: usize = 8;
 
+/// Most memory that is kept from block to block.
+const RETAINED_BYTES_MAX: usize = 2 << 20;
+
 /// Builds blocks, one after the other, in the same memory.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuilder {
@@ -84,8 +87,22 @@ impl BlockBuilder {
         &self.bytes
     }
 
-    /// Forgets all entries, keeping the memory.
+    /// Bytes of memory held.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.values.capacity()
+            + self.keys.capacity()
+            + self.group_keys.capacity()
+            + self.bytes.capacity()
+            + self.trailers.capacity() * 12
+            + self.groups.capacity() * GROUP_BYTES
+    }
+
+    /// Forgets all entries, keeping the memory, unless it was a large value that needed it.
     pub(super) fn clear(&mut self) {
+        if self.bytes.capacity() > RETAINED_BYTES_MAX {
+            *self = Self::default();
+            return;
+        }
         self.values.clear();
         self.value_ends.clear();
         self.trailers.clear();

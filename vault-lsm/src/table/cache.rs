@@ -56,7 +56,6 @@ type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<Cach
 pub(crate) struct BlockCache {
     /// `None` with a capacity of zero.
     blocks: Option<Blocks>,
-    capacity_bytes: u64,
     counters: [Counter; COUNTERS],
 }
 
@@ -75,7 +74,6 @@ impl BlockCache {
         });
         Self {
             blocks,
-            capacity_bytes,
             counters: Default::default(),
         }
     }
@@ -85,8 +83,20 @@ impl BlockCache {
         CacheStats {
             hits: self.counters.iter().map(|c| c.hits.load(Relaxed)).sum(),
             misses: self.counters.iter().map(|c| c.misses.load(Relaxed)).sum(),
-            bytes: self.blocks.as_ref().map_or(0, Cache::weight),
-            capacity_bytes: self.capacity_bytes,
+            bytes: self.bytes(),
+            capacity_bytes: self.blocks.as_ref().map_or(0, Cache::capacity),
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blocks.as_ref().map_or(0, Cache::weight)
+    }
+
+    /// Makes the cache smaller, or lets it grow again; what no longer fits goes at once.
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        if let Some(blocks) = &self.blocks {
+            blocks.set_capacity(bytes);
         }
     }
 

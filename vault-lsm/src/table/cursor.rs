@@ -10,9 +10,14 @@ use super::Table;
 use super::block::{Block, GROUP_ENTRIES, Group};
 use super::fetch::{Direction, Handle, ReadAhead};
 use super::index::IndexPartition;
+use super::reader::Held;
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
+use crate::memory::Lease;
 
+/// Blocks over this that a compaction's cursor stands on are let go of where memory is tight. A smaller one is
+/// hardly more than its key, and would have to be read again.
+const PARKED_BYTES_MIN: u64 = 32 << 10;
 /// Blocks that are read one by one before a read cursor begins to read ahead.
 const SINGLE_READS: u32 = 2;
 /// First and greatest window of a read cursor.
@@ -26,6 +31,8 @@ pub(crate) struct TableCursor {
     /// Leaves the cache alone, and reads far ahead from the start.
     scan: bool,
     index: Option<Arc<IndexPartition>>,
+    /// Whether nobody else may be holding it: the table doesn't.
+    index_is_own: bool,
     /// The partition that `index` is of, and the block within it that `block` is.
     partition: usize,
     number: usize,
@@ -40,6 +47,11 @@ pub(crate) struct TableCursor {
     key_len: usize,
     ahead: ReadAhead,
     window_bytes: usize,
+    /// What the cursors of one scan hold together, and what of it is this one's.
+    lease: Option<Arc<Lease>>,
+    charged: u64,
+    /// The trailer of the entry, while its block is not there.
+    parked_trailer: u64,
     /// Blocks read from the file one behind the other, and where the next one would begin or end.
     streak: u32,
     streak_direction: Direction,
@@ -51,6 +63,7 @@ impl TableCursor {
             table,
             scan,
             index: None,
+            index_is_own: false,
             partition: 0,
             number: 0,
             block: None,
@@ -61,9 +74,51 @@ impl TableCursor {
             key_len: 0,
             ahead: ReadAhead::default(),
             window_bytes: 0,
+            lease: None,
+            charged: 0,
+            parked_trailer: 0,
             streak: 0,
             streak_direction: Direction::Forward,
         }
+    }
+
+    /// This cursor, counting what it holds under a lease.
+    pub(crate) fn leased(mut self, lease: &Arc<Lease>) -> Self {
+        self.lease = Some(Arc::clone(lease));
+        self
+    }
+
+    /// Tells the lease what the cursor holds now.
+    fn charge(&mut self) {
+        if let Some(lease) = &self.lease {
+            let block = self.block.as_ref().map_or(0, Block::memory_bytes);
+            let own = self.index.as_ref().filter(|_| self.index_is_own);
+            let index = own.map_or(0, |index| index.memory_bytes());
+            let held = block + index + self.ahead.memory_bytes() as u64;
+            if held != self.charged {
+                lease.change(self.charged, held);
+                self.charged = held;
+            }
+        }
+    }
+
+    /// Brings the block back that was let go of.
+    fn bring_back(&mut self) -> Result<()> {
+        let entry = self.entry;
+        let index = self.load_partition(self.partition)?;
+        let handle = self.table.data_handle(self.partition, &index, self.number);
+        // The window over what comes next stays as it is.
+        let block = if self.scan {
+            self.table.source.data_block(&handle)?
+        } else {
+            self.table.data_block(&handle)?
+        };
+        self.block = Some(block);
+        self.charge();
+        if entry < self.block().len() {
+            self.stand_on(entry);
+        }
+        Ok(())
     }
 
     /// Brings in the index of a partition.
@@ -75,7 +130,9 @@ impl TableCursor {
         }
         self.index = None;
         self.block = None;
-        let index = self.table.index(partition)?.into_arc();
+        let index = self.table.index(partition)?;
+        self.index_is_own = matches!(index, Held::Shared(_));
+        let index = index.into_arc();
         self.index = Some(Arc::clone(&index));
         self.partition = partition;
         Ok(index)
@@ -95,8 +152,12 @@ impl TableCursor {
         }
         self.block = None;
         let handle = self.table.data_handle(self.partition, index, number);
+        if let Some(lease) = &self.lease {
+            lease.check_room(u64::from(handle.plain_len))?;
+        }
         self.block = Some(self.fetch(&handle, step)?);
         self.number = number;
+        self.charge();
         Ok(())
     }
 
@@ -111,9 +172,19 @@ impl TableCursor {
             return Ok(block);
         }
         self.streak += 1;
-        let block = if self.scan || self.streak > SINGLE_READS {
-            self.fetch_ahead(handle)?
+        let ahead = self.scan || self.streak > SINGLE_READS;
+        let window = match &self.lease {
+            Some(lease) if ahead => lease.window(self.window_bytes),
+            _ if ahead => self.window_bytes,
+            _ => 0,
+        };
+        // A window of a block or less gains nothing.
+        let block = if window > self.table.source.sealed_len(handle) {
+            self.fetch_ahead(handle, window)?
         } else {
+            if window == 0 {
+                self.ahead.release();
+            }
             self.table.source.data_block(handle)?
         };
         if !self.scan {
@@ -122,13 +193,13 @@ impl TableCursor {
         Ok(block)
     }
 
-    fn fetch_ahead(&mut self, handle: &Handle) -> Result<Block> {
+    fn fetch_ahead(&mut self, handle: &Handle, window: usize) -> Result<Block> {
         let limits = HEADER_BYTES as u64..self.table.top.end;
         let (sealed, moved) = self.ahead.sealed(
             &self.table.source,
             handle,
             self.streak_direction,
-            self.window_bytes,
+            window,
             &limits,
         )?;
         if moved {
@@ -290,6 +361,9 @@ impl InternalCursor for TableCursor {
             return Ok(());
         }
         let entry = self.entry + 1;
+        if self.block.is_none() {
+            self.bring_back()?;
+        }
         if entry == self.block().len() {
             self.valid = false;
             return self.next_block();
@@ -306,6 +380,9 @@ impl InternalCursor for TableCursor {
     fn prev(&mut self) -> Result<()> {
         if !self.valid {
             return Ok(());
+        }
+        if self.block.is_none() {
+            self.bring_back()?;
         }
         let Some(entry) = self.entry.checked_sub(1) else {
             self.valid = false;
@@ -326,7 +403,11 @@ impl InternalCursor for TableCursor {
 
     #[inline]
     fn trailer(&self) -> u64 {
-        self.table.shown_trailer(self.block().trailer(self.entry))
+        let stored = match &self.block {
+            Some(block) => block.trailer(self.entry),
+            None => self.parked_trailer,
+        };
+        self.table.shown_trailer(stored)
     }
 
     #[inline]
@@ -337,6 +418,36 @@ impl InternalCursor for TableCursor {
     #[inline]
     fn value_slice(&self) -> Slice {
         self.block().value_slice(self.entry)
+    }
+
+    fn park(&mut self) {
+        let Some(block) = self.block.as_ref().filter(|_| self.valid) else {
+            return;
+        };
+        if self.scan && block.memory_bytes() < PARKED_BYTES_MIN {
+            return;
+        }
+        self.parked_trailer = block.trailer(self.entry);
+        (self.block, self.index, self.group) = (None, None, None);
+        if !self.scan {
+            self.ahead.release();
+        }
+        self.charge();
+    }
+
+    fn unpark(&mut self) -> Result<()> {
+        if self.valid && self.block.is_none() {
+            return self.bring_back();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TableCursor {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.change(self.charged, 0);
+        }
     }
 }
 

@@ -10,9 +10,10 @@ use vault_core::{Error, Result};
 
 use super::block::Block;
 use super::{BlockType, Codec};
+use crate::memory::{LARGE_BLOCK_BYTES, Memory};
 
 /// Most memory that a thread keeps for reading sealed blocks into.
-const SCRATCH_BYTES_MAX: usize = 1 << 20;
+const SCRATCH_BYTES_MAX: usize = 128 << 10;
 
 thread_local! {
     /// Sealed bytes of the block that is being read: taken for the time of one read.
@@ -58,6 +59,7 @@ pub(super) struct Source {
     pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,
     pub(super) transform: Arc<dyn BlockTransform>,
+    pub(super) memory: Arc<Memory>,
 }
 
 impl Source {
@@ -122,6 +124,7 @@ impl Source {
         use_sealed: impl FnOnce(&mut [u8]) -> Result<T>,
     ) -> Result<T> {
         let len = self.sealed_len(handle);
+        let _large = (len > LARGE_BLOCK_BYTES).then(|| self.memory.begin_large_read(len));
         let mut scratch = SCRATCH.take();
         if scratch.len() < len {
             scratch.resize(len, 0);
@@ -219,6 +222,16 @@ impl ReadAhead {
             Direction::Backward => self.unused.end = start,
         }
         Ok((&mut self.buffer[start..start + len], found.is_none()))
+    }
+
+    /// Bytes of memory held.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Forgets what was read ahead, and gives its memory back.
+    pub(super) fn release(&mut self) {
+        *self = Self::default();
     }
 
     /// Forgets what was read ahead.

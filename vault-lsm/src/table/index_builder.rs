@@ -86,6 +86,12 @@ impl IndexBuilder {
         self.parts.len()
     }
 
+    /// About how many bytes of memory are held.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        // A fence and the lengths are allocations of their own.
+        self.parts.capacity() * size_of::<Part>() + self.parts.len() * 64 + self.bytes
+    }
+
     /// At most how many bytes the block takes.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes

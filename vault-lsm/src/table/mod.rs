@@ -22,6 +22,8 @@ use vault_core::transform::Transform;
 use vault_core::vfs::FileSystem;
 use vault_core::{Compression, FilterPolicy, KeyspaceOptions};
 
+use crate::memory::Memory;
+
 mod block;
 mod block_builder;
 mod budget;
@@ -95,6 +97,8 @@ pub(crate) struct TableEnv {
     pub(crate) cache: Arc<BlockCache>,
     /// Bounds what tables keep of their filters and indexes.
     pub(crate) metadata_budget: Arc<MetadataBudget>,
+    /// Where the rest is counted.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// How a table is laid out.

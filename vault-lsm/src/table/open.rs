@@ -2,6 +2,7 @@
 //! what the manifest knows.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
@@ -56,6 +57,7 @@ pub(super) fn open_source(
         file,
         path: path.to_path_buf(),
         transform: header.open(path, &*env.transform)?,
+        memory: Arc::clone(&env.memory),
     })
 }
 

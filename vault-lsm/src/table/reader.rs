@@ -242,9 +242,7 @@ impl Table {
 
     fn new(env: &TableEnv, source: Source, parts: Parts, meta: TableMeta) -> Self {
         let Parts { top, tombstones } = parts;
-        let keys: usize = tombstones.iter().map(|t| t.start.len() + t.end.len()).sum();
-        let resident_bytes =
-            top.memory_bytes() + (size_of_val::<[RangeTombstone]>(&tombstones) + keys) as u64;
+        let resident_bytes = resident_bytes(&top, &tombstones, &meta);
         env.metadata_budget.reserve(resident_bytes);
         Self {
             pinned: top.partitions.iter().map(|_| Pinned::default()).collect(),
@@ -354,6 +352,20 @@ impl Table {
             ordinal,
         }
     }
+}
+
+/// What a table takes for as long as it is open, whatever the budget says.
+fn resident_bytes(top: &TopIndex, tombstones: &[RangeTombstone], meta: &TableMeta) -> u64 {
+    /// The table's own structures, its file, its places in a version and in the manifest.
+    const FIXED_BYTES: usize = 1024;
+    /// As they are, and cut into fragments.
+    const TOMBSTONE_COPIES: usize = 2;
+    let keys: usize = tombstones.iter().map(|t| t.start.len() + t.end.len()).sum();
+    let tombstones = TOMBSTONE_COPIES * (size_of_val(tombstones) + keys);
+    // The table has them, and so does the manifest.
+    let bounds = 2 * (meta.smallest.len() + meta.largest.len());
+    let partitions = top.partitions.len() * size_of::<Pinned>();
+    top.memory_bytes() + (FIXED_BYTES + tombstones + bounds + partitions) as u64
 }
 
 impl Drop for Table {

@@ -20,10 +20,11 @@ use super::{
     key_hash, tombstones,
 };
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
+use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
 use crate::store::sync_failed;
 
-/// Bytes that are gathered before the file is written to.
-const WRITE_BYTES: usize = 256 << 10;
+/// What a writer is taken to need at first: small blocks, and the hashes of a partition's keys.
+const MEMORY_BYTES_AT_FIRST: usize = 128 << 10;
 /// Bytes of an index block after which a partition is closed.
 const PARTITION_INDEX_BYTES: usize = 4 << 10;
 /// Keys in the filter of a partition after which it is closed.
@@ -45,6 +46,7 @@ pub(crate) struct TableWriter {
     last_key: Vec<u8>,
     last_trailer: u64,
     totals: Totals,
+    memory: Reservation,
 }
 
 /// The partition that is being gathered.
@@ -96,7 +98,8 @@ impl TableWriter {
             .fs
             .create(path)
             .map_err(|e| Error::io("create", path, e))?;
-        let mut buffer = Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4);
+        let write_bytes = env.memory.shares().write_bytes;
+        let mut buffer = Vec::with_capacity(write_bytes + write_bytes / 4);
         buffer.extend_from_slice(&header.encode());
         Ok(Self {
             output: Output {
@@ -104,6 +107,8 @@ impl TableWriter {
                 file,
                 path: path.to_path_buf(),
                 transform,
+                write_bytes,
+                memory: Arc::clone(&env.memory),
                 buffer,
                 written: 0,
                 ordinal: ORDINAL_FIRST,
@@ -118,7 +123,23 @@ impl TableWriter {
             last_key: Vec::new(),
             last_trailer: 0,
             totals: Totals::new(number, created),
+            memory: Reservation::new(
+                &env.memory,
+                Class::Background,
+                (write_bytes + write_bytes / 4 + MEMORY_BYTES_AT_FIRST) as u64,
+            ),
         })
+    }
+
+    /// Brings what is counted up to what is held.
+    fn count_memory(&mut self) {
+        let index = self.partition.index.memory_bytes() + self.top.memory_bytes();
+        let hashes = self.partition.hashes.capacity() * 8;
+        let held = self.output.memory_bytes() + self.block.memory_bytes() + index + hashes;
+        let (held, counted) = (held as u64, self.memory.bytes());
+        if held > counted || counted > 2 * held {
+            self.memory.resize(held);
+        }
     }
 
     /// Adds an entry. Entries come in strictly ascending internal key order.
@@ -304,6 +325,7 @@ impl TableWriter {
         {
             self.finish_partition()?;
         }
+        self.count_memory();
         Ok(())
     }
 
@@ -441,6 +463,9 @@ struct Output {
     file: Arc<dyn File>,
     path: PathBuf,
     transform: Arc<dyn BlockTransform>,
+    /// Bytes that are gathered before the file is written to.
+    write_bytes: usize,
+    memory: Arc<Memory>,
     buffer: Vec<u8>,
     /// Bytes of the file before the buffer.
     written: u64,
@@ -455,8 +480,16 @@ impl Output {
         self.written + self.buffer.len() as u64
     }
 
+    const fn memory_bytes(&self) -> usize {
+        self.buffer.capacity() + self.scratch.capacity()
+    }
+
     /// Compresses and seals a data block; gives its stored length and what became of it.
     fn put_data_block(&mut self, plain: &[u8], compression: Compression) -> Result<(u64, Codec)> {
+        // Compressed beside what is gathered, and gathered: twice its length while this runs.
+        let large = plain.len() > LARGE_BLOCK_BYTES;
+        let bytes = 2 * plain.len() as u64;
+        let _large = large.then(|| Reservation::new(&self.memory, Class::Background, bytes));
         if compression == Compression::Lz4 {
             let most = lz4_flex::block::get_maximum_output_size(plain.len());
             if self.scratch.len() < most {
@@ -498,7 +531,7 @@ impl Output {
         self.transform.seal(&identity, &mut self.buffer, start)?;
         debug_assert_eq!(self.buffer.len() - before, self.transform.overhead());
         self.ordinal += 1;
-        if self.buffer.len() >= WRITE_BYTES {
+        if self.buffer.len() >= self.write_bytes {
             self.write()?;
         }
         Ok(())
@@ -510,6 +543,12 @@ impl Output {
             .map_err(|e| Error::io("write", &self.path, e))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        // What one large value needed is not kept for those that come.
+        let kept = 2 * self.write_bytes;
+        self.buffer.shrink_to(kept);
+        if self.scratch.len() > kept {
+            self.scratch = Vec::new();
+        }
         Ok(())
     }
 

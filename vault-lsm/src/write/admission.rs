@@ -4,18 +4,20 @@
 //! be compacted. Each keyspace's policy turns the latter two into a *pressure* (0 at rest, 1 slow down, 2
 //! stop). Between 1 and 2 writers are held to a rate that falls steadily, so that they settle at what the
 //! background can keep up with instead of running into a wall; each writer waits a little, none for long.
-//! Memtables are memory: when too many wait, writers of that keyspace stand still until one is flushed.
+//! Memtables are memory: when too many wait, writers of that keyspace stand still until one is flushed; and
+//! when all of them together have used up their share of the budget, all writers do.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vault_core::{Error, Event, Result, WriteBatch};
+use vault_core::{Error, Event, KeyspaceId, Result, WriteBatch};
 
+use crate::memory::Class;
 use crate::options::BackgroundWork;
 use crate::store::Store;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
-use crate::view::View;
+use crate::view::{Pinned, View};
 
 /// Rate at pressure 1, in bytes a second.
 const RATE_MAX: f64 = 256.0 * 1024.0 * 1024.0;
@@ -104,29 +106,58 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Lets a batch in, after waiting where that is needed.
+/// What a memtable takes for an entry beside its key and value, about.
+const ENTRY_BYTES: u64 = 48;
+
+/// A batch that was let in.
+pub(crate) struct Admitted {
+    /// The view that the batch was checked against; `None` where its writer had to wait, lest it keep
+    /// from being freed what it waits for.
+    pub(crate) checked: Option<Pinned>,
+    /// Whether the memtables are over their share and nothing can be done about it.
+    overdrawn: bool,
+}
+
+impl Admitted {
+    /// Whether the memtables have used up their share meanwhile.
+    #[inline]
+    pub(crate) fn is_outdated(&self, store: &Store, batch: &WriteBatch) -> bool {
+        !self.overdrawn && store.memory.memtables_full(memory_of(batch))
+    }
+}
+
+/// About what the memtables grow by with this batch.
+fn memory_of(batch: &WriteBatch) -> u64 {
+    batch.encoded().len() as u64 + batch.len() as u64 * ENTRY_BYTES
+}
+
+/// Lets a batch in that was checked against `view`, after waiting where that is needed.
 pub(crate) fn admit(
     store: &Arc<Store>,
-    view: &View,
+    view: Pinned,
     batch: &WriteBatch,
     patience: Patience,
-) -> Result<()> {
-    if memtables_full(store, view, batch).is_some() {
-        wait_for_memtables(store, batch, patience)?;
+) -> Result<Admitted> {
+    let mut admitted = Admitted {
+        checked: None,
+        overdrawn: false,
+    };
+    let full = memtables_full(store, &view, batch).is_some();
+    if full || store.memory.memtables_full(memory_of(batch)) {
+        drop(view);
+        admitted.overdrawn = wait_for_memtables(store, batch, patience)?;
+    } else {
+        admitted.checked = Some(view);
     }
     let pressure = store.pacer.pressure();
     if pressure >= 1.0 {
         delay(store, batch.encoded().len(), pressure, patience)?;
     }
-    Ok(())
+    Ok(admitted)
 }
 
 /// The first keyspace of the batch with too many memtables waiting.
-fn memtables_full(
-    store: &Store,
-    view: &View,
-    batch: &WriteBatch,
-) -> Option<vault_core::KeyspaceId> {
+fn memtables_full(store: &Store, view: &View, batch: &WriteBatch) -> Option<KeyspaceId> {
     let max = usize::from(store.settings.memtables_waiting_max);
     let mut last = None;
     batch
@@ -142,20 +173,57 @@ fn memtables_full(
         })
 }
 
-fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience) -> Result<()> {
-    if patience == Patience::Refuse {
-        return Err(Error::Busy {
-            retry_after: store.counters.flush_estimate(),
-        });
+/// Which keyspace's memtables, if any, have to be flushed before the batch may be written: one of its own
+/// where too many wait, or any where all memtables together have used up their share. `Err` where that
+/// is so and no flush would help: readers hold what has been flushed already.
+fn in_the_way(store: &Store, batch: &WriteBatch) -> Result<Option<KeyspaceId>, HeldByReaders> {
+    let view = store.views.pin();
+    if let Some(id) = memtables_full(store, &view, batch) {
+        return Ok(Some(id));
     }
+    if !store.memory.memtables_full(memory_of(batch)) {
+        return Ok(None);
+    }
+    let waiting = view.keyspaces.iter().find(|view| !view.sealed.is_empty());
+    waiting.map_or(Err(HeldByReaders), |view| Ok(Some(view.keyspace.id)))
+}
+
+struct HeldByReaders;
+
+/// Waits until the memtables have room for the batch. Gives whether they have not, and never will have.
+fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience) -> Result<bool> {
     let began = store.env.clock.monotonic();
-    let mut announced = false;
+    let (mut announced, mut overdrawn) = (false, false);
     loop {
         let ticket = store.background.ticket();
-        let Some(id) = memtables_full(store, &store.views.pin(), batch) else {
-            break;
+        let id = match in_the_way(store, batch) {
+            Ok(Some(id)) => id,
+            Ok(None) => break,
+            Err(HeldByReaders) => {
+                let commit = store.commit()?;
+                // Not for a few entries: each would make a table of its own.
+                if store.memory.active_is_worth_sealing()
+                    && store.seal_largest(commit.last_sequence).is_some()
+                {
+                    continue;
+                }
+                drop(commit);
+                // The cache gives way, as far as it goes.
+                let bytes = memory_of(batch);
+                store
+                    .memory
+                    .check_room(Class::Memtables, bytes, "this write")?;
+                store.memory.rebalance();
+                overdrawn = true;
+                break;
+            }
         };
         store.check_writable()?;
+        if patience == Patience::Refuse {
+            return Err(Error::Busy {
+                retry_after: store.counters.flush_estimate(),
+            });
+        }
         let manual = store.settings.background == BackgroundWork::Manual;
         // Threads try again by themselves. Where there are none, the step below is the next try.
         if let Some(error) = store.background.flush_failure().filter(|_| !manual) {
@@ -175,10 +243,12 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
             store.background.wait_for_progress(ticket, STOP_CHECK);
         }
     }
-    store
-        .counters
-        .waited(true, store.env.clock.monotonic().saturating_sub(began));
-    Ok(())
+    if announced {
+        store
+            .counters
+            .waited(true, store.env.clock.monotonic().saturating_sub(began));
+    }
+    Ok(overdrawn)
 }
 
 fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) -> Result<()> {

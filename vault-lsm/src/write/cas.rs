@@ -41,8 +41,7 @@ impl Store {
         };
         let view = self.views.pin();
         validate::check(self, &view, &batch)?;
-        admit(self, &view, &batch, Patience::Wait)?;
-        drop(view);
+        admit(self, view, &batch, Patience::Wait)?;
 
         for round in 0.. {
             let under_lock = (round >= OPTIMISTIC_ROUNDS)

@@ -40,10 +40,16 @@ impl Store {
         self.check_writable()?;
         let view = self.views.pin();
         validate::check(self, &view, batch)?;
-        admit(self, &view, batch, patience)?;
-        let committed = {
+        let mut admitted = admit(self, view, batch, patience)?;
+        let committed = loop {
             let mut commit = self.commit()?;
-            self.commit_batch(&mut commit, batch, Some(view))?
+            if admitted.is_outdated(self, batch) {
+                // Others came in between, and memory is full again.
+                drop(commit);
+                admitted = admit(self, self.views.pin(), batch, patience)?;
+                continue;
+            }
+            break self.commit_batch(&mut commit, batch, admitted.checked)?;
         };
         self.make_durable(committed.log_end, options)?;
         self.counters.end(Counted::Write, &timing, &*self.env.clock);
@@ -118,8 +124,10 @@ impl Store {
         })
     }
 
-    /// Seals the memtables of the batch's keyspaces that are full.
+    /// Seals the memtables of the batch's keyspaces that are full, and the largest of all where all
+    /// together have too much.
     fn seal_full(&self, commit: &Commit, view: &View, batch: &WriteBatch) {
+        let memtable_max = self.memory.shares().memtable_max;
         let mut last = None;
         for operation in batch {
             if last == Some(operation.keyspace) {
@@ -127,17 +135,37 @@ impl Store {
             }
             last = Some(operation.keyspace);
             let full = view.keyspace(operation.keyspace).is_some_and(|keyspace| {
-                keyspace.active.memtable.bytes() as u64 >= keyspace.options.write_buffer_bytes
+                let bytes = keyspace.options.write_buffer_bytes;
+                keyspace.active.memtable.bytes() as u64 >= bytes.min(memtable_max)
                     || keyspace.active.memtable.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
             });
             if full {
                 self.seal(commit, operation.keyspace);
             }
         }
+        if self.memory.seal_is_due() {
+            self.seal_largest(commit.last_sequence);
+        }
+    }
+
+    /// Seals the largest memtable that takes writes, if there is one that is not empty.
+    pub(crate) fn seal_largest(&self, last_sequence: SequenceNumber) -> Option<KeyspaceId> {
+        let view = self.views.pin();
+        let written = view.keyspaces.iter().filter(|view| !view.active.is_empty());
+        let largest = written.max_by_key(|view| view.active.memtable.allocated_bytes())?;
+        let id = largest.keyspace.id;
+        self.seal_at(id, last_sequence);
+        Some(id)
     }
 
     /// Seals a keyspace's memtable, unless it is empty. The caller holds the commit lock.
     pub(crate) fn seal(&self, commit: &Commit, id: KeyspaceId) {
+        self.seal_at(id, commit.last_sequence);
+    }
+
+    /// Seals a keyspace's memtable, unless it is empty, while `last_sequence` is the last number that was
+    /// given out. The caller holds the commit lock, or is alone with the store.
+    fn seal_at(&self, id: KeyspaceId, last_sequence: SequenceNumber) {
         let log_end = (
             self.log_current.load(Ordering::Acquire),
             self.log_sync.position(),
@@ -149,7 +177,7 @@ impl Store {
                 .filter(|keyspace| !keyspace.active.is_empty())?;
             sealed = true;
             let run = self.next_run.fetch_add(1, Ordering::Relaxed);
-            Some(view.replacing(keyspace.sealing(run, commit.last_sequence, log_end)))
+            Some(view.replacing(keyspace.sealing(&self.memory, run, last_sequence, log_end)))
         });
         if sealed {
             self.background.wake();
@@ -162,7 +190,7 @@ impl Store {
         let (mut bytes, mut cutoff) = (0_u64, 0);
         for (&number, &segment_bytes) in lock(&self.log_segments).iter().rev() {
             bytes = bytes.saturating_add(segment_bytes);
-            if bytes > self.settings.log_bytes_max {
+            if bytes > self.memory.shares().log_bytes_max {
                 cutoff = number;
                 break;
             }
@@ -293,9 +321,7 @@ impl Store {
             .copied()
             .max()
             .unwrap_or(0);
-        let bytes = (largest * 2)
-            .min(self.settings.log_segment_bytes)
-            .max(largest.min(self.settings.log_segment_bytes));
+        let bytes = (largest * 2).min(self.memory.shares().log_segment_bytes);
         let segment = self.create_segment(bytes)?;
         *lock(&self.log_spare) = Some(segment);
         Ok(true)

@@ -45,10 +45,10 @@ impl InMemory {
         let settings = Settings {
             limits: setup.limits,
             background: self.background,
-            cache_bytes: self.cache_bytes,
-            table_metadata_bytes: self.cache_bytes,
-            log_segment_bytes: 64 << 10,
-            log_bytes_max: 256 << 10,
+            cache_bytes: Some(self.cache_bytes),
+            table_metadata_bytes: Some(self.cache_bytes),
+            log_segment_bytes: Some(64 << 10),
+            log_bytes_max: Some(256 << 10),
             ..Settings::default()
         };
         let options = LsmOptions::new(settings)
@@ -102,10 +102,10 @@ impl InMemory {
 pub(crate) fn small_settings(background: BackgroundWork) -> Settings {
     Settings {
         background,
-        cache_bytes: 256 << 10,
-        table_metadata_bytes: 256 << 10,
-        log_segment_bytes: 64 << 10,
-        log_bytes_max: 512 << 10,
+        cache_bytes: Some(256 << 10),
+        table_metadata_bytes: Some(256 << 10),
+        log_segment_bytes: Some(64 << 10),
+        log_bytes_max: Some(512 << 10),
         latency_sample_every: 1,
         ..Settings::default()
     }

@@ -583,10 +583,11 @@ impl<'a> Choices<'a> {
         let log_segment_bytes = self.of(&[64, 64, 128, 256]) * KIB;
         Settings {
             durability: self.of(&[Durability::Os, Durability::Os, Durability::Sync]),
-            cache_bytes: self.of(&[0, 2, 16, 256]) * KIB,
-            table_metadata_bytes: self.of(&[0, 0, 1, 8, 1024]) * KIB,
-            log_segment_bytes,
-            log_bytes_max: log_segment_bytes * self.of(&[1, 2, 4, 16]),
+            cache_bytes: Some(self.of(&[0, 2, 16, 256]) * KIB),
+            table_metadata_bytes: Some(self.of(&[0, 0, 1, 8, 1024]) * KIB),
+            log_segment_bytes: Some(log_segment_bytes),
+            log_bytes_max: Some(log_segment_bytes * self.of(&[1, 2, 4, 16])),
+            manifest_bytes_max: self.of(&[1, 4, 1024]) * KIB,
             memtables_waiting_max: self.of(&[1, 2, 3, 8]),
             background: BackgroundWork::Manual,
             latency_sample_every: self.of(&[1, 16]),

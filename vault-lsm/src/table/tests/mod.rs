@@ -15,6 +15,8 @@ use vault_core::{Compression, FilterPolicy, KeyspaceId, Result, Timestamp};
 
 use super::*;
 use crate::internal_key::RangeTombstone;
+use crate::memory::Shares;
+use crate::options::Settings;
 
 pub(super) type Entry = (Vec<u8>, u64, Vec<u8>);
 
@@ -39,13 +41,17 @@ impl Bench {
         metadata_bytes: u64,
     ) -> Self {
         let fs = MemoryFileSystem::new();
+        let cache = Arc::new(BlockCache::new(cache_bytes));
+        let metadata_budget = Arc::new(MetadataBudget::new(metadata_bytes));
+        let shares = Shares::of(&Settings::default()).unwrap();
         let env = TableEnv {
+            memory: Memory::over(shares, Arc::clone(&cache), Arc::clone(&metadata_budget)),
             fs: Arc::new(fs.clone()),
             transform,
             random: Arc::new(SeededRandom::new(7)),
             store: [9; 16],
-            cache: Arc::new(BlockCache::new(cache_bytes)),
-            metadata_budget: Arc::new(MetadataBudget::new(metadata_bytes)),
+            cache,
+            metadata_budget,
         };
         Self { env, fs }
     }
