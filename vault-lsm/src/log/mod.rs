@@ -10,7 +10,7 @@
 //! - *synced* positions only grow, and never pass what has been appended.
 
 mod reader;
-mod record;
+pub(crate) mod record;
 mod sync;
 mod writer;
 
