@@ -207,7 +207,7 @@ pub(crate) fn plan(survey: &Survey, log: Option<&LogDamage>) -> RepairPlan {
         plan_table(&mut plan, survey, state, table);
     }
     if let Some(damage) = log {
-        plan_log(&mut plan, state, damage);
+        plan_log(&mut plan, survey, state, damage);
     }
     plan_orphans(&mut plan, survey);
     let pointer_kind = |finding: &Finding| {
@@ -254,7 +254,7 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
     let other = stock
         .pointer
         .is_some_and(|pointer| pointer.manifest != number);
-    if of_kind(&[FindingKind::Manifest]).is_empty() && !other {
+    if of_kind(&[FindingKind::Manifest]).is_empty() && !other && !stock.passed_over {
         return reasons;
     }
     // Part of the manifest is missing. What is left is believed only where it agrees with the files.
@@ -410,10 +410,15 @@ fn older_overlaps(survey: &Survey, table: &SurveyedTable, keys: &KeySpan) -> boo
     })
 }
 
-fn plan_log(plan: &mut RepairPlan, state: &State, damage: &LogDamage) {
+fn plan_log(plan: &mut RepairPlan, survey: &Survey, state: &State, damage: &LogDamage) {
     let segments = state.logs.iter();
     let segments: Vec<String> = segments.map(|&n| file_name(FileKind::Log, n)).collect();
-    plan.set_aside.extend(segments.iter().cloned());
+    let there = |name: &&String| {
+        let mut entries = survey.stock.entries.iter();
+        entries.any(|entry| entry.name == **name)
+    };
+    plan.set_aside
+        .extend(segments.iter().filter(there).cloned());
     plan.actions.push(RepairAction::FlushLog {
         segments,
         batches_kept: damage.kept.batches,

@@ -3,10 +3,12 @@
 //! # The steps, and what a crash after each leaves
 //! 1. Copies (hard links, where there can be any) of all that will be dropped go into `lost/NNNN/`, with the
 //!    plan beside them. The store is as damaged as before.
-//! 2. New tables are written under numbers that were never used, and synced. Nothing refers to them.
-//! 3. A new manifest states the repaired store, and the pointer is replaced. That is the moment of the repair:
+//! 2. Where pointer or manifest are at fault, a new manifest states what the old one did, and the pointer names it:
+//!    from here on it is known what makes up the store, damaged as it is.
+//! 3. New tables are written under numbers that were never used, and synced. Nothing refers to them.
+//! 4. A new manifest states the repaired store, and the pointer is replaced. That is the moment of the repair:
 //!    before it the old store is there, behind it the new one.
-//! 4. What was dropped is removed from the store's directory. What a crash leaves of it, the next opening
+//! 5. What was dropped is removed from the store's directory. What a crash leaves of it, the next opening
 //!    removes.
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use vault_core::{Error, KeyspaceId, Result, SequenceNumber};
 
 use super::log::{self, Segment};
 use super::plan::{LogDamage, LostOperations, RepairAction, RepairPlan, RepairVerdict, plan};
+use super::report::{FindingKind, Severity};
 use super::rewrite::{Rewriter, Target};
 use super::stock::file_name_of;
 use super::survey::{Progress, Scope, Survey, SurveyedTable, survey};
@@ -176,6 +179,19 @@ fn carry_out(survey: &Survey, plan: &RepairPlan) -> Result<PathBuf> {
         }
     }
     let lost = set_aside(env, plan)?;
+    // Each pointer takes a file number: there cannot have been more of them.
+    let mut generation = stock
+        .pointer
+        .map_or(state.next_file, |pointer| pointer.generation);
+    if faulty_manifest(survey) {
+        let mut manifest = Manifest::begin(env, state, generation)?;
+        if let Some(pointer) = stock.pointer.filter(|pointer| pointer.log_end.0 != 0) {
+            manifest.close(env, pointer.log_end)?;
+        }
+        // Each of the two takes one.
+        generation += 2;
+        state = manifest.state().clone();
+    }
     let table_env = stock.table_env();
     for table in &survey.tables {
         if !table.inspection.problems.is_empty() {
@@ -187,13 +203,21 @@ fn carry_out(survey: &Survey, plan: &RepairPlan) -> Result<PathBuf> {
         flush_log(env, &table_env, &mut state)?;
     }
     env.sync_directory()?;
-    // Each pointer takes a file number: there cannot have been more of them.
-    let generation = stock
-        .pointer
-        .map_or(state.next_file, |pointer| pointer.generation);
     let manifest = Manifest::begin(env, state, generation)?;
     remove_dropped(env, plan, manifest.number());
     Ok(lost)
+}
+
+/// Whether pointer or manifest are at fault: then they are mended first, before there are tables that the
+/// next attempt, after a crash, could not tell from ones that count.
+fn faulty_manifest(survey: &Survey) -> bool {
+    survey.findings.iter().any(|finding| {
+        finding.severity == Severity::Damage
+            && matches!(
+                finding.kind,
+                FindingKind::Pointer | FindingKind::Manifest | FindingKind::Missing
+            )
+    })
 }
 
 /// Keeps a copy of everything that will be dropped, durably.

@@ -31,6 +31,8 @@ pub(crate) struct Stock {
     pub(crate) pointer: Option<Pointer>,
     /// The manifest that counts: the one that the pointer names, else the newest that can be read.
     pub(crate) manifest: Option<Scanned>,
+    /// Whether newer manifests than that do not open: mostly they were being written when their writer ended.
+    pub(crate) passed_over: bool,
     /// What the readable records behind damage of the manifest contradict.
     pub(crate) contradictions: Vec<String>,
     /// What is wrong with pointer and manifest.
@@ -60,6 +62,7 @@ pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
         env,
         pointer: None,
         manifest: None,
+        passed_over: false,
         contradictions: Vec::new(),
         findings: Vec::new(),
     };
@@ -183,6 +186,7 @@ impl Stock {
         let others = self.numbers(FileKind::Manifest).into_iter().rev();
         let others = others.filter(|&number| Some(number) != named);
         let candidates: Vec<u64> = named.into_iter().chain(others).collect();
+        let mut passed_over = Vec::new();
         for number in candidates {
             let path = self.env.path(FileKind::Manifest, number);
             let name = file_name_of(&path);
@@ -191,8 +195,12 @@ impl Stock {
                 Err(Error::Corruption {
                     offset, problem, ..
                 }) => {
-                    let words = ["a manifest", &*problem];
-                    self.note(FindingKind::Manifest, &name, Some(offset), words, SALVAGE);
+                    if named == Some(number) {
+                        let words = ["a manifest", &*problem];
+                        self.note(FindingKind::Manifest, &name, Some(offset), words, SALVAGE);
+                    } else {
+                        passed_over.push((name, offset, problem));
+                    }
                     continue;
                 }
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -209,12 +217,21 @@ impl Stock {
             }
             // One that was being written when its writer ended states nothing, and nothing names it.
             if named != Some(number) && scanned.records == 0 {
+                passed_over.push((name, scanned.end, "no record opens".to_owned()));
                 continue;
             }
             self.take_manifest(scanned, &name);
             break;
         }
-        if self.manifest.is_none() {
+        self.passed_over = !passed_over.is_empty();
+        if self.manifest.is_some() {
+            return Ok(());
+        }
+        for (name, offset, problem) in passed_over {
+            let words = ["a manifest", &*problem];
+            self.note(FindingKind::Manifest, &name, Some(offset), words, SALVAGE);
+        }
+        if named.is_none() {
             let words = ["a manifest that can be read", "none"];
             self.note(FindingKind::Manifest, "*.man", None, words, SALVAGE);
         }
