@@ -6,7 +6,9 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use vault_core::random::SeededRandom;
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{
     CompactionPolicy, Engine, Error, KeyspaceOptions, Timestamp, WriteBatch, WriteOptions,
@@ -35,8 +37,9 @@ fn image(fs: &MemoryFileSystem) -> BTreeMap<PathBuf, Vec<u8>> {
 fn rescue(fs: &MemoryFileSystem, known: &SalvageOptions) -> (SalvageReport, Model) {
     let before = image(fs);
     let mut go_on = |_: &_| ControlFlow::Continue(());
+    let other_seed = options(fs).random(Arc::new(SeededRandom::new(8)));
     let report =
-        salvage(DIRECTORY, NEW, &options(fs), known, &mut go_on).expect("there is something");
+        salvage(DIRECTORY, NEW, &other_seed, known, &mut go_on).expect("there is something");
     assert!(image(fs) == before, "the old store was changed");
     let all = VerifyOptions::default();
     let verified = verify(NEW, &options(fs), &all, &mut go_on).unwrap();
@@ -262,8 +265,8 @@ fn records_behind_damage_of_the_log_are_read() {
     }
     store.close().unwrap();
     let fs = fs.kill();
-    let log = fs.list().into_iter().map(|(path, _)| path);
-    let log = log
+    let mut logs = fs.list().into_iter().map(|(path, _)| path);
+    let log = logs
         .rfind(|path| path.to_string_lossy().ends_with(".log"))
         .unwrap();
     let mut bytes = fs.read_file(&log).unwrap();

@@ -19,7 +19,7 @@ use super::VerifyProgress;
 use super::log::{self, Contents};
 use super::report::{Checked, Finding, FindingKind, Severity};
 use super::stock::{Stock, file_name_of, take};
-use crate::layout::{LOST_NAME, NameMeaning};
+use crate::layout::{NameMeaning, file_name};
 use crate::log::Replay;
 use crate::manifest::State;
 use crate::options::LsmOptions;
@@ -131,6 +131,9 @@ fn settled_look(directory: &Path, options: &LsmOptions, scope: &Scope) -> Result
 fn look(directory: &Path, options: &LsmOptions, scope: &Scope) -> Result<Look> {
     let mut stock = take(directory, options)?;
     let mut findings = std::mem::take(&mut stock.findings);
+    let manifest_at_fault = findings.iter().any(|finding| {
+        finding.kind == FindingKind::Manifest && finding.severity == Severity::Damage
+    });
     let (mut contents, mut log_problem) = (Contents::default(), None);
     if let (true, Some(state)) = (scope.log, stock.state()) {
         let pointer = stock.pointer.as_ref();
@@ -140,7 +143,10 @@ fn look(directory: &Path, options: &LsmOptions, scope: &Scope) -> Result<Look> {
                 findings.extend(torn_tail(&stock, &replay));
             }
             Err(error @ (Error::Corruption { .. } | Error::Io { .. })) => {
-                findings.push(log_finding(&error));
+                // Held against what is left of a manifest, nothing is right.
+                if !manifest_at_fault {
+                    findings.push(log_finding(&error));
+                }
                 log_problem = Some(error);
             }
             Err(error) => return Err(error),
@@ -210,11 +216,12 @@ fn unknown_logs(stock: &Stock, state: &State) -> Result<Vec<Finding>> {
         match log::holds_records(&stock.env, number) {
             Ok(true) => findings.push(Finding {
                 severity: Severity::Damage,
-                file: file_name_of(&stock.env.path(FileKind::Log, number)),
+                file: manifest_name(stock),
                 offset: None,
                 kind: FindingKind::Manifest,
-                expected: "no log segment that the manifest does not know".to_owned(),
-                found: "one that holds records: the manifest has lost its end".to_owned(),
+                expected: format!("to know {}", file_name(FileKind::Log, number)),
+                found: "nothing of it, though it holds records: the manifest has lost its end"
+                    .to_owned(),
                 advice: "run salvage into a new directory, or restore a copy",
             }),
             Ok(false) => {}
@@ -225,13 +232,18 @@ fn unknown_logs(stock: &Stock, state: &State) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What the manifest says that contradicts itself.
-fn state_findings(stock: &Stock, state: &State) -> Vec<Finding> {
+/// The name of the manifest that counts.
+fn manifest_name(stock: &Stock) -> String {
     let number = stock
         .manifest
         .as_ref()
         .map_or(0, |manifest| manifest.number);
-    let file = file_name_of(&stock.env.path(FileKind::Manifest, number));
+    file_name(FileKind::Manifest, number)
+}
+
+/// What the manifest says that contradicts itself.
+fn state_findings(stock: &Stock, state: &State) -> Vec<Finding> {
+    let file = manifest_name(stock);
     let mut findings = Vec::new();
     let mut note = |kind, expected: String, found: String| {
         findings.push(Finding {
@@ -468,7 +480,6 @@ impl Survey {
                         "nothing: a writer at work is making it, or the next one removes it";
                     (FindingKind::Orphan, "a file that nothing refers to", advice)
                 }
-                _ if entry.name == LOST_NAME => continue,
                 _ => {
                     let advice =
                         "nothing: it is left alone; move it elsewhere if it is not wanted here";

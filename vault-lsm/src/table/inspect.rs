@@ -181,6 +181,7 @@ fn open(
             .read_at(&mut bytes, 0)
             .map_err(|e| Error::io("read", path, e))?;
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
+        inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
         Ok((file, len, header))
     });
@@ -207,7 +208,6 @@ fn open(
         return Ok(None);
     }
     inspection.keyspace = Some(identity.domain);
-    inspection.bytes = len;
     let stated = request.expected.map_or(len, |(_, meta)| meta.bytes);
     if len != stated {
         let (expected, found) = (format!("{stated} bytes"), format!("{len} bytes"));
