@@ -21,6 +21,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -95,10 +97,26 @@ pub struct BlockIdentity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damaged;
 
+/// What it proves that a block opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Assurance {
+    /// That no accident changed or moved it. Whoever meant to could have.
+    Structure,
+    /// That it is what somebody who has the key wrote for this place.
+    Authenticity,
+}
+
 /// Makes the transform of each file. One for a whole store.
 pub trait Transform: Send + Sync + fmt::Debug {
     /// The id recorded in each file's header.
     fn id(&self) -> u16;
+
+    /// What it proves that a block opens. A check of a store says so in its report.
+    fn assurance(&self) -> Assurance {
+        Assurance::Structure
+    }
 
     /// Starts a new file under a fresh salt; may fill in the header's parameters.
     ///

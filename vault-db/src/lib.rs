@@ -33,6 +33,7 @@ pub use vault_core::{
     Scan, SequenceNumber, Slice, Snapshot, SystemClock, Timestamp, WriteBatch, WriteOptions, merge,
     stats,
 };
+pub use vault_lsm::check;
 pub use vault_lsm::{
     BackgroundWork, CheckpointOutcome, IngestOutcome, Lsm, LsmOptions, OpenMode, Settings,
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::transform::FileKind;
-use vault_core::vfs::read_exact_at;
+use vault_core::vfs::{FileSystem, read_exact_at};
 use vault_core::{Error, Event, Result, SequenceNumber};
 
 use crate::directory::place;
@@ -136,7 +136,7 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
                 outcome.bytes_linked += file.meta().bytes;
             }
             Err(e) if cannot_link(&e) => {
-                copy(store, &from, &to)?;
+                copy(&*store.env.fs, &from, &to)?;
                 outcome.tables_copied += 1;
             }
             Err(e) => return Err(Error::io("link", &to, e)),
@@ -152,7 +152,8 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
     Ok(outcome)
 }
 
-fn cannot_link(error: &std::io::Error) -> bool {
+/// Whether a copy must do where a link was wanted.
+pub(crate) fn cannot_link(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
     matches!(
         error.kind(),
@@ -160,8 +161,8 @@ fn cannot_link(error: &std::io::Error) -> bool {
     )
 }
 
-fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
-    let fs = &store.env.fs;
+/// Copies a file, durably but for its name.
+pub(crate) fn copy(fs: &dyn FileSystem, from: &Path, to: &Path) -> Result<()> {
     let source = fs.open(from).map_err(|e| Error::io("open", from, e))?;
     let target = fs.create(to).map_err(|e| Error::io("create", to, e))?;
     let len = source.len().map_err(|e| Error::io("measure", from, e))?;

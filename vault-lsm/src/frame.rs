@@ -154,4 +154,17 @@ impl<'a> Records<'a> {
         }
         None
     }
+
+    /// Moves behind broken bytes to the next whole record, for whoever wants all that can be read. Gives
+    /// whether there is one.
+    pub(crate) fn resume_behind(&mut self) -> bool {
+        let Some(at) = self.find_behind(|_| true) else {
+            return false;
+        };
+        let Some((ordinal, _)) = decode(self.header_checksum, &self.bytes[at..]) else {
+            return false;
+        };
+        (self.offset, self.ordinal) = (at, ordinal);
+        true
+    }
 }

@@ -16,6 +16,8 @@ use vault_core::{Clock, Error, Event, EventListener, Result};
 pub(crate) const POINTER_NAME: &str = "CURRENT";
 /// Name of the file that carries the process lock.
 pub(crate) const LOCK_NAME: &str = "LOCK";
+/// Name of the directory in which repairs keep what they dropped.
+pub(crate) const LOST_NAME: &str = "lost";
 /// Ending of a file that is being made ready under its final name.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 /// The highest number a file may have.
@@ -202,7 +204,7 @@ pub(crate) fn file_name(kind: FileKind, number: u64) -> String {
 /// What the name of a file in a store's directory says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameMeaning {
-    /// The pointer or the lock.
+    /// The pointer, the lock, or where repairs keep what they dropped.
     Fixed,
     /// A numbered file.
     Numbered(FileKind, u64),
@@ -228,11 +230,11 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
     let Some(name) = name.to_str() else {
         return NameMeaning::Foreign;
     };
-    if name == POINTER_NAME || name == LOCK_NAME {
+    if [POINTER_NAME, LOCK_NAME, LOST_NAME].contains(&name) {
         return NameMeaning::Fixed;
     }
     if let Some(stem) = name.strip_suffix(UNFINISHED_SUFFIX) {
-        let ours = meaning_of(Path::new(stem)) != NameMeaning::Foreign;
+        let ours = stem != LOST_NAME && meaning_of(Path::new(stem)) != NameMeaning::Foreign;
         return if ours {
             NameMeaning::Unfinished
         } else {
@@ -270,7 +272,9 @@ mod tests {
         );
         assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
         assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);
+        assert_eq!(meaning("lost"), NameMeaning::Fixed);
         for foreign in [
+            "lost.new",
             "12.log",
             "0000012.log",
             "000012.sst",

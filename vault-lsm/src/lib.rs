@@ -9,10 +9,12 @@
 //! - **read**: `engine` → `view` → `read/get` or `read/scan` → `memtable/`, `table/` → `read/visible`
 //! - **compaction**: `background` → `compact/` (`job`, `output`) → `manifest/` → `reclaim`
 //! - **open**: `recover` → `manifest/`, `log/reader`
+//! - **check**: `check/` → `table/inspect`, `manifest/inspect`, `log/reader`
 
 #![deny(unsafe_code)]
 
 mod background;
+pub mod check;
 mod checkpoint;
 mod close;
 mod compact;

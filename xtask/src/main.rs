@@ -13,6 +13,7 @@
 
 mod bench;
 mod ci;
+mod golden;
 mod json;
 mod layers;
 mod memory;
@@ -32,6 +33,7 @@ cargo xtask <command>
   ci       everything that must hold before a change lands, with a table at the end
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
+  golden   make NAME|all: stores of the format as it is now, for the tests of later versions
   bench    the workload runner with the repository's settings; arguments are passed on
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         (Some("ci"), []) => ci::run(&root),
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
+        (Some("golden"), [verb, name]) if verb == "make" => golden::make(&root, name),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, rest),
@@ -61,6 +64,10 @@ fn main() -> ExitCode {
         }
         (Some(command @ ("ci" | "tidy" | "layers" | "memory")), _) => {
             eprintln!("`{command}` takes no arguments\n\n{COMMANDS}");
+            ExitCode::from(2)
+        }
+        (Some("golden"), _) => {
+            eprintln!("`golden` is called as `cargo xtask golden make NAME|all`");
             ExitCode::from(2)
         }
         (Some(unknown), _) => {

@@ -11,7 +11,7 @@
 //! - *synced* positions only grow, and never pass what has been appended.
 
 mod reader;
-mod record;
+pub(crate) mod record;
 mod records;
 mod secure;
 mod sync;

@@ -11,6 +11,7 @@
 //! - A record that could not be written whole is never followed by another in the same file.
 
 mod edit;
+pub(crate) mod inspect;
 mod options;
 mod pointer;
 mod state;
@@ -23,7 +24,7 @@ use vault_core::{Error, Result};
 
 pub(crate) use edit::Edit;
 pub(crate) use pointer::Pointer;
-pub(crate) use state::{KeyspaceState, State};
+pub(crate) use state::{KeyspaceState, State, TablePlace};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};

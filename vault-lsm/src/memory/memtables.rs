@@ -25,8 +25,7 @@ impl MemtableAccount {
         }
     }
 
-    /// An account that nobody adds up.
-    #[cfg(test)]
+    /// An account that nobody adds up: of checks and repairs, beside which nothing else runs.
     pub(crate) const fn uncounted() -> Self {
         Self {
             memory: None,

@@ -71,6 +71,18 @@ impl Fences {
         low
     }
 
+    /// The fence in front of part `part` (not the first): key and trailer.
+    pub(super) fn before(&self, part: usize) -> Option<(Vec<u8>, u64)> {
+        let fence = part.checked_sub(1)?;
+        let end = *self.ends.get(fence)? as usize;
+        let start = fence
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        let key = [&self.prefix, &self.keys[start..end]].concat();
+        let trailer = self.trailers.get(fence).copied().unwrap_or(u64::MAX);
+        Some((key, trailer))
+    }
+
     /// Whether part number `part` begins at or before `(key, trailer)`.
     pub(super) fn starts_by(&self, part: usize, key: &[u8], trailer: u64) -> bool {
         part == 0 || self.find(key, trailer) >= part

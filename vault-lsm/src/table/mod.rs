@@ -34,6 +34,7 @@ mod filter;
 mod footer;
 mod index;
 mod index_builder;
+pub(crate) mod inspect;
 mod meta;
 mod open;
 mod reader;

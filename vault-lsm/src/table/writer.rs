@@ -60,7 +60,7 @@ struct PartitionBuilder {
 }
 
 /// What becomes the table's meta.
-struct Totals {
+pub(super) struct Totals {
     number: u64,
     created: Timestamp,
     first_key: Option<Vec<u8>>,
@@ -387,7 +387,7 @@ impl std::fmt::Debug for TableWriter {
 }
 
 impl Totals {
-    const fn new(number: u64, created: Timestamp) -> Self {
+    pub(super) const fn new(number: u64, created: Timestamp) -> Self {
         Self {
             number,
             created,
@@ -403,7 +403,7 @@ impl Totals {
     }
 
     /// Counts an entry; `None` if it cannot be one.
-    fn add(&mut self, key: &[u8], trailer: u64, stored_value: &[u8]) -> Option<()> {
+    pub(super) fn add(&mut self, key: &[u8], trailer: u64, stored_value: &[u8]) -> Option<()> {
         match kind_of(trailer)? {
             OperationKind::RangeDelete => return None,
             OperationKind::Delete => self.deletes += 1,
@@ -423,13 +423,13 @@ impl Totals {
         Some(())
     }
 
-    fn saw_sequence(&mut self, sequence: u64) {
+    pub(super) fn saw_sequence(&mut self, sequence: u64) {
         self.sequence_min = self.sequence_min.min(sequence);
         self.sequence_max = self.sequence_max.max(sequence);
     }
 
     /// Sums up, all but the length of the file.
-    fn meta(&mut self, last_key: &[u8], tombstones: &[RangeTombstone]) -> TableMeta {
+    pub(super) fn meta(&mut self, last_key: &[u8], tombstones: &[RangeTombstone]) -> TableMeta {
         let starts = tombstones.iter().map(|t| &t.start[..]);
         let smallest = self.first_key.as_deref().into_iter().chain(starts).min();
         let last_key = (self.entries > 0).then_some(last_key);

@@ -1,0 +1,71 @@
+//! `vaultdb repair`
+//!
+//! A repair that loses entries is carried out only where the caller has said that this is accepted: the plan is
+//! made first, and the repair makes the same one again under the store's lock.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use vault_db::check::{self, RepairReport, RepairVerdict};
+use vault_db::{LsmOptions, Result};
+
+use crate::arguments::Repair;
+use crate::output::{Outcome, Output};
+
+pub(crate) fn run(arguments: &Repair, output: &mut Output) -> Result<Outcome> {
+    let planned = repair(arguments, true, output)?;
+    let loses = !planned.plan.losses.is_empty();
+    let withheld = loses && !arguments.accept_loss;
+    let repairable = planned.plan.verdict == RepairVerdict::Repairable;
+    let report = if arguments.dry_run || withheld || !repairable {
+        planned
+    } else {
+        repair(arguments, false, output)?
+    };
+    let text = Text {
+        report: &report,
+        dry_run: arguments.dry_run,
+    };
+    output.result(&report, text);
+    Ok(match &report.plan.verdict {
+        RepairVerdict::Sound => Outcome::Well,
+        RepairVerdict::NeedsSalvage { .. } => Outcome::Refused,
+        RepairVerdict::Repairable if report.done && !loses => Outcome::Well,
+        RepairVerdict::Repairable => Outcome::Damaged,
+    })
+}
+
+fn repair(arguments: &Repair, dry_run: bool, output: &mut Output) -> Result<RepairReport> {
+    let options = LsmOptions::default();
+    let report = check::repair(&arguments.store, &options, dry_run, &mut |progress| {
+        output.progress(progress);
+        ControlFlow::Continue(())
+    });
+    output.progress_ends();
+    report
+}
+
+struct Text<'a> {
+    report: &'a RepairReport,
+    dry_run: bool,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.report.plan)?;
+        match &self.report.lost {
+            Some(lost) => writeln!(
+                f,
+                "repaired; what was dropped is in {}: keep it until you know that nothing of it is needed",
+                lost.display()
+            ),
+            None if self.report.plan.verdict != RepairVerdict::Repairable => Ok(()),
+            None if self.dry_run => writeln!(f, "a dry run: nothing was changed"),
+            None => writeln!(
+                f,
+                "nothing was changed: entries would be lost; run it again with --accept-loss, or restore the files \
+                 from a copy"
+            ),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The `vaultdb` command.
+//!
+//! [`arguments`] is the command line, a file in [`commands`] is a subcommand, [`output`] is the only place
+//! that prints. A subcommand gives back how it ended, and never exits by itself.
+//!
+//! # Exit codes
+//! - 0: all is well, or what was asked for is done and nothing was lost;
+//! - 1: damage was found, or something was, or would be, lost: the output says what;
+//! - 2: the command line is wrong;
+//! - 3: it could not be done: the message says why, and nothing was changed.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(arguments.json, arguments.quiet);
+    match commands::run(&arguments.command, &mut output) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            output.failure(&error);
+            ExitCode::from(3)
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The only place that prints: text for people, JSON for programs, progress on a terminal.
+
+use std::fmt;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use vault_db::check::VerifyProgress;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Well,
+    /// Damage was found, or something was lost.
+    Damaged,
+    /// It could not be done.
+    Refused,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Well => Self::SUCCESS,
+            Outcome::Damaged => Self::from(1),
+            Outcome::Refused => Self::from(3),
+        }
+    }
+}
+
+/// Where results go.
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    progress: bool,
+    /// What is shown of the progress now, in thousandths.
+    shown: Option<u64>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self {
+            json,
+            quiet,
+            progress: !json && !quiet && stderr().is_terminal(),
+            shown: None,
+        }
+    }
+
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Shows how far the work has come, if somebody is looking.
+    pub(crate) fn progress(&mut self, progress: &VerifyProgress) {
+        const PARTS: u64 = 1000;
+        if !self.progress {
+            return;
+        }
+        let total = u128::from(progress.bytes_total.max(1));
+        let part = (u128::from(progress.bytes_done) * u128::from(PARTS) / total) as u64;
+        if self.shown == Some(part) {
+            return;
+        }
+        self.shown = Some(part);
+        let (done, total) = (size(progress.bytes_done), size(progress.bytes_total));
+        let (percent, tenth) = (part / 10, part % 10);
+        let file = &progress.file;
+        let _ = write!(
+            stderr(),
+            "\r\x1b[K{percent:3}.{tenth}%  {done} of {total}  {file}"
+        );
+        let _ = stderr().flush();
+    }
+
+    /// Ends the line that shows progress.
+    pub(crate) fn progress_ends(&mut self) {
+        if self.shown.take().is_some() {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
+    }
+
+    /// Prints a result: `text` for people, or all of it as JSON.
+    pub(crate) fn result(&mut self, value: &impl Serialize, text: impl fmt::Display) {
+        self.progress_ends();
+        let mut out = stdout().lock();
+        let _ = if self.json {
+            let json = serde_json::to_string_pretty(value);
+            writeln!(
+                out,
+                "{}",
+                json.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+            )
+        } else {
+            write!(out, "{text}")
+        };
+    }
+
+    /// Says why something could not be done.
+    pub(crate) fn failure(&mut self, error: &dyn fmt::Display) {
+        self.progress_ends();
+        if self.json {
+            let failure = serde_json::json!({ "error": error.to_string() });
+            let _ = writeln!(stdout(), "{failure}");
+        }
+        let _ = writeln!(stderr(), "vaultdb: {error}");
+    }
+}
+
+/// A number of bytes as people write it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        let sizes = [0, 1023, 1024, 1 << 20, 1_572_864].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.5 MiB"]);
+    }
+}

@@ -1,0 +1,885 @@
+//! Making a new store of what is left of one that cannot be repaired.
+//!
+//! The old directory is only read. Pointer and manifests serve as hints as far as they can be read: names and
+//! options of keyspaces, which tables count, up to where a keyspace was flushed.
+//!
+//! # Two ways
+//! - Where a manifest is whole and all it names can be read, its tables are copied into their places, and the
+//!   log behind them: the result is the store as it was.
+//! - Else all that can be read of a keyspace, out of tables and log, is merged into one run by sequence number.
+//!   Deletes, range deletes and expiries stay what they are.
+//!
+//! # What cannot be known without a manifest
+//! - which tables had been replaced by others: both are read, which does no harm unless a delete is in the
+//!   one that is gone already;
+//! - which sequence number stands for the entries of a table that was ingested, or that was the oldest of its
+//!   keyspace: they count as the oldest;
+//! - whether merge operands of the log are in tables already: see [`Merging`];
+//! - which keyspaces had been dropped.
+//!
+//! Each of these is said in the report where it may have mattered.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use vault_core::batch::OperationKind;
+use vault_core::limits::check_keyspace_name;
+use vault_core::transform::FileKind;
+use vault_core::vfs::EntryKind;
+use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber, Slice};
+
+use super::VerifyProgress;
+use super::log::Ends;
+use super::repair::{Rescue, place};
+use super::report::{KeyBytes, KeySpan};
+use super::rewrite::{Rewriter, Target};
+use super::stock::{Stock, file_name_of, table_env, take};
+use super::survey::Progress;
+use crate::cursor::InternalCursor;
+use crate::internal_key::{kind_of, sequence_of};
+use crate::layout::{Env, create_directories};
+use crate::manifest::inspect::scan;
+use crate::manifest::{KeyspaceState, Manifest, State, TablePlace};
+use crate::memory::MemtableAccount;
+use crate::memtable::{Memtable, MemtableCursor};
+use crate::options::LsmOptions;
+use crate::table::inspect::{Inspection, Request, Visitor, inspect};
+use crate::table::{Table, TableCursor, TableEnv, TableMeta, TableOptions};
+use crate::write::commit::apply;
+
+/// What the caller knows of a keyspace that the store does not tell any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownKeyspace {
+    /// Its name; `None`: what the store says, or `recovered-N`.
+    pub name: Option<String>,
+    /// Its merge operator; `None`: what the store says, or none.
+    pub merge_operator: Option<String>,
+}
+
+/// How a store is salvaged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SalvageOptions {
+    /// What is known of keyspaces, by id.
+    pub keyspaces: BTreeMap<u32, KnownKeyspace>,
+}
+
+/// A file of the old store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvagedFile {
+    /// Its name.
+    pub file: String,
+    /// Entries of a table, or operations of a log segment, that were read.
+    pub entries: u64,
+    /// Bytes that could not be read.
+    pub bytes_lost: u64,
+    /// What is wrong with it; empty where nothing is.
+    pub problems: Vec<String>,
+}
+
+/// A keyspace of the new store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvagedKeyspace {
+    /// Its id in both stores.
+    pub id: u32,
+    /// Its name in the new one.
+    pub name: String,
+    /// Whether the name is the one it had.
+    pub name_known: bool,
+    /// Entries written: versions, deletes and merge operands each count.
+    pub entries: u64,
+    /// Range deletes written.
+    pub range_deletes: u64,
+    /// Keys of which two versions were found that cannot be told apart in age. The one of the newer file
+    /// was taken.
+    pub undecided: u64,
+    /// Merge operands of the log of which it cannot be told whether tables hold them already. They were
+    /// applied.
+    pub uncertain_merges: u64,
+}
+
+/// What was salvaged, and what was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvageReport {
+    /// The new store.
+    pub into: PathBuf,
+    /// Whether the new store is the old one, nothing lost and nothing guessed.
+    pub complete: bool,
+    /// What was read.
+    pub files: Vec<SalvagedFile>,
+    /// What was written.
+    pub keyspaces: Vec<SalvagedKeyspace>,
+    /// What cannot be known.
+    pub unknown: Vec<String>,
+}
+
+/// Makes a new store in `into` of what can be read in `from`. Nothing in `from` is changed.
+///
+/// # Errors
+/// [`Error::TargetExists`] where `into` is not empty, [`Error::NoSuchStore`], [`Error::NotAStore`] where `from`
+/// holds nothing of a store, [`Error::NewerFormat`], [`Error::InvalidKeyspaceName`], [`Error::Cancelled`],
+/// [`Error::Io`], [`Error::DiskFull`]. After an error `into` is no store; remove it.
+pub fn salvage(
+    from: impl AsRef<Path>,
+    into: impl AsRef<Path>,
+    options: &LsmOptions,
+    salvage: &SalvageOptions,
+    progress: Progress<'_>,
+) -> Result<SalvageReport> {
+    let (from, into) = (from.as_ref(), into.as_ref());
+    for known in salvage.keyspaces.values() {
+        known.name.as_deref().map_or(Ok(()), check_keyspace_name)?;
+    }
+    let stock = take(from, options)?;
+    let hints = Hints::gather(&stock)?;
+    let env = new_store(into, options)?;
+    let mut work = Salvage {
+        old_tables: stock.table_env(),
+        new_tables: table_env(&env),
+        stock: &stock,
+        env: &env,
+        hints,
+        given: salvage,
+        next_file: 1,
+        last_sequence: 0,
+        rescued: BTreeMap::new(),
+        taken: BTreeSet::new(),
+        report: SalvageReport {
+            into: into.to_path_buf(),
+            complete: true,
+            files: Vec::new(),
+            keyspaces: Vec::new(),
+            unknown: Vec::new(),
+        },
+        progress,
+        now: VerifyProgress::default(),
+    };
+    work.run()?;
+    Ok(work.report)
+}
+
+fn new_store(into: &Path, options: &LsmOptions) -> Result<Env> {
+    let fs = &*options.fs;
+    let path = into.to_path_buf();
+    match fs.kind(into).map_err(|e| Error::io("look at", into, e))? {
+        None => create_directories(fs, into)?,
+        Some(EntryKind::Directory) => {
+            let entries = fs.read_dir(into).map_err(|e| Error::io("list", into, e))?;
+            if !entries.is_empty() {
+                return Err(Error::TargetExists { path });
+            }
+        }
+        Some(_) => return Err(Error::TargetExists { path }),
+    }
+    let mut store = [0; 16];
+    options.random.fill(&mut store)?;
+    Ok(Env {
+        directory: path,
+        store,
+        fs: Arc::clone(&options.fs),
+        clock: Arc::clone(&options.clock),
+        random: Arc::clone(&options.random),
+        transform: Arc::clone(&options.transform),
+        listener: None,
+        listener_panics: Arc::default(),
+    })
+}
+
+/// What pointer and manifests still tell.
+struct Hints {
+    /// What the best manifest says.
+    state: State,
+    /// Whether that is all there is to know: the manifest is whole, and what it names is there.
+    exact: bool,
+}
+
+impl Hints {
+    fn gather(stock: &Stock) -> Result<Self> {
+        if let Some(manifest) = &stock.manifest {
+            let named = stock.pointer.is_none_or(|p| p.manifest == manifest.number);
+            let durable = stock.pointer.map_or(0, |pointer| pointer.manifest_bytes);
+            let state = manifest.state.clone();
+            let tables = stock.numbers(FileKind::Table);
+            let mut keyspaces = state.keyspaces.values();
+            let all_there = keyspaces.all(|k| k.tables.keys().all(|n| tables.contains(n)));
+            let logs = stock.numbers(FileKind::Log);
+            let no_more = logs
+                .iter()
+                .all(|n| *n < state.next_file || state.logs.contains(n));
+            let exact = named && manifest.is_sound(durable) && all_there && no_more;
+            return Ok(Self { state, exact });
+        }
+        // A manifest that does not count may still know names.
+        let mut state = State::default();
+        for number in stock.numbers(FileKind::Manifest).into_iter().rev() {
+            let path = stock.env.path(FileKind::Manifest, number);
+            match scan(&*stock.env.fs, &*stock.env.transform, &path, number) {
+                Ok(mut scanned) => {
+                    scanned.apply_behind();
+                    state = scanned.state;
+                    break;
+                }
+                Err(Error::Corruption { .. } | Error::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self {
+            state,
+            exact: false,
+        })
+    }
+
+    fn place(&self, number: u64) -> Option<(u32, &TablePlace)> {
+        let mut keyspaces = self.state.keyspaces.iter();
+        keyspaces.find_map(|(id, keyspace)| Some((*id, keyspace.tables.get(&number)?)))
+    }
+}
+
+/// What was rescued of a keyspace.
+#[derive(Default)]
+struct Rescued {
+    /// Copies of its tables in the new store, with what each was in the old one.
+    tables: Vec<RescuedTable>,
+    /// What of the log counts.
+    memtable: Option<Arc<Memtable>>,
+    /// Where entries of its tables could not be read.
+    lost: Vec<KeySpan>,
+}
+
+struct RescuedTable {
+    meta: TableMeta,
+    old_number: u64,
+}
+
+struct Salvage<'a> {
+    stock: &'a Stock,
+    env: &'a Env,
+    old_tables: TableEnv,
+    new_tables: TableEnv,
+    hints: Hints,
+    given: &'a SalvageOptions,
+    next_file: u64,
+    last_sequence: SequenceNumber,
+    rescued: BTreeMap<u32, Rescued>,
+    /// Sequence numbers of operations that were taken.
+    taken: BTreeSet<u64>,
+    report: SalvageReport,
+    progress: Progress<'a>,
+    now: VerifyProgress,
+}
+
+/// Reads a table for what is in it, and passes progress on.
+struct Looking<'r> {
+    progress: &'r mut dyn FnMut(&VerifyProgress) -> ControlFlow<()>,
+    now: &'r mut VerifyProgress,
+}
+
+impl Visitor for Looking<'_> {
+    fn progress(&mut self, bytes: u64) -> Result<()> {
+        let done = self.now.bytes_done + bytes;
+        self.now.bytes_done = done.min(self.now.bytes_total);
+        match (self.progress)(self.now) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        }
+    }
+}
+
+impl Salvage<'_> {
+    fn run(&mut self) -> Result<()> {
+        self.last_sequence = self.hints.state.last_sequence;
+        let tables = self.tables_to_read();
+        let logs = self.logs_to_read();
+        for (kind, numbers) in [(FileKind::Table, &tables), (FileKind::Log, &logs)] {
+            for &number in numbers {
+                let path = self.stock.env.path(kind, number);
+                let len = self.stock.env.fs.open(&path).and_then(|file| file.len());
+                self.now.bytes_total += len.unwrap_or(0);
+            }
+        }
+        for &number in &tables {
+            self.table(number)?;
+        }
+        let mut ends = Ends::new(self.stock.pointer.as_ref());
+        for &number in logs.iter().rev() {
+            self.log(&mut ends, number)?;
+        }
+        self.report.complete &= self.hints.exact;
+        for id in self.hints.state.keyspaces.keys() {
+            self.rescued.entry(*id).or_default();
+        }
+        let state = self.write()?;
+        self.say_what_is_unknown(&tables);
+        self.report.files.sort_by(|a, b| a.file.cmp(&b.file));
+        self.env.sync_directory()?;
+        Manifest::begin(self.env, state, 0, u64::MAX)?;
+        self.now.bytes_done = self.now.bytes_total;
+        let _ = (self.progress)(&self.now);
+        Ok(())
+    }
+
+    /// The tables that count: all that are there, unless a manifest says which.
+    fn tables_to_read(&self) -> Vec<u64> {
+        let mut numbers = self.stock.numbers(FileKind::Table);
+        if self.hints.exact {
+            numbers.retain(|&number| self.hints.place(number).is_some());
+        }
+        numbers
+    }
+
+    fn logs_to_read(&self) -> Vec<u64> {
+        let mut numbers = self.stock.numbers(FileKind::Log);
+        if self.hints.exact {
+            numbers.retain(|number| self.hints.state.logs.contains(number));
+        }
+        numbers
+    }
+
+    /// Whether a keyspace is known to have been dropped.
+    fn is_dropped(&self, id: u32) -> bool {
+        let state = &self.hints.state;
+        id < state.next_keyspace && !state.keyspaces.contains_key(&id)
+    }
+
+    /// Looks at a table, and copies what can be read of it.
+    fn table(&mut self, number: u64) -> Result<()> {
+        let path = self.stock.env.path(FileKind::Table, number);
+        let file = file_name_of(&path);
+        self.now.file.clone_from(&file);
+        let place = self.hints.place(number);
+        let place = place.map(|(id, place)| (KeyspaceId(id), Arc::clone(&place.meta)));
+        let request = Request {
+            path: &path,
+            number,
+            expected: place.as_ref().map(|(id, meta)| (*id, &**meta)),
+        };
+        let mut looking = Looking {
+            progress: &mut *self.progress,
+            now: &mut self.now,
+        };
+        let found = inspect(&self.old_tables, &request, &mut looking)?;
+        let problems: Vec<String> = found
+            .problems
+            .iter()
+            .map(|problem| {
+                let (offset, expected) = (problem.offset, &problem.expected);
+                format!(
+                    "at byte {offset}: expected {expected}, found {}",
+                    problem.found
+                )
+            })
+            .collect();
+        let lost: u64 = found.lost.iter().map(|lost| lost.bytes).sum();
+        self.report.complete &= found.is_whole();
+        self.report.files.push(SalvagedFile {
+            file,
+            entries: found.entries,
+            bytes_lost: if found.lost_whole.is_some() {
+                found.bytes
+            } else {
+                lost
+            },
+            problems,
+        });
+        let id = found.keyspace.or(place.as_ref().map(|(id, _)| id.0));
+        let Some(id) = id.filter(|&id| !self.is_dropped(id)) else {
+            return Ok(());
+        };
+        let rescued = self.rescued.entry(id).or_default();
+        note_lost_spans(rescued, &found, request.expected.map(|(_, meta)| meta));
+        if found.entries > 0 || !found.tombstones.is_empty() {
+            self.copy(id, &request, &found)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a table into the new store.
+    fn copy(&mut self, id: u32, request: &Request<'_>, found: &Inspection) -> Result<()> {
+        let options = self.options_of(id);
+        let created = request.expected.map(|(_, meta)| meta.created);
+        let created = created.or(found.properties.as_ref().map(|meta| meta.created));
+        let target = Target {
+            env: self.env,
+            table_env: &self.new_tables,
+            keyspace: KeyspaceId(id),
+            options: TableOptions::from(&options),
+            table_bytes: u64::MAX,
+            created: created.unwrap_or_else(|| self.env.clock.now()),
+        };
+        let tombstones = found.tombstones.clone();
+        let rewriter = Rewriter::new(target, tombstones, &mut self.next_file);
+        let mut rescue = Rescue::new(rewriter, found.disorder);
+        inspect(&self.old_tables, request, &mut rescue)?;
+        let made = rescue.finish()?;
+        let rescued = self.rescued.entry(id).or_default();
+        for meta in made {
+            self.last_sequence = self.last_sequence.max(meta.sequence_max);
+            let old_number = request.number;
+            rescued.tables.push(RescuedTable { meta, old_number });
+        }
+        Ok(())
+    }
+
+    /// Takes what counts of a log segment.
+    fn log(&mut self, ends: &mut Ends, number: u64) -> Result<()> {
+        let file = file_name_of(&self.stock.env.path(FileKind::Log, number));
+        self.now.file.clone_from(&file);
+        let (exact, state) = (self.hints.exact, &self.hints.state);
+        let (rescued, taken) = (&mut self.rescued, &mut self.taken);
+        let last_sequence = &mut self.last_sequence;
+        let mut take = |operation: &Operation<'_>, sequence: SequenceNumber| {
+            let id = operation.keyspace.0;
+            *last_sequence = (*last_sequence).max(sequence);
+            let known = state.keyspaces.get(&id);
+            // What was dropped stays so. No number stands for two operations, in whatever segment.
+            if (known.is_none() && id < state.next_keyspace) || !taken.insert(sequence) {
+                return Ok(());
+            }
+            let rescued = rescued.entry(id).or_default();
+            let flushed = known.map_or(0, |keyspace| keyspace.flushed_through);
+            // What is in tables counts from the log only where tables lost it.
+            if sequence <= flushed && !rescued.lost.iter().any(|span| touches(span, operation)) {
+                return Ok(());
+            }
+            let memtable = rescued
+                .memtable
+                .get_or_insert_with(|| Arc::new(Memtable::new(MemtableAccount::uncounted())));
+            apply(memtable, operation, sequence);
+            Ok(())
+        };
+        let read = ends.read(&self.stock.env, number, &mut take);
+        let mut salvaged = SalvagedFile {
+            file,
+            entries: 0,
+            bytes_lost: 0,
+            problems: Vec::new(),
+        };
+        match read {
+            Ok(segment) => {
+                salvaged.entries = segment.operations;
+                salvaged.bytes_lost = segment.bytes_lost;
+                if let Some(at) = segment.broken_at {
+                    salvaged
+                        .problems
+                        .push(format!("a record at byte {at} does not open"));
+                }
+            }
+            Err(error @ (Error::Corruption { .. } | Error::Io { .. })) => {
+                let path = self.stock.env.path(FileKind::Log, number);
+                let len = self.stock.env.fs.open(&path).and_then(|file| file.len());
+                salvaged.bytes_lost = len.unwrap_or(0);
+                salvaged.problems.push(error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        self.report.complete &= exact && salvaged.problems.is_empty();
+        self.report.files.push(salvaged);
+        Ok(())
+    }
+
+    fn options_of(&self, id: u32) -> KeyspaceOptions {
+        let stored = self.hints.state.keyspaces.get(&id);
+        let mut options = stored
+            .map(|keyspace| keyspace.options.clone())
+            .unwrap_or_default();
+        let given = self.given.keyspaces.get(&id);
+        if let Some(operator) = given.and_then(|known| known.merge_operator.clone()) {
+            options.merge_operator = Some(operator);
+        }
+        options
+    }
+
+    /// The name of a keyspace in the new store, and whether it is the one it had.
+    fn name_of(&self, id: u32) -> (String, bool) {
+        let given = self
+            .given
+            .keyspaces
+            .get(&id)
+            .and_then(|known| known.name.clone());
+        let stored = self.hints.state.keyspaces.get(&id).map(|k| k.name.clone());
+        let (name, known) = match given.or(stored) {
+            Some(name) => (name, true),
+            None => (format!("recovered-{id}"), false),
+        };
+        let taken = self.report.keyspaces.iter().any(|other| other.name == name);
+        if taken {
+            return (
+                format!("recovered-{id}-{}", self.report.keyspaces.len()),
+                false,
+            );
+        }
+        (name, known)
+    }
+
+    /// Writes the keyspaces. Gives what makes up the new store.
+    fn write(&mut self) -> Result<State> {
+        let mut state = State::default();
+        for (id, rescued) in std::mem::take(&mut self.rescued) {
+            let (name, name_known) = self.name_of(id);
+            let mut written = SalvagedKeyspace {
+                id,
+                name: name.clone(),
+                name_known,
+                entries: 0,
+                range_deletes: 0,
+                undecided: 0,
+                uncertain_merges: 0,
+            };
+            let mut keyspace = KeyspaceState {
+                name,
+                options: self.options_of(id),
+                flushed_through: self.last_sequence,
+                tables: BTreeMap::new(),
+            };
+            if self.report.complete {
+                self.keep_places(id, rescued, &mut keyspace)?;
+            } else {
+                self.merge(id, rescued, &mut keyspace, &mut written)?;
+            }
+            for place in keyspace.tables.values() {
+                written.entries += place.meta.entries;
+                written.range_deletes += place.meta.range_tombstones;
+            }
+            self.report.keyspaces.push(written);
+            state.keyspaces.insert(id, Arc::new(keyspace));
+            state.next_keyspace = state.next_keyspace.max(id.saturating_add(1));
+        }
+        state.next_keyspace = state.next_keyspace.max(self.hints.state.next_keyspace);
+        state.last_sequence = self.last_sequence;
+        state.next_file = self.next_file;
+        Ok(state)
+    }
+
+    /// Puts the copies where their originals were, and the log above them.
+    fn keep_places(
+        &mut self,
+        id: u32,
+        rescued: Rescued,
+        keyspace: &mut KeyspaceState,
+    ) -> Result<()> {
+        let mut newest = 0;
+        for table in rescued.tables {
+            let Some((_, old)) = self.hints.place(table.old_number) else {
+                continue;
+            };
+            newest = newest.max(old.run);
+            place(keyspace, old.level, old.run, table.meta);
+        }
+        let Some(memtable) = rescued.memtable else {
+            return Ok(());
+        };
+        let target = self.target(id, &keyspace.options, u64::MAX);
+        let mut next_file = self.next_file;
+        let tombstones = memtable.range_tombstone_list();
+        let mut rewriter = Rewriter::new(target, tombstones, &mut next_file);
+        let mut cursor = memtable.cursor();
+        cursor.first()?;
+        while cursor.valid() {
+            rewriter.add(cursor.key(), cursor.trailer(), cursor.value())?;
+            cursor.next()?;
+        }
+        for meta in rewriter.finish()? {
+            place(keyspace, 0, newest + 1, meta);
+        }
+        self.next_file = next_file;
+        Ok(())
+    }
+
+    fn target(&self, id: u32, options: &KeyspaceOptions, table_bytes: u64) -> Target<'_> {
+        Target {
+            env: self.env,
+            table_env: &self.new_tables,
+            keyspace: KeyspaceId(id),
+            options: TableOptions::from(options),
+            table_bytes,
+            created: self.env.clock.now(),
+        }
+    }
+
+    /// Merges the copies and the log into one run, and removes the copies.
+    fn merge(
+        &mut self,
+        id: u32,
+        rescued: Rescued,
+        keyspace: &mut KeyspaceState,
+        written: &mut SalvagedKeyspace,
+    ) -> Result<()> {
+        let memtable = rescued
+            .memtable
+            .unwrap_or_else(|| Arc::new(Memtable::new(MemtableAccount::uncounted())));
+        let mut tombstones = memtable.range_tombstone_list();
+        let mut sources = vec![Source::Log(memtable.cursor())];
+        // The newest file first: of two entries that are the same, the one that comes first is taken.
+        let mut tables = rescued.tables;
+        tables.sort_by_key(|table| Reverse(table.old_number));
+        let mut copies = Vec::new();
+        for table in &tables {
+            let path = self.env.path(FileKind::Table, table.meta.number);
+            let meta = table.meta.clone();
+            let opened = Table::open(&self.new_tables, &path, KeyspaceId(id), meta)?;
+            tombstones.extend(opened.range_tombstones().iter().cloned());
+            sources.push(Source::Table(opened.scan_cursor()));
+            copies.push(path);
+        }
+        let target = self.target(id, &keyspace.options, keyspace.options.table_bytes);
+        let mut next_file = self.next_file;
+        let rewriter = Rewriter::new(target, tombstones, &mut next_file);
+        let merging = Merging {
+            log_is_new: self.hints.exact,
+            sources,
+            rewriter,
+            log: &memtable,
+            written,
+        };
+        let made = merging.run()?;
+        self.next_file = next_file;
+        for meta in made {
+            place(keyspace, 0, 1, meta);
+        }
+        for path in copies {
+            self.env
+                .fs
+                .remove(&path)
+                .map_err(|e| Error::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+
+    fn say_what_is_unknown(&mut self, tables: &[u64]) {
+        let mut unknown = Vec::new();
+        if self.hints.exact {
+            self.report.unknown = unknown;
+            return;
+        }
+        let unplaced = tables
+            .iter()
+            .filter(|&&number| self.hints.place(number).is_none())
+            .count();
+        if unplaced > 0 {
+            unknown.push(format!(
+                "whether {unplaced} of {} tables had been replaced by others: what had been deleted since may be \
+                 there again",
+                tables.len()
+            ));
+            unknown.push(
+                "when entries without a sequence number were written (the oldest of a keyspace, and what was \
+                 ingested in bulk): they count as the oldest"
+                    .to_owned(),
+            );
+        }
+        for keyspace in &self.report.keyspaces {
+            let SalvagedKeyspace { id, name, .. } = keyspace;
+            if !keyspace.name_known {
+                unknown.push(format!(
+                    "the name and the options of keyspace {id}, here {name:?}, and whether it had been dropped"
+                ));
+            }
+            if keyspace.undecided > 0 {
+                unknown.push(format!(
+                    "which of two values is the newer one, for {} keys of {name:?}",
+                    keyspace.undecided
+                ));
+            }
+            if keyspace.uncertain_merges > 0 {
+                unknown.push(format!(
+                    "whether {} merge operands of {name:?} were in tables already: they may count twice",
+                    keyspace.uncertain_merges
+                ));
+            }
+        }
+        self.report.unknown = unknown;
+    }
+}
+
+/// Notes where entries of a keyspace could not be read.
+fn note_lost_spans(rescued: &mut Rescued, found: &Inspection, meta: Option<&TableMeta>) {
+    let meta = meta.or(found.properties.as_ref());
+    let whole = meta.map_or(KeySpan::ALL, |meta| KeySpan {
+        start: Some(KeyBytes(meta.smallest.clone())),
+        end: Some(KeyBytes(meta.largest.clone())),
+        end_included: !meta.largest_exclusive,
+    });
+    for lost in &found.lost {
+        rescued.lost.push(KeySpan {
+            start: lost.start.clone().map(KeyBytes),
+            end: lost.end.clone().map(KeyBytes),
+            end_included: lost.end_included,
+        });
+    }
+    if found.lost_whole.is_some() || found.tombstones_lost {
+        rescued.lost.push(whole);
+    }
+}
+
+fn touches(span: &KeySpan, operation: &Operation<'_>) -> bool {
+    if operation.kind != OperationKind::RangeDelete {
+        return span.contains(operation.key);
+    }
+    let starts_behind = span.end.as_ref().is_some_and(|end| *operation.key > *end.0);
+    let ends_before = span
+        .start
+        .as_ref()
+        .is_some_and(|start| *operation.value <= *start.0);
+    !starts_behind && !ends_before
+}
+
+/// Where entries come from.
+enum Source {
+    Log(MemtableCursor),
+    Table(TableCursor),
+}
+
+impl Source {
+    fn cursor(&mut self) -> &mut dyn InternalCursor {
+        match self {
+            Self::Log(cursor) => cursor,
+            Self::Table(cursor) => cursor,
+        }
+    }
+
+    fn shared(&self) -> &dyn InternalCursor {
+        match self {
+            Self::Log(cursor) => cursor,
+            Self::Table(cursor) => cursor,
+        }
+    }
+}
+
+/// A version of a key.
+struct Found {
+    trailer: u64,
+    value: Slice,
+    from_log: bool,
+}
+
+/// Merges sources key by key.
+///
+/// # Which operands of the log count
+/// The log is the end of the history: if it holds a put or a delete of the key, all behind that counts, and
+/// nothing else matters. Else an operand is in tables already if a table has a version of the key that is as
+/// new. Where a table has a version without a sequence number, that may hold it or not: it counts, and is
+/// reported.
+struct Merging<'a> {
+    /// Whether it is known that nothing of the log is in tables.
+    log_is_new: bool,
+    sources: Vec<Source>,
+    rewriter: Rewriter<'a>,
+    log: &'a Memtable,
+    written: &'a mut SalvagedKeyspace,
+}
+
+impl Merging<'_> {
+    fn run(mut self) -> Result<Vec<TableMeta>> {
+        for source in &mut self.sources {
+            source.cursor().first()?;
+        }
+        let mut heap: BinaryHeap<Reverse<(Vec<u8>, usize)>> = self
+            .sources
+            .iter()
+            .enumerate()
+            .filter(|(_, source)| source.shared().valid())
+            .map(|(at, source)| Reverse((source.shared().key().to_vec(), at)))
+            .collect();
+        let mut versions = Vec::new();
+        while let Some(Reverse((key, at))) = heap.pop() {
+            versions.clear();
+            self.gather(at, &key, &mut versions)?;
+            let mut held = vec![at];
+            while let Some(Reverse((next, _))) = heap.peek()
+                && *next == key
+                && let Some(Reverse((_, at))) = heap.pop()
+            {
+                self.gather(at, &key, &mut versions)?;
+                held.push(at);
+            }
+            self.decide(&key, &mut versions)?;
+            for at in held {
+                let source = self.sources[at].shared();
+                if source.valid() {
+                    heap.push(Reverse((source.key().to_vec(), at)));
+                }
+            }
+        }
+        self.rewriter.finish()
+    }
+
+    fn gather(&mut self, at: usize, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
+        let from_log = matches!(self.sources[at], Source::Log(_));
+        let cursor = self.sources[at].cursor();
+        while cursor.valid() && cursor.key() == key {
+            versions.push(Found {
+                trailer: cursor.trailer(),
+                value: cursor.value_slice(),
+                from_log,
+            });
+            cursor.next()?;
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
+        // Stable: among the same, the order of the sources stays.
+        versions.sort_by_key(|version| Reverse(version.trailer));
+        let mut undecided = false;
+        let mut uncertain = 0;
+        let mut before: Option<u64> = None;
+        for (at, version) in versions.iter().enumerate() {
+            let sequence = sequence_of(version.trailer);
+            if before.is_some_and(|before| sequence_of(before) == sequence) {
+                // The same entry out of another file, or one that cannot be told from it in age.
+                let first = versions[..at].iter().rfind(|v| Some(v.trailer) == before);
+                undecided |= first.is_some_and(|v| {
+                    v.trailer != version.trailer || v.value[..] != version.value[..]
+                });
+                continue;
+            }
+            match self.fate(key, version, versions) {
+                Fate::Counts => {}
+                Fate::Uncertain => uncertain += 1,
+                Fate::InTables => continue,
+            }
+            self.rewriter.add(key, version.trailer, &version.value)?;
+            before = Some(version.trailer);
+        }
+        self.written.undecided += u64::from(undecided);
+        self.written.uncertain_merges += uncertain;
+        Ok(())
+    }
+
+    fn fate(&self, key: &[u8], version: &Found, versions: &[Found]) -> Fate {
+        let is_merge = |v: &Found| kind_of(v.trailer) == Some(OperationKind::Merge);
+        if !version.from_log || !is_merge(version) || self.log_is_new {
+            return Fate::Counts;
+        }
+        let sequence = sequence_of(version.trailer);
+        let reset = versions
+            .iter()
+            .any(|v| v.from_log && !is_merge(v) && sequence_of(v.trailer) < sequence);
+        let swept = self.log.range_tombstones();
+        let swept = swept.is_some_and(|all| all.covering(key, sequence).is_some());
+        if reset || swept {
+            return Fate::Counts;
+        }
+        let mut in_tables = versions.iter().filter(|v| !v.from_log);
+        if in_tables
+            .clone()
+            .any(|v| sequence_of(v.trailer) >= sequence)
+        {
+            Fate::InTables
+        } else if in_tables.any(|v| sequence_of(v.trailer) == 0) {
+            Fate::Uncertain
+        } else {
+            Fate::Counts
+        }
+    }
+}
+
+/// What becomes of an operand of the log.
+enum Fate {
+    Counts,
+    Uncertain,
+    InTables,
+}

@@ -1,0 +1,334 @@
+//! What a directory holds, taken down without demanding that any of it is sound.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES};
+use vault_core::vfs::EntryKind;
+use vault_core::{Error, Result};
+
+use super::report::{Finding, FindingKind, Severity};
+use crate::layout::{Env, NameMeaning, POINTER_NAME, meaning_of};
+use crate::log::LOG_VERSION;
+use crate::manifest::inspect::{Scanned, scan};
+use crate::manifest::{Pointer, State};
+use crate::memory::{Memory, Shares};
+use crate::options::{LsmOptions, Settings};
+use crate::table::{TABLE_VERSION, TableEnv};
+
+/// A name in the directory.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) meaning: NameMeaning,
+    pub(crate) kind: EntryKind,
+}
+
+/// A directory, taken down.
+pub(crate) struct Stock {
+    pub(crate) env: Env,
+    pub(crate) entries: Vec<Entry>,
+    /// `None` where it is missing or does not open.
+    pub(crate) pointer: Option<Pointer>,
+    /// The manifest that counts: the one that the pointer names, else the newest that can be read.
+    pub(crate) manifest: Option<Scanned>,
+    /// Whether newer manifests than that do not open: mostly they were being written when their writer ended.
+    pub(crate) passed_over: bool,
+    /// What the readable records behind damage of the manifest contradict.
+    pub(crate) contradictions: Vec<String>,
+    /// What is wrong with pointer and manifest.
+    pub(crate) findings: Vec<Finding>,
+}
+
+const REPAIR: &str = "run repair, which says first what it would do";
+const SALVAGE: &str = "run salvage into a new directory, or restore a copy";
+
+/// Takes down what `directory` holds.
+///
+/// # Errors
+/// [`Error::NoSuchStore`], [`Error::NotAStore`] where nothing of it is Vault's; [`Error::NewerFormat`],
+/// [`Error::OptionsConflict`] where this build, or these options, cannot read it; [`Error::Io`].
+pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
+    let env = Env {
+        directory: directory.to_path_buf(),
+        store: [0; 16],
+        fs: Arc::clone(&options.fs),
+        clock: Arc::clone(&options.clock),
+        random: Arc::clone(&options.random),
+        transform: Arc::clone(&options.transform),
+        listener: None,
+        listener_panics: Arc::default(),
+    };
+    let mut stock = Stock {
+        entries: list(&env)?,
+        env,
+        pointer: None,
+        manifest: None,
+        passed_over: false,
+        contradictions: Vec::new(),
+        findings: Vec::new(),
+    };
+    stock.read_pointer()?;
+    stock.read_manifest()?;
+    if stock.env.store == [0; 16] {
+        stock.guess_store()?;
+    }
+    Ok(stock)
+}
+
+fn list(env: &Env) -> Result<Vec<Entry>> {
+    let path = env.directory.clone();
+    let kind = env
+        .fs
+        .kind(&path)
+        .map_err(|e| Error::io("look at", &path, e))?;
+    match kind {
+        Some(EntryKind::Directory) => {}
+        None => return Err(Error::NoSuchStore { path }),
+        Some(_) => {
+            let problem = "it is a file, not a directory".to_owned();
+            return Err(Error::NotAStore { path, problem });
+        }
+    }
+    let found = env
+        .fs
+        .read_dir(&path)
+        .map_err(|e| Error::io("list", &path, e))?;
+    let mut entries: Vec<Entry> = found
+        .into_iter()
+        .map(|entry| Entry {
+            meaning: meaning_of(Path::new(&entry.name)),
+            name: entry.name.to_string_lossy().into_owned(),
+            kind: entry.kind,
+        })
+        .collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let ours = |entry: &Entry| {
+        matches!(entry.meaning, NameMeaning::Numbered(..)) && entry.kind == EntryKind::File
+    };
+    if !entries.iter().any(ours) {
+        if entries.is_empty() {
+            return Err(Error::NoSuchStore { path });
+        }
+        let problem = "no file in it is a table, a log segment or a manifest".to_owned();
+        return Err(Error::NotAStore { path, problem });
+    }
+    Ok(entries)
+}
+
+impl Stock {
+    /// The numbers of the files of a kind, ascending.
+    pub(crate) fn numbers(&self, kind: FileKind) -> Vec<u64> {
+        let number = |entry: &Entry| match entry.meaning {
+            NameMeaning::Numbered(of, number) if of == kind && entry.kind == EntryKind::File => {
+                Some(number)
+            }
+            _ => None,
+        };
+        let mut numbers: Vec<u64> = self.entries.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// What makes up the store, if that is known.
+    pub(crate) fn state(&self) -> Option<&State> {
+        self.manifest.as_ref().map(|manifest| &manifest.state)
+    }
+
+    /// What is needed to read tables. Keeps nothing in memory.
+    pub(crate) fn table_env(&self) -> TableEnv {
+        table_env(&self.env)
+    }
+
+    pub(crate) fn note(
+        &mut self,
+        kind: FindingKind,
+        file: &str,
+        offset: Option<u64>,
+        [expected, found]: [&str; 2],
+        advice: &'static str,
+    ) {
+        self.findings.push(Finding {
+            severity: Severity::Damage,
+            file: file.to_owned(),
+            offset,
+            kind,
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+            advice,
+        });
+    }
+
+    fn read_pointer(&mut self) -> Result<()> {
+        let env = &self.env;
+        match Pointer::read(&*env.fs, &env.directory, &*env.transform) {
+            Ok(Some((pointer, store))) => {
+                self.pointer = Some(pointer);
+                self.env.store = store;
+            }
+            Ok(None) => {
+                let words = ["the pointer to the manifest", "no file"];
+                self.note(FindingKind::Pointer, POINTER_NAME, None, words, REPAIR);
+            }
+            Err(Error::Corruption {
+                offset, problem, ..
+            }) => {
+                let words = ["a pointer to the manifest", &problem];
+                let offset = Some(offset);
+                self.note(FindingKind::Pointer, POINTER_NAME, offset, words, REPAIR);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn read_manifest(&mut self) -> Result<()> {
+        let named = self.pointer.map(|pointer| pointer.manifest);
+        // Behind the one that is named, the others: one before it may still be there.
+        let others = self.numbers(FileKind::Manifest).into_iter().rev();
+        let others = others.filter(|&number| Some(number) != named);
+        let candidates: Vec<u64> = named.into_iter().chain(others).collect();
+        let mut passed_over = Vec::new();
+        for number in candidates {
+            let path = self.env.path(FileKind::Manifest, number);
+            let name = file_name_of(&path);
+            let scanned = match scan(&*self.env.fs, &*self.env.transform, &path, number) {
+                Ok(scanned) => scanned,
+                Err(Error::Corruption {
+                    offset, problem, ..
+                }) => {
+                    if named == Some(number) {
+                        let words = ["a manifest", &*problem];
+                        self.note(FindingKind::Manifest, &name, Some(offset), words, SALVAGE);
+                    } else {
+                        passed_over.push((name, offset, problem));
+                    }
+                    continue;
+                }
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    let words = ["the manifest that the pointer names", "no file"];
+                    self.note(FindingKind::Missing, &name, None, words, SALVAGE);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if named.is_some() && scanned.store != self.env.store {
+                let words = ["a manifest of this store", "one of another store"];
+                self.note(FindingKind::Manifest, &name, Some(16), words, SALVAGE);
+                continue;
+            }
+            // One that was being written when its writer ended states nothing, and nothing names it.
+            if named != Some(number) && scanned.records == 0 {
+                passed_over.push((name, scanned.end, "no record opens".to_owned()));
+                continue;
+            }
+            self.take_manifest(scanned, &name);
+            break;
+        }
+        self.passed_over = !passed_over.is_empty();
+        if self.manifest.is_some() {
+            return Ok(());
+        }
+        for (name, offset, problem) in passed_over {
+            let words = ["a manifest", &*problem];
+            self.note(FindingKind::Manifest, &name, Some(offset), words, SALVAGE);
+        }
+        if named.is_none() {
+            let words = ["a manifest that can be read", "none"];
+            self.note(FindingKind::Manifest, "*.man", None, words, SALVAGE);
+        }
+        Ok(())
+    }
+
+    fn take_manifest(&mut self, mut scanned: Scanned, name: &str) {
+        let named = self.pointer.filter(|p| p.manifest == scanned.number);
+        let durable = named.map_or(0, |pointer| pointer.manifest_bytes);
+        let problem = scanned.problem.as_deref().unwrap_or("its end");
+        if !scanned.is_sound(durable) {
+            let expected = format!("whole records up to byte {durable} at least");
+            let found = format!("{problem}; {} records behind it open", scanned.behind.len());
+            let at = Some(scanned.end);
+            let words = [&*expected, &*found];
+            self.note(FindingKind::Manifest, name, at, words, REPAIR);
+            self.contradictions = scanned.apply_behind();
+        } else if scanned.problem.is_some() {
+            self.findings.push(Finding {
+                severity: Severity::Note,
+                file: name.to_owned(),
+                offset: Some(scanned.end),
+                kind: FindingKind::TornTail,
+                expected: "the end of the manifest".to_owned(),
+                found: format!(
+                    "{} bytes of a record that was never whole",
+                    scanned.bytes.saturating_sub(scanned.end)
+                ),
+                advice: "nothing: nothing relied on it, and opening the store cuts it",
+            });
+        }
+        self.env.store = scanned.store;
+        self.manifest = Some(scanned);
+    }
+
+    /// Finds the store's id in the headers of its files, where pointer and manifest don't tell it: the one
+    /// that most files have.
+    fn guess_store(&mut self) -> Result<()> {
+        let mut seen: Vec<[u8; 16]> = Vec::new();
+        for kind in [FileKind::Table, FileKind::Log] {
+            for number in self.numbers(kind) {
+                seen.extend(store_of(&self.env, kind, number)?);
+            }
+        }
+        let distinct: BTreeSet<_> = seen.iter().copied().collect();
+        let count = |id: &[u8; 16]| seen.iter().filter(|other| *other == id).count();
+        if let Some(store) = distinct.into_iter().max_by_key(count) {
+            self.env.store = store;
+        }
+        Ok(())
+    }
+}
+
+/// The store that a file says it belongs to.
+fn store_of(env: &Env, kind: FileKind, number: u64) -> Result<Option<[u8; 16]>> {
+    let path = env.path(kind, number);
+    let mut bytes = [0; HEADER_BYTES];
+    let read = env
+        .fs
+        .open(&path)
+        .and_then(|file| file.read_at(&mut bytes, 0));
+    let Ok(read) = read else { return Ok(None) };
+    let version = match kind {
+        FileKind::Log => LOG_VERSION,
+        _ => TABLE_VERSION,
+    };
+    match FileHeader::decode(&path, &bytes[..read], kind, version) {
+        Ok(header) => Ok(Some(header.identity.store)),
+        Err(error @ Error::NewerFormat { .. }) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What is needed to read and write tables in `env`. Keeps nothing in memory.
+pub(crate) fn table_env(env: &Env) -> TableEnv {
+    let settings = Settings {
+        cache_bytes: Some(0),
+        table_metadata_bytes: Some(0),
+        ..Settings::default()
+    };
+    let memory = Memory::new(Shares::of(&settings).expect("the settings are the usual ones"));
+    TableEnv {
+        fs: Arc::clone(&env.fs),
+        transform: Arc::clone(&env.transform),
+        random: Arc::clone(&env.random),
+        store: env.store,
+        cache: Arc::clone(memory.cache()),
+        metadata_budget: Arc::clone(memory.tables()),
+        memory,
+    }
+}
+
+/// The last part of a path, as text.
+pub(crate) fn file_name_of(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,655 @@
+//! Reads a table as far as it can be read, and says what of it is not as it should be.
+//!
+//! [`super::open`] and [`super::Table`] refuse at the first fault, as a reader must. This module goes on:
+//! a block that does not open costs its own entries, the index of a partition that partition, and only
+//! without header, footer or top-level index is nothing left. Every entry that can be read is handed to a
+//! [`Visitor`]; what cannot be read is named by the fences around it.
+//!
+//! # What is compared
+//! - each entry with the one before, with the fences of its block, and with the filter of its partition;
+//! - what all entries add up to with the properties, the properties with what the manifest has;
+//! - the length of the file with what footer, properties and manifest say.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vault_core::codec::Decoder;
+use vault_core::error::printable;
+use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::{Error, KeyspaceId, Result, Timestamp};
+
+use super::block::{Block, GROUP_ENTRIES};
+use super::fetch::{Handle, Source};
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer};
+use super::index::{IndexPartition, ORDINAL_FIRST, TopIndex};
+use super::writer::Totals;
+use super::{BlockType, TABLE_VERSION, TableEnv, TableMeta, key_hash, tombstones};
+use crate::internal_key::{RangeTombstone, compare, pack};
+
+/// Which table is to be read, and what is known of it beforehand.
+pub(crate) struct Request<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) number: u64,
+    /// Its keyspace and what the manifest has of it, where there is a manifest.
+    pub(crate) expected: Option<(KeyspaceId, &'a TableMeta)>,
+}
+
+/// Takes part in reading a table.
+pub(crate) trait Visitor {
+    /// Whether the next data block is to be read.
+    fn wants_block(&mut self) -> bool {
+        true
+    }
+
+    /// An entry, in the order of the file, with the trailer that readers see.
+    fn entry(&mut self, _key: &[u8], _trailer: u64, _stored_value: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// So many bytes more have been dealt with. An error ends the reading.
+    fn progress(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What is wrong, by what it means for the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Missing,
+    /// The operating system could not read it.
+    Unreadable,
+    Length,
+    Header,
+    /// A block does not open, or its content makes no sense.
+    Block,
+    Order,
+    Fence,
+    Filter,
+    Properties,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) fault: Fault,
+    pub(crate) offset: u64,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+/// Keys whose entries could not be read: from `start` on, up to `end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostSpan {
+    /// The first key that may have been there; `None`: any.
+    pub(crate) start: Option<Vec<u8>>,
+    /// The last key that may have been there; `None`: any.
+    pub(crate) end: Option<Vec<u8>>,
+    /// Whether `end` itself may have been there.
+    pub(crate) end_included: bool,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a table holds, as far as it could be read.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    /// As the header says.
+    pub(crate) keyspace: Option<u32>,
+    /// As the file says.
+    pub(crate) properties: Option<TableMeta>,
+    /// What the entries that were read add up to; `None` where not all were.
+    pub(crate) counted: Option<TableMeta>,
+    pub(crate) tombstones: Vec<RangeTombstone>,
+    pub(crate) tombstones_lost: bool,
+    pub(crate) entries: u64,
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    pub(crate) filter_probes: u64,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) lost: Vec<LostSpan>,
+    /// Why nothing of it can be read.
+    pub(crate) lost_whole: Option<String>,
+    /// Whether entries came out of order.
+    pub(crate) disorder: bool,
+}
+
+impl Inspection {
+    /// Whether every entry and range tombstone could be read.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.lost.is_empty() && self.lost_whole.is_none() && !self.tombstones_lost
+    }
+
+    fn note(&mut self, fault: Fault, offset: u64, expected: impl Into<String>, found: &str) {
+        self.problems.push(Problem {
+            fault,
+            offset,
+            expected: expected.into(),
+            found: found.to_owned(),
+        });
+    }
+
+    /// Notes an error of reading as a problem.
+    fn note_error(&mut self, fault: Fault, offset: u64, expected: &str, error: &Error) {
+        let (fault, found) = describe(fault, error);
+        self.note(fault, offset, expected, &found);
+    }
+}
+
+fn describe(fault: Fault, error: &Error) -> (Fault, String) {
+    match error {
+        Error::Corruption { problem, .. } => (fault, problem.clone()),
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            (Fault::Missing, "no file".to_owned())
+        }
+        other => (Fault::Unreadable, other.to_string()),
+    }
+}
+
+/// Reads the table.
+///
+/// # Errors
+/// What the visitor says, and what makes it impossible to judge the file at all:
+/// [`Error::NewerFormat`], [`Error::OptionsConflict`].
+pub(crate) fn inspect(
+    env: &TableEnv,
+    request: &Request<'_>,
+    visitor: &mut dyn Visitor,
+) -> Result<Inspection> {
+    let mut inspection = Inspection::default();
+    let whole = match open(env, request, &mut inspection)? {
+        Some((source, file_bytes)) => read(&source, file_bytes, request, &mut inspection, visitor)?,
+        None => false,
+    };
+    if !whole && inspection.lost_whole.is_none() {
+        let reason = inspection.problems.first();
+        inspection.lost_whole = Some(reason.map_or_else(String::new, |p| p.found.clone()));
+    }
+    Ok(inspection)
+}
+
+/// Opens the file and reads its header. `None` where nothing behind it can be opened.
+fn open(
+    env: &TableEnv,
+    request: &Request<'_>,
+    inspection: &mut Inspection,
+) -> Result<Option<(Source, u64)>> {
+    let path = request.path;
+    let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
+    let read = opened.and_then(|file| {
+        let mut bytes = [0; HEADER_BYTES];
+        let read = file
+            .read_at(&mut bytes, 0)
+            .map_err(|e| Error::io("read", path, e))?;
+        let len = file.len().map_err(|e| Error::io("measure", path, e))?;
+        inspection.bytes = len;
+        let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
+        Ok((file, len, header))
+    });
+    let (file, len, header) = match read {
+        Ok(read) => read,
+        Err(error @ (Error::NewerFormat { .. } | Error::OptionsConflict { .. })) => {
+            return Err(error);
+        }
+        Err(error) => {
+            inspection.note_error(Fault::Header, 0, "a table with a sound header", &error);
+            return Ok(None);
+        }
+    };
+    let identity = header.identity;
+    let expected = FileIdentity {
+        store: env.store,
+        kind: FileKind::Table,
+        number: request.number,
+        domain: request.expected.map_or(identity.domain, |(id, _)| id.0),
+    };
+    if identity != expected {
+        let (expected, found) = (format!("header of {expected:?}"), format!("{identity:?}"));
+        inspection.note(Fault::Header, 0, expected, &found);
+        return Ok(None);
+    }
+    inspection.keyspace = Some(identity.domain);
+    let stated = request.expected.map_or(len, |(_, meta)| meta.bytes);
+    if len != stated {
+        let (expected, found) = (format!("{stated} bytes"), format!("{len} bytes"));
+        inspection.note(Fault::Length, len.min(stated), expected, &found);
+    }
+    let source = Source {
+        file,
+        path: path.to_path_buf(),
+        transform: header.open(path, &*env.transform)?,
+        memory: Arc::clone(&env.memory),
+    };
+    // What was appended to a table does not hide its own end.
+    Ok(Some((source, len.min(stated))))
+}
+
+/// Where the parts behind the partitions are.
+struct Layout {
+    tombstones: Option<Handle>,
+    top: Handle,
+    properties: Handle,
+    partitions_end: u64,
+    ordinal_end: u64,
+}
+
+impl Layout {
+    fn new(footer: &Footer, footer_offset: u64, overhead: u64) -> Option<Self> {
+        let before = |end: u64, len: u64| end.checked_sub(len.checked_add(overhead)?);
+        let handle = |block_type, offset, len, ordinal| {
+            let len = u32::try_from(len).ok()?;
+            (ordinal >= ORDINAL_FIRST).then(|| Handle::raw(block_type, offset, len, ordinal))
+        };
+        let ordinal = footer.blocks.checked_sub(1)?;
+        let properties_at = before(footer_offset, footer.properties_len)?;
+        let (len, at) = (footer.properties_len, properties_at);
+        let properties = handle(BlockType::Properties, at, len, ordinal)?;
+        let ordinal = ordinal.checked_sub(1)?;
+        let top_at = before(properties_at, footer.top_index_len)?;
+        let top = handle(BlockType::TopIndex, top_at, footer.top_index_len, ordinal)?;
+        let mut layout = Self {
+            tombstones: None,
+            top,
+            properties,
+            partitions_end: top_at,
+            ordinal_end: ordinal,
+        };
+        if footer.tombstones_len > 0 {
+            let len = footer.tombstones_len;
+            layout.partitions_end = before(top_at, len)?;
+            layout.ordinal_end = ordinal.checked_sub(1)?;
+            let (at, ordinal) = (layout.partitions_end, layout.ordinal_end);
+            layout.tombstones = Some(handle(BlockType::RangeTombstones, at, len, ordinal)?);
+        }
+        Some(layout)
+    }
+}
+
+/// Reads everything behind the header. Gives whether the table could be walked.
+fn read(
+    source: &Source,
+    file_bytes: u64,
+    request: &Request<'_>,
+    inspection: &mut Inspection,
+    visitor: &mut dyn Visitor,
+) -> Result<bool> {
+    let overhead = source.overhead();
+    let Some((footer, layout)) = read_footer(source, file_bytes, inspection) else {
+        return Ok(false);
+    };
+    inspection.blocks += 1;
+    read_properties(source, &layout, request, inspection);
+    if let Some(handle) = &layout.tombstones {
+        match source.decode(handle, tombstones::decode) {
+            Ok(found) => {
+                inspection.tombstones = found;
+                inspection.blocks += 1;
+            }
+            Err(error) => {
+                inspection.tombstones_lost = true;
+                let offset = handle.offset;
+                inspection.note_error(Fault::Block, offset, "range tombstones", &error);
+            }
+        }
+    }
+    let decode = |bytes: &[u8]| TopIndex::decode(bytes, layout.partitions_end, overhead);
+    let top = match source.decode(&layout.top, decode) {
+        Ok(top) => top,
+        Err(error) => {
+            inspection.note_error(Fault::Block, layout.top.offset, "the top index", &error);
+            return Ok(false);
+        }
+    };
+    inspection.blocks += 1;
+    if top.ordinal_end != layout.ordinal_end || (footer.entries == 0) != top.partitions.is_empty() {
+        let expected = format!("{} blocks, {} entries", layout.ordinal_end, footer.entries);
+        let found = format!(
+            "{} blocks in {} partitions",
+            top.ordinal_end,
+            top.partitions.len()
+        );
+        inspection.note(Fault::Properties, layout.top.offset, expected, &found);
+    }
+    visitor.progress(file_bytes - top.end + HEADER_BYTES as u64)?;
+    let mut walk = Walk::new(source, &top, request, inspection, visitor);
+    for partition in 0..top.partitions.len() {
+        walk.partition(partition)?;
+    }
+    walk.finish(&footer, layout.properties.offset);
+    Ok(true)
+}
+
+fn read_footer(
+    source: &Source,
+    file_bytes: u64,
+    inspection: &mut Inspection,
+) -> Option<(Footer, Layout)> {
+    let overhead = source.overhead();
+    let Some(offset) = file_bytes.checked_sub(FOOTER_BYTES as u64 + overhead) else {
+        let found = format!("a file of {file_bytes} bytes");
+        inspection.note(Fault::Block, file_bytes, "a footer", &found);
+        return None;
+    };
+    let handle = Handle::raw(BlockType::Footer, offset, FOOTER_BYTES as u32, 0);
+    let footer = match source.decode(&handle, Footer::decode) {
+        Ok(footer) => footer,
+        Err(error) => {
+            inspection.note_error(Fault::Block, offset, "the footer", &error);
+            return None;
+        }
+    };
+    let layout = Layout::new(&footer, offset, overhead);
+    if layout.is_none() || footer.file_bytes != file_bytes {
+        let expected = format!("a footer for {file_bytes} bytes");
+        inspection.note(Fault::Block, offset, expected, &format!("{footer:?}"));
+    }
+    layout.map(|layout| (footer, layout))
+}
+
+fn read_properties(
+    source: &Source,
+    layout: &Layout,
+    request: &Request<'_>,
+    inspection: &mut Inspection,
+) {
+    let offset = layout.properties.offset;
+    let decoded = source.decode(&layout.properties, |bytes| {
+        let mut decoder = Decoder::new(bytes);
+        let meta = TableMeta::decode(&mut decoder)?;
+        decoder.is_empty().then_some(meta)
+    });
+    match decoded {
+        Ok(properties) => {
+            inspection.blocks += 1;
+            let expected = request.expected.map(|(_, meta)| meta.as_written());
+            if let Some(expected) = expected
+                && expected != properties
+            {
+                let (expected, found) = (format!("{expected:?}"), format!("{properties:?}"));
+                inspection.note(Fault::Properties, offset, expected, &found);
+            }
+            inspection.properties = Some(properties);
+        }
+        Err(error) => inspection.note_error(Fault::Block, offset, "the properties", &error),
+    }
+}
+
+/// Walks over the partitions of a table.
+struct Walk<'a> {
+    source: &'a Source,
+    top: &'a TopIndex,
+    request: &'a Request<'a>,
+    inspection: &'a mut Inspection,
+    visitor: &'a mut dyn Visitor,
+    totals: Totals,
+    /// The entry before, where it was read.
+    last: Option<(Vec<u8>, u64)>,
+    /// The greatest key so far, whether or not the one before was read.
+    last_key: Vec<u8>,
+    complete: bool,
+    key: Vec<u8>,
+}
+
+/// Internal keys between which the entries of a block lie.
+struct Between {
+    lower: Option<(Vec<u8>, u64)>,
+    upper: Option<(Vec<u8>, u64)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        source: &'a Source,
+        top: &'a TopIndex,
+        request: &'a Request<'a>,
+        inspection: &'a mut Inspection,
+        visitor: &'a mut dyn Visitor,
+    ) -> Self {
+        let known = inspection.properties.as_ref();
+        let created = known.map_or(Timestamp(0), |properties| properties.created);
+        Self {
+            totals: Totals::new(request.number, created),
+            complete: !inspection.tombstones_lost,
+            source,
+            top,
+            request,
+            inspection,
+            visitor,
+            last: None,
+            last_key: Vec::new(),
+            key: Vec::new(),
+        }
+    }
+
+    fn partition(&mut self, number: usize) -> Result<()> {
+        let partition = &self.top.partitions[number];
+        let overhead = self.source.overhead();
+        let between = Between {
+            lower: self.top.fences.before(number),
+            upper: self.top.fences.before(number + 1),
+        };
+        let filter = self.filter(number);
+        let handle = Handle::raw(
+            BlockType::Index,
+            partition.index_offset(overhead),
+            partition.index_len,
+            partition.index_ordinal(),
+        );
+        let decode = |bytes: &[u8]| IndexPartition::decode(bytes, partition, overhead);
+        let index = match self.source.decode(&handle, decode) {
+            Ok(index) => index,
+            Err(error) => {
+                let offset = handle.offset;
+                let what = "the index of a partition";
+                self.inspection
+                    .note_error(Fault::Block, offset, what, &error);
+                self.lose(&between, partition.offset, partition.data_bytes);
+                return self.visitor.progress(partition_bytes(partition, overhead));
+            }
+        };
+        self.inspection.blocks += 1;
+        let data = partition.data_bytes;
+        self.visitor
+            .progress(partition_bytes(partition, overhead) - data)?;
+        for block in 0..index.blocks().len() {
+            self.block(number, &index, block, &between, filter.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn filter(&mut self, number: usize) -> Option<Filter> {
+        let partition = &self.top.partitions[number];
+        if partition.filter_len == 0 {
+            return None;
+        }
+        let (offset, len) = (partition.filter_offset(), partition.filter_len);
+        let handle = Handle::raw(BlockType::Filter, offset, len, partition.filter_ordinal());
+        match self.source.decode(&handle, Filter::decode) {
+            Ok(filter) => {
+                self.inspection.blocks += 1;
+                Some(filter)
+            }
+            Err(error) => {
+                self.inspection
+                    .note_error(Fault::Filter, offset, "a filter", &error);
+                None
+            }
+        }
+    }
+
+    fn block(
+        &mut self,
+        partition: usize,
+        index: &IndexPartition,
+        number: usize,
+        around: &Between,
+        filter: Option<&Filter>,
+    ) -> Result<()> {
+        let (place, data) = (&self.top.partitions[partition], &index.blocks()[number]);
+        let handle = Handle {
+            offset: place.offset + u64::from(data.offset),
+            stored_len: data.stored_len,
+            plain_len: data.plain_len,
+            ordinal: place.ordinal + number as u64,
+            block_type: BlockType::Data,
+            codec: data.codec,
+        };
+        let fence = |at: usize, outer: &Option<(Vec<u8>, u64)>| {
+            index.fences.before(at).or_else(|| outer.clone())
+        };
+        let between = Between {
+            lower: fence(number, &around.lower),
+            upper: fence(number + 1, &around.upper),
+        };
+        let bytes = self.source.sealed_len(&handle) as u64;
+        if !self.visitor.wants_block() {
+            self.complete = false;
+            self.last = None;
+            return self.visitor.progress(bytes);
+        }
+        match self.source.data_block(&handle) {
+            Ok(block) => {
+                self.inspection.blocks += 1;
+                self.entries(&block, handle.offset, &between, filter)?;
+            }
+            Err(error) => {
+                let offset = handle.offset;
+                self.inspection
+                    .note_error(Fault::Block, offset, "a data block", &error);
+                self.lose(&between, offset, bytes);
+            }
+        }
+        self.visitor.progress(bytes)
+    }
+
+    fn entries(
+        &mut self,
+        block: &Block,
+        offset: u64,
+        between: &Between,
+        filter: Option<&Filter>,
+    ) -> Result<()> {
+        // One problem of each kind a block says enough.
+        let (mut unordered, mut outside, mut unfiltered) = (None, None, None);
+        let ingested = self
+            .request
+            .expected
+            .map_or(0, |(_, meta)| meta.ingest_sequence);
+        for entry in 0..block.len() {
+            let group = block.group(entry / GROUP_ENTRIES);
+            self.key.clear();
+            self.key.extend_from_slice(block.prefix(&group));
+            self.key
+                .extend_from_slice(block.suffix(&group, entry % GROUP_ENTRIES));
+            let (key, trailer, value) = (&self.key[..], block.trailer(entry), block.value(entry));
+            let own = (key, trailer);
+            let after = |last: &(Vec<u8>, u64)| compare((&last.0, last.1), own).is_lt();
+            if !self.last.as_ref().is_none_or(after) {
+                unordered.get_or_insert_with(|| printable(key));
+            }
+            let above = |fence: &(Vec<u8>, u64)| compare((&fence.0, fence.1), own).is_le();
+            if !between.lower.as_ref().is_none_or(above)
+                || between.upper.as_ref().is_some_and(above)
+            {
+                outside.get_or_insert_with(|| printable(key));
+            }
+            let new_key = self.last.as_ref().is_none_or(|last| last.0 != key);
+            if let (Some(filter), true) = (filter, new_key) {
+                self.inspection.filter_probes += 1;
+                if !filter.may_contain(key_hash(key)) {
+                    unfiltered.get_or_insert_with(|| printable(key));
+                }
+            }
+            if self.totals.add(key, trailer, value).is_none() {
+                let found = format!("trailer {trailer:#x} at key {}", printable(key));
+                self.inspection
+                    .note(Fault::Block, offset, "entries of a known kind", &found);
+                self.complete = false;
+                continue;
+            }
+            self.inspection.entries += 1;
+            let shown = if ingested == 0 {
+                trailer
+            } else {
+                pack(ingested, trailer as u8)
+            };
+            self.visitor.entry(key, shown, value)?;
+            let last = self.last.get_or_insert_default();
+            last.0.clear();
+            last.0.extend_from_slice(&self.key);
+            last.1 = trailer;
+        }
+        if let Some(last) = &self.last {
+            self.last_key.clone_from(&last.0);
+        }
+        self.inspection.disorder |= unordered.is_some();
+        let notes = [
+            (Fault::Order, "keys that ascend", unordered),
+            (Fault::Fence, "keys between the block's fences", outside),
+            (Fault::Filter, "a filter that admits every key", unfiltered),
+        ];
+        for (fault, expected, found) in notes {
+            if let Some(key) = found {
+                let found = format!("key {key}");
+                self.inspection.note(fault, offset, expected, &found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes entries that cannot be read.
+    fn lose(&mut self, between: &Between, offset: u64, bytes: u64) {
+        self.complete = false;
+        self.last = None;
+        let (end, end_included) = match &between.upper {
+            // A fence without a trailer stands before all versions of its key.
+            Some((key, trailer)) => (Some(key.clone()), *trailer != u64::MAX),
+            None => (None, true),
+        };
+        self.inspection.lost.push(LostSpan {
+            start: between.lower.as_ref().map(|(key, _)| key.clone()),
+            end,
+            end_included,
+            offset,
+            bytes,
+        });
+    }
+
+    /// Compares what was read with what the properties say of it.
+    fn finish(mut self, footer: &Footer, offset: u64) {
+        if !self.complete {
+            return;
+        }
+        for tombstone in &self.inspection.tombstones {
+            self.totals.saw_sequence(tombstone.sequence);
+        }
+        if self.inspection.entries == 0 && self.inspection.tombstones.is_empty() {
+            self.inspection
+                .note(Fault::Properties, offset, "at least one entry", "none");
+            return;
+        }
+        let mut counted = self
+            .totals
+            .meta(&self.last_key, &self.inspection.tombstones);
+        counted.bytes = footer.file_bytes;
+        if let Some(properties) = &self.inspection.properties
+            && *properties != counted
+        {
+            let (expected, found) = (format!("{properties:?}"), format!("{counted:?}"));
+            self.inspection
+                .note(Fault::Properties, offset, expected, &found);
+        } else if footer.entries != counted.entries {
+            let (expected, found) = (
+                format!("{} entries", footer.entries),
+                counted.entries.to_string(),
+            );
+            self.inspection
+                .note(Fault::Properties, offset, expected, &found);
+        }
+        self.inspection.counted = Some(counted);
+    }
+}
+
+/// Bytes of a partition in the file.
+const fn partition_bytes(partition: &super::index::Partition, overhead: u64) -> u64 {
+    partition.index_offset(overhead) - partition.offset + partition.index_len as u64 + overhead
+}
