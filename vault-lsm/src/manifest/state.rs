@@ -197,7 +197,8 @@ impl State {
             .ok_or_else(|| format!("keyspace {id} does not exist"))
     }
 
-    fn use_number(&mut self, number: u64) -> Result<(), String> {
+    /// Notes that a file number was given out.
+    pub(super) fn use_number(&mut self, number: u64) -> Result<(), String> {
         if number > FILE_NUMBER_MAX {
             return Err(format!("file number {number} is over {FILE_NUMBER_MAX}"));
         }

@@ -85,6 +85,17 @@ impl Fences {
         crate::internal_key::compare((own, own_trailer), (rest, trailer)).is_le()
     }
 
+    /// The fence in front of part `number + 1`, whole, with the trailer that it stands for.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn fence(&self, number: usize) -> (Vec<u8>, u64) {
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        let own = &self.keys[start..self.ends[number] as usize];
+        let trailer = self.trailers.get(number).copied().unwrap_or(u64::MAX);
+        ([&self.prefix, own].concat(), trailer)
+    }
+
     fn memory_bytes(&self) -> u64 {
         let words = self.heads.len() * 12 + self.trailers.len() * 8;
         (words + self.prefix.len() + self.keys.len()) as u64

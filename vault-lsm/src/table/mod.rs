@@ -30,6 +30,8 @@ mod cursor;
 mod fetch;
 mod filter;
 mod footer;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod index_builder;
 mod meta;
@@ -78,6 +80,12 @@ const fn allocation_bytes_max(input_bytes: u64) -> u64 {
     input_bytes
         .saturating_mul(FACTOR)
         .saturating_add(FREE_BYTES)
+}
+
+/// Most bytes that a block of `stored_bytes` may have before it was compressed. Of what a reader may
+/// allocate, this leaves once what is stored, for reading it, and something for the index that leads there.
+const fn plain_bytes_max(stored_bytes: u64) -> u64 {
+    allocation_bytes_max(stored_bytes)
 }
 
 /// What tables of a store share.
