@@ -13,6 +13,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod json;
 mod layers;
 mod source;
@@ -29,6 +30,7 @@ cargo xtask <command>
   ci       everything that must hold before a change lands, with a table at the end
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
+  fuzz     the fuzz targets: list, run, all, smoke, repro, cmin, seeds
   bench    the workload runner with the repository's settings; arguments are passed on
   help     this list";
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         (Some("ci"), []) => ci::run(&root),
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
+        (Some("fuzz"), rest) => fuzz::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use vault_core::limits::KEYSPACES_MAX;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::Edit;
@@ -21,6 +22,8 @@ pub(crate) struct State {
     /// Log segments at or above the floor.
     pub(crate) logs: BTreeSet<u64>,
     pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
+    /// The names of the keyspaces: none is taken twice.
+    pub(super) names: Arc<BTreeSet<String>>,
 }
 
 /// What makes up a keyspace.
@@ -56,6 +59,7 @@ impl Default for State {
             log_synced: (0, 0),
             logs: BTreeSet::new(),
             keyspaces: BTreeMap::new(),
+            names: Arc::default(),
         }
     }
 }
@@ -88,8 +92,8 @@ impl State {
             Edit::CreateKeyspace { id, name, options } => self.create(*id, name, options)?,
             Edit::AlterKeyspace { id, options } => self.keyspace(*id)?.options = options.clone(),
             Edit::DropKeyspace { id } => {
-                self.keyspace(*id)?;
-                self.keyspaces.remove(id);
+                let dropped = self.keyspaces.remove(id).ok_or_else(|| unknown(*id))?;
+                Arc::make_mut(&mut self.names).remove(&dropped.name);
             }
             Edit::FlushedThrough { keyspace, sequence } => {
                 let keyspace = self.keyspace(*keyspace)?;
@@ -169,11 +173,10 @@ impl State {
     }
 
     fn create(&mut self, id: u32, name: &str, options: &KeyspaceOptions) -> Result<(), String> {
-        if self
-            .keyspaces
-            .values()
-            .any(|keyspace| keyspace.name == name)
-        {
+        if self.keyspaces.len() == KEYSPACES_MAX {
+            return Err(format!("more than {KEYSPACES_MAX} keyspaces"));
+        }
+        if !Arc::make_mut(&mut self.names).insert(name.to_owned()) {
             return Err(format!("keyspace {name:?} is created twice"));
         }
         let keyspace = KeyspaceState {
@@ -194,7 +197,7 @@ impl State {
         self.keyspaces
             .get_mut(&id)
             .map(Arc::make_mut)
-            .ok_or_else(|| format!("keyspace {id} does not exist"))
+            .ok_or_else(|| unknown(id))
     }
 
     /// Notes that a file number was given out.
@@ -205,4 +208,8 @@ impl State {
         self.next_file = self.next_file.max(number + 1);
         Ok(())
     }
+}
+
+fn unknown(id: u32) -> String {
+    format!("keyspace {id} does not exist")
 }

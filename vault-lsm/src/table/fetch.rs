@@ -124,7 +124,9 @@ impl Source {
         let len = self.sealed_len(handle);
         let mut scratch = SCRATCH.take();
         if scratch.len() < len {
-            scratch.resize(len, 0);
+            // Not by growing: that would keep the old bytes and take twice what is needed.
+            drop(std::mem::take(&mut scratch));
+            scratch = vec![0; len];
         }
         let result = self
             .read(&mut scratch[..len], handle.offset)
@@ -258,7 +260,8 @@ impl ReadAhead {
         let bytes = (end - start) as usize;
         self.unused = 0..0;
         if self.buffer.len() < bytes {
-            self.buffer.resize(bytes, 0);
+            drop(std::mem::take(&mut self.buffer));
+            self.buffer = vec![0; bytes];
         }
         source.read(&mut self.buffer[..bytes], start)?;
         self.offset = start;
