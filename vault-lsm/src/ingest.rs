@@ -16,7 +16,7 @@ use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
 use crate::keyspace::{KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
-use crate::store::{Store, lock, unknown_keyspace};
+use crate::store::{Store, lock, sync_failed, unknown_keyspace};
 use crate::table::{TableMeta, TableOptions, TableWriter};
 use crate::version::Placed;
 use crate::write::commit::check_sequence;
@@ -62,7 +62,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         Ok(entries) => entries,
         Err(error) => {
             writing.abandon();
-            return Err(error);
+            return Err(store.poison_if_unknown(error));
         }
     };
     let written = writing.written;
@@ -136,7 +136,7 @@ impl Writing<'_> {
         }
         self.finish_table()?;
         if entries > 0 {
-            self.store.env.sync_directory()?;
+            self.store.env.sync_directory().map_err(sync_failed)?;
         }
         Ok(entries)
     }

@@ -17,7 +17,7 @@ use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result, SequenceNumber
 use crate::directory::{Found, look_at, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, NameMeaning, create_directories, meaning_of};
-use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay};
+use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, ReplayedBatch, replay, secure};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::options::{LsmOptions, OpenMode, Settings};
 use crate::reclaim::ReclaimQueue;
@@ -168,7 +168,9 @@ impl Opening {
         self.check_unknown_logs(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, false)?;
-        self.sync_replayed(&replayed.replay)?;
+        if self.clean_end().is_none() {
+            secure(&self.env, &replayed.replay, state.log_synced.1)?;
+        }
 
         if self.pointer.is_none() {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
@@ -351,14 +353,16 @@ impl Opening {
         })
     }
 
+    /// The last log segment and where it ends, where the store was closed cleanly.
+    fn clean_end(&self) -> Option<(u64, u64)> {
+        let end = self.pointer.map(|pointer| pointer.log_end);
+        end.filter(|end| end.0 != 0)
+    }
+
     /// Reads the log into the view's memtables.
     fn replay(&self, state: &State, view: &View, live: bool) -> Result<Replayed> {
         let segments: Vec<u64> = state.logs.iter().copied().collect();
-        let clean_end = self
-            .pointer
-            .map(|pointer| pointer.log_end)
-            .filter(|end| end.0 != 0);
-        let clean_end = clean_end.filter(|_| !live);
+        let clean_end = self.clean_end().filter(|_| !live);
         let request = ReplayRequest {
             segments: &segments,
             clean_end,
@@ -429,21 +433,6 @@ impl Opening {
         } else {
             Err(damaged("a batch is longer than its operations"))
         }
-    }
-
-    /// Makes what was replayed durable: it may have been written but never synced, and what is written
-    /// from now on must not outlive it.
-    fn sync_replayed(&self, replay: &Replay) -> Result<()> {
-        for &number in &replay.used {
-            let path = self.env.path(FileKind::Log, number);
-            let file = self
-                .env
-                .fs
-                .open(&path)
-                .map_err(|e| Error::io("open", &path, e))?;
-            file.sync().map_err(|e| Error::io("sync", &path, e))?;
-        }
-        Ok(())
     }
 
     /// What the new manifest shall state, and where the log goes on.

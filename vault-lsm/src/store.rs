@@ -327,6 +327,13 @@ pub(crate) fn write_failed(error: Error) -> Error {
     }
 }
 
+/// Marks a failed sync of a file that nothing names yet. The file is given up, so nothing is lost with it;
+/// but a device that could not write it is not to be trusted with what comes next. Only where the reason
+/// is space may the next file do better.
+pub(crate) fn sync_failed(error: Error) -> Error {
+    write_failed(error)
+}
+
 /// The error for an id that names no keyspace.
 pub(crate) const fn unknown_keyspace(id: KeyspaceId) -> Error {
     Error::UnknownKeyspace { id: id.0 }

@@ -1,6 +1,13 @@
 //! The simulation's command line. `cargo xtask sim` and `cargo xtask soak` pass their arguments on to it.
+//!
+//! Exit codes: 0 all is well, 1 the engine did wrong, 2 the command line is wrong.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line tells by printing")]
+
+mod command;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -13,8 +20,13 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Runs simulations: one seed, many, or for a time.
+    Run(command::run::Arguments),
+}
 
-fn main() {
-    match Cli::parse().command {}
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(arguments) => command::run::run(&arguments),
+    }
 }

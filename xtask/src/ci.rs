@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::Findings;
 use crate::workspace::{Package, Workspace};
-use crate::{bench, fuzz, layers, tidy};
+use crate::{bench, fuzz, layers, sim, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
 const QUICKSTART_SECONDS_MAX: u64 = 60;
+/// Simulations that are the same each time, and others.
+const SEEDS_FIXED: &[&str] = &["--seeds", "50", "--from", "1"];
+const SEEDS_FRESH: &[&str] = &["--seeds", "200"];
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,12 +182,27 @@ fn quickstart(context: &Context<'_>) -> Outcome {
     run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX))
 }
 
-/// The simulations bring their own short run as tests of their crate, in release mode for breadth.
+/// The tests of the simulations, in release mode for breadth, then seeds that never change and seeds that
+/// are others each time.
 fn simulations(context: &Context<'_>) -> Outcome {
     if context.workspace.member("vault-sim").is_none() {
         return Skipped("there is no vault-sim yet".to_owned());
     }
-    cargo(context, &["test", "--release", "--package", "vault-sim"])
+    let tested = cargo(context, &["test", "--release", "--package", "vault-sim"]);
+    if tested != Passed {
+        return tested;
+    }
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    // Where the fresh ones begin follows from the time; it is printed, and so is the seed of a failure.
+    for seeds in [SEEDS_FIXED, SEEDS_FRESH] {
+        let mut command = sim::command(context.root);
+        command.args(seeds).args(["--jobs", &jobs.to_string()]);
+        let outcome = run_command(&mut command);
+        if outcome != Passed {
+            return outcome;
+        }
+    }
+    Passed
 }
 
 /// Replaying the corpora is a test on stable; here each target looks for something new.

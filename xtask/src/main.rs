@@ -16,6 +16,7 @@ mod ci;
 mod fuzz;
 mod json;
 mod layers;
+mod sim;
 mod source;
 mod supply;
 mod tidy;
@@ -32,6 +33,7 @@ cargo xtask <command>
   layers   who may depend on whom, what dependencies may cost, their licences and versions
   fuzz     the fuzz targets: list, run, all, smoke, repro, cmin, seeds
   bench    the workload runner with the repository's settings; arguments are passed on
+  sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
   help     this list";
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         (Some("layers"), []) => finish("layers", layers::run(&root)),
         (Some("fuzz"), rest) => fuzz::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
+        (Some("sim"), rest) => sim::run(&root, rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS

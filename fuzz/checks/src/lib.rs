@@ -39,6 +39,7 @@ pub mod properties;
 pub mod range;
 pub mod record;
 pub mod seeds;
+pub mod sequences;
 pub mod store;
 pub mod table;
 pub mod tombstones;
@@ -73,7 +74,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -118,6 +119,10 @@ pub const TARGETS: [Target; 21] = [
     target!(
         store,
         "whole stores: opened, read, written, flushed, compacted, opened again"
+    ),
+    target!(
+        sequences,
+        "sequences of operations with crashes and faults, against a model"
     ),
 ];
 

@@ -70,6 +70,10 @@ pub fn all() -> Result<Seeds> {
         "edges",
         b"\x01\x01a\xffb\x00\x02abc\xff\xff\x01\x01\xff\xff\x00".to_vec(),
     );
+    for number in 0..8 {
+        let bytes = crate::sequences::seed(number, 300 + 100 * number as usize);
+        seeds.add("sequences", &number.to_string(), bytes);
+    }
     for policy in [
         CompactionPolicy::LEVELED,
         CompactionPolicy::TIERED,

@@ -20,7 +20,7 @@ use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
 use crate::read::get::malformed_entry;
 use crate::read::visible::{fold, guarded};
-use crate::store::Store;
+use crate::store::{Store, sync_failed};
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
 use crate::version::TableFile;
@@ -159,7 +159,7 @@ impl<'a> Output<'a> {
                     writer.abandon();
                 }
                 self.tables.discard(self.store);
-                Err(error)
+                Err(self.store.poison_if_unknown(error))
             }
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Output<'a> {
         tick(bytes)?;
         self.finish_table(tombstones, rules, None)?;
         if !self.tables.tables.is_empty() {
-            self.store.env.sync_directory()?;
+            self.store.env.sync_directory().map_err(sync_failed)?;
         }
         Ok(())
     }

@@ -46,14 +46,26 @@ pub(crate) struct Replay {
     pub(crate) last_end: u64,
     /// Log position behind the last record.
     pub(crate) position: u64,
+    /// The greatest position of which a record says that it was durable.
+    pub(crate) synced: u64,
     /// Segments that were read from.
-    pub(crate) used: Vec<u64>,
+    pub(crate) used: Vec<UsedSegment>,
     /// Segments behind the end, of no use to anybody.
     pub(crate) unused: Vec<u64>,
     /// Batches handed on.
     pub(crate) batches: u64,
     /// Bytes behind the last whole record, cut off.
     pub(crate) torn_bytes: u64,
+}
+
+/// A segment that records were read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UsedSegment {
+    pub(crate) number: u64,
+    /// Byte offset behind its last record.
+    pub(crate) end: u64,
+    /// Log position behind its last record.
+    pub(crate) position: u64,
 }
 
 /// Reads the segments and hands each batch to `apply`.
@@ -224,10 +236,14 @@ impl Walk {
                 }
                 "the record that begins the segment does not open".to_owned()
             } else {
-                self.replay.used.push(number);
                 self.replay.last_segment = number;
                 let problem = self.records(&mut records, number, end, apply)?;
                 self.replay.last_end = records.offset() as u64;
+                self.replay.used.push(UsedSegment {
+                    number,
+                    end: self.replay.last_end,
+                    position: self.replay.position,
+                });
                 let Some(problem) = problem else {
                     return Ok(());
                 };
@@ -265,6 +281,7 @@ impl Walk {
                     let Some(record) = record::decode(payload) else {
                         return Ok(Some("a record that opens makes no sense".to_owned()));
                     };
+                    self.replay.synced = self.replay.synced.max(record.synced);
                     match record.body {
                         Body::Start(start) => {
                             if start.base < self.replay.position {

@@ -16,7 +16,7 @@ use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
 use crate::log::record::{self, Start};
 use crate::log::sync::LogSync;
-use crate::store::write_failed;
+use crate::store::{sync_failed, write_failed};
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -64,8 +64,9 @@ impl Segment {
                 Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Target::File,
                 Err(e) => return Err(Error::io("map", &path, e)),
             };
-            file.sync().map_err(|e| Error::io("sync", &path, e))?;
-            env.sync_directory()?;
+            file.sync()
+                .map_err(|e| sync_failed(Error::io("sync", &path, e)))?;
+            env.sync_directory().map_err(sync_failed)?;
             Ok((target, capacity))
         })();
         match made {

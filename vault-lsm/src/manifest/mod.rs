@@ -29,7 +29,7 @@ pub(crate) use state::{KeyspaceState, State};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};
-use crate::store::{outcome_unknown, write_failed};
+use crate::store::{outcome_unknown, sync_failed, write_failed};
 
 /// Version of the manifest's format.
 pub(crate) const MANIFEST_VERSION: u16 = 1;
@@ -62,7 +62,8 @@ impl Manifest {
     /// Starts the manifest of this opening: writes a file that states everything, and points to it.
     /// Files that are no longer named are removed by the caller.
     pub(crate) fn begin(env: &Env, mut state: State, generation: u64) -> Result<Self> {
-        let file = OpenManifest::create(env, &mut state)?;
+        // There is no open store yet that would have to become read-only: the cause itself says more.
+        let file = OpenManifest::create(env, &mut state).map_err(cause)?;
         let mut manifest = Self {
             bytes_written: file.offset,
             state,
@@ -70,12 +71,8 @@ impl Manifest {
             generation,
             tail_unknown: false,
         };
-        match manifest.point(env, (0, 0)) {
-            // There is no open store yet that would have to become read-only.
-            Err(Error::Poisoned { cause }) => Err(Error::clone(&cause)),
-            Err(error) => Err(error),
-            Ok(()) => Ok(manifest),
-        }
+        manifest.point(env, (0, 0)).map_err(cause)?;
+        Ok(manifest)
     }
 
     /// What all edits so far add up to.
@@ -174,11 +171,8 @@ impl Manifest {
 
     /// Notes in the pointer that the store was closed cleanly, with the log's end.
     pub(crate) fn close(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
-        // Nothing more will be written here: the cause itself says more.
-        self.point(env, log_end).map_err(|error| match error {
-            Error::Poisoned { cause } => Error::clone(&cause),
-            error => error,
-        })
+        // Nothing more will be written here.
+        self.point(env, log_end).map_err(cause)
     }
 
     fn point(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
@@ -224,7 +218,8 @@ impl OpenManifest {
             .iter()
             .for_each(|edit| edit.encode(&mut payload));
         let made = manifest.append(&payload).and_then(|()| manifest.sync());
-        if let Err(error) = made.and_then(|()| env.sync_directory()) {
+        let made = made.and_then(|()| env.sync_directory().map_err(sync_failed));
+        if let Err(error) = made {
             let _ = env.fs.remove(&manifest.path);
             return Err(error);
         }
@@ -261,7 +256,15 @@ impl OpenManifest {
     fn sync(&self) -> Result<()> {
         self.file
             .sync()
-            .map_err(|e| Error::io("sync", &self.path, e))
+            .map_err(|e| sync_failed(Error::io("sync", &self.path, e)))
+    }
+}
+
+/// What lies behind an error that makes a store read-only, for where there is none that could become so.
+fn cause(error: Error) -> Error {
+    match error {
+        Error::Poisoned { cause } => Error::clone(&cause),
+        error => error,
     }
 }
 

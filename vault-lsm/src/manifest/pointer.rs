@@ -9,7 +9,7 @@ use vault_core::{Error, Result};
 
 use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
-use crate::store::{outcome_unknown, write_failed};
+use crate::store::{outcome_unknown, sync_failed, write_failed};
 
 const POINTER_VERSION: u16 = 1;
 const PAYLOAD_BYTES: usize = 5 * 8;
@@ -107,6 +107,7 @@ impl Pointer {
         blocks.seal(&record_identity(0), &mut payload, 0)?;
         file.write_at(&payload, HEADER_BYTES as u64)
             .map_err(|e| Error::io("write", &path, e))?;
-        file.sync().map_err(|e| Error::io("sync", &path, e))
+        file.sync()
+            .map_err(|e| sync_failed(Error::io("sync", &path, e)))
     }
 }

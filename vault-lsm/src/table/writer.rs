@@ -20,6 +20,7 @@ use super::{
     tombstones,
 };
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
+use crate::store::sync_failed;
 
 /// Bytes that are gathered before the file is written to.
 const WRITE_BYTES: usize = 256 << 10;
@@ -516,6 +517,6 @@ impl Output {
         self.write()?;
         self.file
             .sync()
-            .map_err(|e| Error::io("sync", &self.path, e))
+            .map_err(|e| sync_failed(Error::io("sync", &self.path, e)))
     }
 }

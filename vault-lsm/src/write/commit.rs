@@ -270,7 +270,8 @@ impl Store {
     pub(crate) fn create_segment(&self, bytes: u64) -> Result<Segment> {
         let mut manifest = self.manifest()?;
         let number = manifest.next_file_number();
-        let segment = Segment::create(&self.env, number, bytes)?;
+        let segment = Segment::create(&self.env, number, bytes)
+            .map_err(|error| self.poison_if_unknown(error))?;
         if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
             // Where the next opening may find it named, it has to be there.
             if !matches!(error, Error::Poisoned { .. }) {

@@ -143,6 +143,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     operations: u64,
+    hit: u64,
     crash_point: Option<u64>,
     pending: Vec<Fault>,
 }
@@ -150,6 +151,10 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn operations(&self) -> u64 {
         self.operations
+    }
+
+    pub(super) fn hit(&self) -> u64 {
+        self.hit
     }
 
     pub(super) fn set_crash_point(&mut self, operations: Option<u64>) {
@@ -191,6 +196,7 @@ impl Faults {
             fired = Some(fault.kind);
             fault.sticky
         });
+        self.hit += u64::from(fired.is_some());
         match fired {
             None => Ok(Verdict::Proceed),
             Some(FaultKind::Error(kind)) => Err(io::Error::new(kind, "injected error")),

@@ -164,6 +164,12 @@ impl MemoryFileSystem {
         self.state().faults.operations()
     }
 
+    /// How many operations an injected fault has hit.
+    #[must_use]
+    pub fn faults_hit(&self) -> u64 {
+        self.state().faults.hit()
+    }
+
     /// Limits the space, in bytes. Space is given out in pages of 4096 bytes, to what is written or
     /// [allocated](File::allocate) in files that have a name or are open. Directories take none.
     pub fn set_capacity(&self, bytes: Option<u64>) {

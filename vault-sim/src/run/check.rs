@@ -1,0 +1,184 @@
+//! Holding what readers give against the oracle.
+
+use vault_core::clock::Clock;
+use vault_core::{
+    Engine, Error, KeyRange, KeyspaceId, Reader, Result as CoreResult, Scan, Timestamp,
+};
+use vault_lsm::{Lsm, OpenMode};
+
+use super::{Simulation, Step};
+use crate::oracle::{Entry, Id, Moment, compare_entries};
+
+impl Simulation {
+    pub(super) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Looks a key up.
+    pub(super) fn check_key(&mut self, id: Id, key: &[u8]) -> Step {
+        let got = self.store().get(KeyspaceId(id), key);
+        let Some(found) = self.accept("get", got)? else {
+            return Ok(());
+        };
+        self.digest.add(found.as_deref().unwrap_or(b"absent"));
+        let (sequence, times) = (self.oracle.latest(), self.times());
+        let history = self.oracle.history(id);
+        history
+            .check_answer(key, sequence, times, found.as_deref())
+            .map_err(|problem| format!("get in keyspace {id}: {problem}"))
+    }
+
+    /// A keyspace that was dropped is unknown.
+    pub(super) fn check_unknown(&mut self, id: Id) -> Step {
+        match self.store().get(KeyspaceId(id), b"") {
+            Err(Error::UnknownKeyspace { .. }) => Ok(()),
+            other => Err(format!("a keyspace that was dropped answers {other:?}")),
+        }
+    }
+
+    /// Compares everything there is, as the store gives it and as the snapshots do.
+    pub(super) fn check_everything(&mut self) -> Step {
+        if self.crash_is_due() || self.store.is_none() {
+            return Ok(());
+        }
+        self.check_keyspaces()?;
+        let store = self.store().clone();
+        let moment = self.oracle.moment();
+        self.check_reader("the store", &store, &moment)?;
+        let snapshots = std::mem::take(&mut self.snapshots);
+        let checked = snapshots
+            .iter()
+            .try_for_each(|held| self.check_reader("a snapshot", &*held.snapshot, &held.moment));
+        self.snapshots = snapshots;
+        checked
+    }
+
+    fn check_keyspaces(&mut self) -> Step {
+        let listed = self
+            .store()
+            .keyspaces()
+            .map_err(|error| format!("keyspaces: {error}"))?;
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|info| (info.id.0, &info.name[..], &info.options))
+            .collect();
+        let expected: Vec<_> = self.oracle.present().collect();
+        if !self.keyspaces_in_doubt && listed != expected {
+            return Err(format!(
+                "the keyspaces are {listed:?}, and should be {expected:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reads a moment forwards, backwards and key by key. With a fault about, a read may fail.
+    pub(super) fn check_reader(
+        &mut self,
+        what: &str,
+        reader: &dyn Reader,
+        moment: &Moment,
+    ) -> Step {
+        for &id in &moment.keyspaces {
+            let range = KeyRange::all();
+            let read = forwards(reader, id, &range);
+            let Some(found) = self.accept("scan", read)? else {
+                return Ok(());
+            };
+            self.digest.add_debug(&found);
+            let read = backwards(reader, id, &range);
+            let Some(reversed) = self.accept("scan back", read)? else {
+                return Ok(());
+            };
+            if found != reversed {
+                return Err(format!("{what} reads keyspace {id} differently backwards"));
+            }
+            let times = self.times();
+            let history = self.oracle.history(id);
+            compare_entries(history, &range, moment.sequence, times, &found)
+                .map_err(|problem| format!("{what}, keyspace {id}: {problem}"))?;
+            let keys: Vec<Vec<u8>> = history.keys().map(<[u8]>::to_vec).collect();
+            let wanted: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let got = reader.multi_get(KeyspaceId(id), &wanted);
+            let Some(got) = self.accept("multi_get", got)? else {
+                return Ok(());
+            };
+            let mut entries = found.iter();
+            let mut next = entries.next();
+            for (key, got) in keys.iter().zip(got) {
+                let scanned = next.filter(|entry| entry.0 == *key);
+                if got.as_deref() != scanned.map(|entry| &entry.1[..]) {
+                    return Err(format!(
+                        "{what}, keyspace {id}: a lookup of {} gives something else than a scan",
+                        key.escape_ascii()
+                    ));
+                }
+                if scanned.is_some() {
+                    next = entries.next();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens every checkpoint and compares it.
+    pub(super) fn check_copies(&mut self) -> Step {
+        for which in 0..self.copies.len() {
+            self.check_copy(which, false)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a checkpoint and compares it. One that was interrupted may be refused, but never differ.
+    pub(super) fn check_copy(&mut self, which: usize, for_writing: bool) -> Step {
+        let Some(copy) = self.copies.get(which) else {
+            return Ok(());
+        };
+        let (path, moment, complete) = (copy.path.clone(), copy.moment.clone(), copy.complete);
+        let options = self.options();
+        let opened = match for_writing && complete {
+            true => Lsm::open(&path, options.mode(OpenMode::MustExist)),
+            false => Lsm::open_read_only(&path, &options),
+        };
+        let copy = match opened {
+            Ok(copy) => copy,
+            Err(error) if !complete => {
+                self.note(&format!("an interrupted checkpoint is refused: {error}"));
+                return Ok(());
+            }
+            Err(error) => {
+                return self
+                    .excuse("open checkpoint", &error)
+                    .map_err(|problem| format!("{path}: {problem}"));
+            }
+        };
+        if copy.latest_sequence() != moment.sequence {
+            return Err(format!(
+                "{path} is at {}, and was made at {}",
+                copy.latest_sequence(),
+                moment.sequence
+            ));
+        }
+        self.check_reader(&path, &copy, &moment)
+    }
+}
+
+/// The entries of a range in order.
+pub(super) fn forwards(reader: &dyn Reader, id: Id, range: &KeyRange) -> CoreResult<Vec<Entry>> {
+    owned(reader.scan(KeyspaceId(id), range.clone())?)
+}
+
+/// The entries of a range, read from its end, in order.
+fn backwards(reader: &dyn Reader, id: Id, range: &KeyRange) -> CoreResult<Vec<Entry>> {
+    let scan: Scan = reader.scan(KeyspaceId(id), range.clone())?;
+    let mut entries = owned(scan.rev())?;
+    entries.reverse();
+    Ok(entries)
+}
+
+fn owned(
+    entries: impl Iterator<Item = CoreResult<(vault_core::Slice, vault_core::Slice)>>,
+) -> CoreResult<Vec<Entry>> {
+    entries
+        .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
+        .collect()
+}
