@@ -194,6 +194,12 @@ pub(crate) fn memory_env(store: [u8; 16], seals: Seals) -> (Env, MemoryFileSyste
     (env, fs)
 }
 
+/// Puts a file into a directory that is there.
+pub(crate) fn put_file(fs: &MemoryFileSystem, path: impl AsRef<Path>, bytes: &[u8]) {
+    fs.write_file(path, bytes)
+        .expect("nothing keeps a file system in memory from taking a file");
+}
+
 /// What a walk over the frames of a file found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Walked {

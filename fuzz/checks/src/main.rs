@@ -61,7 +61,7 @@ fn list(root: &Path) -> Result<(), String> {
 }
 
 fn size(bytes: u64) -> String {
-    format!("{}.{} KiB", bytes >> 10, (bytes & 1023) * 10 >> 10)
+    format!("{}.{} KiB", bytes >> 10, ((bytes & 1023) * 10) >> 10)
 }
 
 fn repro(name: &str, file: &Path) -> Result<(), String> {

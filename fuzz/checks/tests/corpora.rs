@@ -52,11 +52,20 @@ fn every_check_holds_for_its_whole_corpus() {
     }
 }
 
+/// Whether an input has no name but that which a fuzzer gave it. There are many, near each other already.
+fn is_numbered(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.len() == 40 && name.chars().all(|c| c.is_ascii_hexdigit()))
+}
+
 /// What a corpus holds is mostly sound, what a disk returns need not be.
 #[test]
 fn every_check_holds_for_damaged_inputs() {
     for target in &TARGETS {
         for (path, bytes) in corpus(target) {
+            if is_numbered(&path) {
+                continue;
+            }
             let step = (bytes.len() / CHANGES_MAX).max(1);
             for at in (0..bytes.len()).step_by(step) {
                 println!("replaying {} changed at {at}", path.display());

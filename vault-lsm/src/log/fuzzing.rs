@@ -7,7 +7,7 @@ use vault_core::transform::FileKind;
 
 use super::reader::{Replay, ReplayRequest, replay};
 use super::record::{self, Body, Record};
-use crate::fuzzing::{Chained, Seals, memory_env, stated_identity};
+use crate::fuzzing::{Chained, Seals, memory_env, put_file, stated_identity};
 use crate::layout::Env;
 
 /// The payload of a record, decoded.
@@ -99,8 +99,7 @@ impl LogFiles {
             }
             numbers.push(number);
             let bytes = seals.prepare(segment, Some(Chained::No));
-            fs.write_file(env.path(FileKind::Log, number), &bytes)
-                .expect("the directory is there");
+            put_file(&fs, env.path(FileKind::Log, number), &bytes);
         }
         numbers.sort_unstable();
         Self {
@@ -141,7 +140,7 @@ impl LogFiles {
             operation_bytes,
             ascending,
             segments: self.numbers.clone(),
-            used,
+            used: used.iter().map(|segment| segment.number).collect(),
             unused,
             end: (last_segment, last_end),
             torn_bytes,

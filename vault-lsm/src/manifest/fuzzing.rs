@@ -8,7 +8,7 @@ use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{KeyspaceOptions, Result};
 
 use super::{Edit, Pointer, State, options};
-use crate::fuzzing::{Chained, Seals, memory_env, stated_identity};
+use crate::fuzzing::{Chained, Seals, memory_env, put_file, stated_identity};
 use crate::layout::{Env, POINTER_NAME};
 
 /// An edit, decoded.
@@ -77,8 +77,7 @@ impl ManifestFile {
         let (store, number) = stated_identity(bytes);
         let (env, fs) = memory_env(store, seals);
         let bytes = seals.prepare(bytes, Some(Chained::Yes));
-        fs.write_file(env.path(FileKind::Manifest, number), &bytes)
-            .expect("the directory is there");
+        put_file(&fs, env.path(FileKind::Manifest, number), &bytes);
         let pointer = Pointer {
             manifest: number,
             generation: 1,
@@ -138,11 +137,11 @@ impl PointerFile {
     pub fn new(bytes: &[u8], seals: Seals) -> Self {
         let (store, _) = stated_identity(bytes);
         let (env, fs) = memory_env(store, seals);
-        fs.write_file(
+        put_file(
+            &fs,
             env.directory.join(POINTER_NAME),
             &seals.prepare(bytes, None),
-        )
-        .expect("the directory is there");
+        );
         Self { fs, env }
     }
 
