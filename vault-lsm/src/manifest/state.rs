@@ -7,6 +7,7 @@ use vault_core::limits::KEYSPACES_MAX;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::Edit;
+use crate::internal_key::SEQUENCE_MAX;
 use crate::table::TableMeta;
 
 /// What makes up the store. Cloning is cheap: keyspaces are shared until they change.
@@ -46,6 +47,8 @@ pub(crate) struct TablePlace {
 
 /// Greatest file number there can be.
 const FILE_NUMBER_MAX: u64 = 1 << 56;
+/// Greatest run number there can be.
+const RUN_NUMBER_MAX: u64 = 1 << 56;
 /// Deepest level there can be.
 pub(crate) const LEVELS_MAX: u32 = 64;
 
@@ -70,7 +73,7 @@ impl State {
         match edit {
             Edit::NextFile(number) => self.use_number(number.saturating_sub(1))?,
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
-            Edit::LastSequence(sequence) => self.last_sequence = self.last_sequence.max(*sequence),
+            Edit::LastSequence(sequence) => self.use_sequence(*sequence)?,
             Edit::AddLog(number) => {
                 self.use_number(*number)?;
                 if !self.logs.insert(*number) {
@@ -96,9 +99,9 @@ impl State {
                 Arc::make_mut(&mut self.names).remove(&dropped.name);
             }
             Edit::FlushedThrough { keyspace, sequence } => {
+                self.use_sequence(*sequence)?;
                 let keyspace = self.keyspace(*keyspace)?;
                 keyspace.flushed_through = keyspace.flushed_through.max(*sequence);
-                self.last_sequence = self.last_sequence.max(*sequence);
             }
             Edit::AddTable {
                 keyspace,
@@ -109,8 +112,11 @@ impl State {
                 if *level >= LEVELS_MAX {
                     return Err(format!("table {} in level {level}", meta.number));
                 }
+                if *run > RUN_NUMBER_MAX {
+                    return Err(format!("run number {run} is over {RUN_NUMBER_MAX}"));
+                }
                 self.use_number(meta.number)?;
-                self.last_sequence = self.last_sequence.max(meta.sequence_max);
+                self.use_sequence(meta.sequence_max)?;
                 let place = TablePlace {
                     level: *level,
                     run: *run,
@@ -198,6 +204,15 @@ impl State {
             .get_mut(&id)
             .map(Arc::make_mut)
             .ok_or_else(|| unknown(id))
+    }
+
+    /// Notes that a sequence number was given out.
+    fn use_sequence(&mut self, sequence: SequenceNumber) -> Result<(), String> {
+        if sequence > SEQUENCE_MAX {
+            return Err(format!("sequence number {sequence} is over {SEQUENCE_MAX}"));
+        }
+        self.last_sequence = self.last_sequence.max(sequence);
+        Ok(())
     }
 
     /// Notes that a file number was given out.
