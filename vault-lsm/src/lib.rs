@@ -24,6 +24,9 @@ mod directory;
 mod engine;
 mod flush;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ingest;
 mod internal_key;
 mod keyspace;

@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::Findings;
 use crate::workspace::{Package, Workspace};
-use crate::{bench, layers, sim, tidy};
+use crate::{bench, fuzz, layers, sim, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
 const QUICKSTART_SECONDS_MAX: u64 = 60;
 /// Simulations that are the same each time, and others.
 const SEEDS_FIXED: &[&str] = &["--seeds", "50", "--from", "1"];
 const SEEDS_FRESH: &[&str] = &["--seeds", "200"];
-/// How long each fuzz target runs.
-const FUZZ_SECONDS: u32 = 20;
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,46 +221,13 @@ fn simulations(context: &Context<'_>) -> Outcome {
 
 /// Replaying the corpora is a test on stable; here each target looks for something new.
 fn fuzzing(context: &Context<'_>) -> Outcome {
-    if !answers(context.root, &["+nightly", "--version"]) {
-        return Skipped(
-            "no nightly toolchain; the corpora are replayed by `cargo test`".to_owned(),
-        );
+    if let Err(reason) = fuzz::ready(context.root) {
+        return Skipped(reason);
     }
-    let manifest = context.root.join("fuzz/Cargo.toml");
-    let manifest = manifest.to_string_lossy();
-    let checked = cargo(
-        context,
-        &["+nightly", "check", "--quiet", "--manifest-path", &manifest],
-    );
-    if checked != Passed {
-        return checked;
+    match fuzz::smoke(context.root) {
+        Ok(()) => Passed,
+        Err(problem) => Failed(problem),
     }
-    if !answers(context.root, &["+nightly", "fuzz", "--version"]) {
-        return Skipped("the targets compile; cargo-fuzz is not installed to run them".to_owned());
-    }
-    let targets = match std::fs::read_dir(context.root.join("fuzz/fuzz_targets")) {
-        Ok(targets) => targets.flatten(),
-        Err(error) => return Failed(format!("fuzz/fuzz_targets: {error}")),
-    };
-    let time = format!("-max_total_time={FUZZ_SECONDS}");
-    for target in targets {
-        let name = target.path();
-        let name = name.file_stem().unwrap_or_default().to_string_lossy();
-        // New finds go to a directory that is not kept; the one given second is only read.
-        let found = format!("fuzz/coverage/{name}");
-        let seeds = format!("fuzz/corpus/{name}");
-        if let Err(error) = std::fs::create_dir_all(context.root.join(&found)) {
-            return Failed(format!("{found}: {error}"));
-        }
-        let arguments = [
-            "+nightly", "fuzz", "run", &name, &found, &seeds, "--", &time,
-        ];
-        let outcome = cargo(context, &arguments);
-        if outcome != Passed {
-            return Failed(format!("target {name}"));
-        }
-    }
-    Passed
 }
 
 /// A short run of the workloads, for their being there and not for their figures.

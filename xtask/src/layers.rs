@@ -34,7 +34,7 @@ const fn layer(name: &'static str, height: u8, below: Below) -> Layer {
     }
 }
 
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     layer("xtask", 0, Below::These(&[])),
     layer("vault-core", 1, Below::These(&[])),
     layer("vault-crypto", 2, Below::These(&["vault-core"])),
@@ -62,6 +62,7 @@ const LAYERS: [Layer; 9] = [
     ),
     layer("vault-bench", 6, Below::Anything),
     layer("vault-sim", 6, Below::Anything),
+    layer("vault-fuzz-checks", 7, Below::Anything),
 ];
 
 /// The crates that stay synchronous, whatever is built above them.

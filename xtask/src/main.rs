@@ -13,6 +13,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod golden;
 mod json;
 mod layers;
@@ -34,6 +35,7 @@ cargo xtask <command>
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
   golden   make NAME|all: stores of the format as it is now, for the tests of later versions
+  fuzz     the fuzz targets: list, run, all, smoke, repro, cmin, seeds
   bench    the workload runner with the repository's settings; arguments are passed on
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
         (Some("golden"), [verb, name]) if verb == "make" => golden::make(&root, name),
+        (Some("fuzz"), rest) => fuzz::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, rest),

@@ -13,8 +13,8 @@ use crate::layout::{Env, NameMeaning, POINTER_NAME, meaning_of};
 use crate::log::LOG_VERSION;
 use crate::manifest::inspect::{Scanned, scan};
 use crate::manifest::{Pointer, State};
-use crate::memory::{Memory, Shares};
-use crate::options::{LsmOptions, Settings};
+use crate::memory::Memory;
+use crate::options::LsmOptions;
 use crate::table::{TABLE_VERSION, TableEnv};
 
 /// A name in the directory.
@@ -309,12 +309,7 @@ fn store_of(env: &Env, kind: FileKind, number: u64) -> Result<Option<[u8; 16]>> 
 
 /// What is needed to read and write tables in `env`. Keeps nothing in memory.
 pub(crate) fn table_env(env: &Env) -> TableEnv {
-    let settings = Settings {
-        cache_bytes: Some(0),
-        table_metadata_bytes: Some(0),
-        ..Settings::default()
-    };
-    let memory = Memory::new(Shares::of(&settings).expect("the settings are the usual ones"));
+    let memory = Memory::without_store(0);
     TableEnv {
         fs: Arc::clone(&env.fs),
         transform: Arc::clone(&env.transform),

@@ -10,6 +10,8 @@
 //! - A segment's header is durable and the manifest knows its number before its first record.
 //! - *synced* positions only grow, and never pass what has been appended.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod reader;
 pub(crate) mod record;
 mod records;

@@ -69,6 +69,9 @@ pub(crate) struct UsedSegment {
     pub(crate) position: u64,
 }
 
+/// Greatest log position at which a segment can begin: far beyond any, and far from where counting ends.
+const POSITION_MAX: u64 = 1 << 62;
+
 /// Reads the segments and hands each batch to `apply`.
 pub(crate) fn replay(
     env: &Env,
@@ -273,6 +276,12 @@ impl Walk {
                     self.replay.synced = self.replay.synced.max(record.synced);
                     match record.body {
                         Body::Start(start) => {
+                            if start.base > POSITION_MAX {
+                                return Ok(Some(format!(
+                                    "the segment begins at log position {}, which no log reaches",
+                                    start.base
+                                )));
+                            }
                             if start.base < self.replay.position {
                                 return Ok(Some(format!(
                                     "the segment begins at log position {}, before {}",

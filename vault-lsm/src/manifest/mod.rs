@@ -11,6 +11,8 @@
 //! - A record that could not be written whole is never followed by another in the same file.
 
 mod edit;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod inspect;
 mod options;
 mod pointer;
@@ -333,7 +335,8 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
         }
     }
     // The manifest's own number, and that of the pointer to it, stand in no edit.
-    state.next_file = state.next_file.max(pointer.manifest + 1);
+    let number = state.use_number(pointer.manifest);
+    number.map_err(|problem| Error::corruption(&path, 0, problem))?;
     Ok(state)
 }
 

@@ -10,6 +10,15 @@ const BLOCK_BYTES: u8 = 4;
 const WRITE_BUFFER_BYTES: u8 = 5;
 const TABLE_BYTES: u8 = 6;
 const MERGE_OPERATOR: u8 = 7;
+/// The options that are always there.
+const ALWAYS: [u8; 6] = [
+    POLICY,
+    COMPRESSION,
+    FILTER,
+    BLOCK_BYTES,
+    WRITE_BUFFER_BYTES,
+    TABLE_BYTES,
+];
 
 /// Encodes every option.
 pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
@@ -74,15 +83,23 @@ fn encode_policy(policy: &CompactionPolicy) -> Vec<u8> {
     out
 }
 
-/// Decodes options; `None` where they make no sense or carry a tag of a newer format.
+/// Decodes options; `None` where they make no sense, leave one out, have one twice, or carry a tag of a
+/// newer format.
+///
+/// An option that is left out is not filled in: what stands for a whole keyspace in a few bytes could make
+/// a manifest grow in memory to many times its size.
 pub(crate) fn decode(bytes: &[u8]) -> Option<KeyspaceOptions> {
     let mut options = KeyspaceOptions {
         merge_operator: None,
         ..KeyspaceOptions::default()
     };
     let mut decoder = Decoder::new(bytes);
+    let mut seen = [false; MERGE_OPERATOR as usize + 1];
     while !decoder.is_empty() {
         let tag = decoder.u8()?;
+        if std::mem::replace(seen.get_mut(usize::from(tag))?, true) {
+            return None;
+        }
         let mut value = Decoder::new(decoder.bytes()?);
         match tag {
             POLICY => options.policy = decode_policy(&mut value)?,
@@ -112,8 +129,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<KeyspaceOptions> {
             return None;
         }
     }
-    options.check().ok()?;
-    Some(options)
+    let whole = ALWAYS.iter().all(|&tag| seen[usize::from(tag)]);
+    (whole && options.check().is_ok()).then_some(options)
 }
 
 fn decode_policy(decoder: &mut Decoder<'_>) -> Option<CompactionPolicy> {
@@ -164,5 +181,12 @@ mod tests {
         assert_eq!(decode(&[BLOCK_BYTES, 1, 1]), None);
         assert_eq!(decode(&[FILTER, 2, 10, 10]), None);
         assert_eq!(decode(&[POLICY]), None);
+        let whole = encode(&KeyspaceOptions::default());
+        assert!(decode(&whole).is_some());
+        assert_eq!(decode(&[&whole[..], &[COMPRESSION, 1, 1]].concat()), None);
+        assert_eq!(decode(&[&whole[..], &[0, 0]].concat()), None);
+        for cut in 0..whole.len() {
+            assert_eq!(decode(&whole[..cut]), None);
+        }
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use vault_core::limits::KEYSPACES_MAX;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::Edit;
+use crate::internal_key::SEQUENCE_MAX;
 use crate::table::TableMeta;
 
 /// What makes up the store. Cloning is cheap: keyspaces are shared until they change.
@@ -21,6 +23,8 @@ pub(crate) struct State {
     /// Log segments at or above the floor.
     pub(crate) logs: BTreeSet<u64>,
     pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
+    /// The names of the keyspaces: none is taken twice.
+    pub(super) names: Arc<BTreeSet<String>>,
 }
 
 /// What makes up a keyspace.
@@ -43,6 +47,8 @@ pub(crate) struct TablePlace {
 
 /// Greatest file number there can be.
 const FILE_NUMBER_MAX: u64 = 1 << 56;
+/// Greatest run number there can be.
+const RUN_NUMBER_MAX: u64 = 1 << 56;
 /// Deepest level there can be.
 pub(crate) const LEVELS_MAX: u32 = 64;
 
@@ -56,6 +62,7 @@ impl Default for State {
             log_synced: (0, 0),
             logs: BTreeSet::new(),
             keyspaces: BTreeMap::new(),
+            names: Arc::default(),
         }
     }
 }
@@ -66,7 +73,7 @@ impl State {
         match edit {
             Edit::NextFile(number) => self.use_number(number.saturating_sub(1))?,
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
-            Edit::LastSequence(sequence) => self.last_sequence = self.last_sequence.max(*sequence),
+            Edit::LastSequence(sequence) => self.use_sequence(*sequence)?,
             Edit::AddLog(number) => {
                 self.use_number(*number)?;
                 if !self.logs.insert(*number) {
@@ -88,13 +95,13 @@ impl State {
             Edit::CreateKeyspace { id, name, options } => self.create(*id, name, options)?,
             Edit::AlterKeyspace { id, options } => self.keyspace(*id)?.options = options.clone(),
             Edit::DropKeyspace { id } => {
-                self.keyspace(*id)?;
-                self.keyspaces.remove(id);
+                let dropped = self.keyspaces.remove(id).ok_or_else(|| unknown(*id))?;
+                Arc::make_mut(&mut self.names).remove(&dropped.name);
             }
             Edit::FlushedThrough { keyspace, sequence } => {
+                self.use_sequence(*sequence)?;
                 let keyspace = self.keyspace(*keyspace)?;
                 keyspace.flushed_through = keyspace.flushed_through.max(*sequence);
-                self.last_sequence = self.last_sequence.max(*sequence);
             }
             Edit::AddTable {
                 keyspace,
@@ -105,8 +112,11 @@ impl State {
                 if *level >= LEVELS_MAX {
                     return Err(format!("table {} in level {level}", meta.number));
                 }
+                if *run > RUN_NUMBER_MAX {
+                    return Err(format!("run number {run} is over {RUN_NUMBER_MAX}"));
+                }
                 self.use_number(meta.number)?;
-                self.last_sequence = self.last_sequence.max(meta.sequence_max);
+                self.use_sequence(meta.sequence_max)?;
                 let place = TablePlace {
                     level: *level,
                     run: *run,
@@ -169,11 +179,10 @@ impl State {
     }
 
     fn create(&mut self, id: u32, name: &str, options: &KeyspaceOptions) -> Result<(), String> {
-        if self
-            .keyspaces
-            .values()
-            .any(|keyspace| keyspace.name == name)
-        {
+        if self.keyspaces.len() == KEYSPACES_MAX {
+            return Err(format!("more than {KEYSPACES_MAX} keyspaces"));
+        }
+        if !Arc::make_mut(&mut self.names).insert(name.to_owned()) {
             return Err(format!("keyspace {name:?} is created twice"));
         }
         let keyspace = KeyspaceState {
@@ -194,14 +203,28 @@ impl State {
         self.keyspaces
             .get_mut(&id)
             .map(Arc::make_mut)
-            .ok_or_else(|| format!("keyspace {id} does not exist"))
+            .ok_or_else(|| unknown(id))
     }
 
-    fn use_number(&mut self, number: u64) -> Result<(), String> {
+    /// Notes that a sequence number was given out.
+    fn use_sequence(&mut self, sequence: SequenceNumber) -> Result<(), String> {
+        if sequence > SEQUENCE_MAX {
+            return Err(format!("sequence number {sequence} is over {SEQUENCE_MAX}"));
+        }
+        self.last_sequence = self.last_sequence.max(sequence);
+        Ok(())
+    }
+
+    /// Notes that a file number was given out.
+    pub(super) fn use_number(&mut self, number: u64) -> Result<(), String> {
         if number > FILE_NUMBER_MAX {
             return Err(format!("file number {number} is over {FILE_NUMBER_MAX}"));
         }
         self.next_file = self.next_file.max(number + 1);
         Ok(())
     }
+}
+
+fn unknown(id: u32) -> String {
+    format!("keyspace {id} does not exist")
 }

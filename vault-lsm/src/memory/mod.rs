@@ -29,6 +29,7 @@ pub(crate) use lease::{Lease, Reservation};
 pub(crate) use memtables::MemtableAccount;
 pub(crate) use shares::Shares;
 
+use crate::options::Settings;
 use crate::table::{BlockCache, MetadataBudget};
 
 /// A block that takes more than this is read only while there is room for it beside the others that are
@@ -74,6 +75,17 @@ impl Memory {
         let cache = Arc::new(BlockCache::new(shares.cache));
         let tables = Arc::new(MetadataBudget::new(shares.tables));
         Self::over(shares, cache, tables)
+    }
+
+    /// Accounts for who reads or writes tables without a store around them: nothing is cached, and only
+    /// `metadata_bytes` of filters and indexes stay with their tables.
+    pub(crate) fn without_store(metadata_bytes: u64) -> Arc<Self> {
+        let settings = Settings {
+            cache_bytes: Some(0),
+            table_metadata_bytes: Some(metadata_bytes),
+            ..Settings::default()
+        };
+        Self::new(Shares::of(&settings).expect("the usual budget has room for that"))
     }
 
     /// Accounts over a cache and a metadata budget that are there already.

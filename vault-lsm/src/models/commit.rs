@@ -38,7 +38,7 @@ pub(super) fn options(fs: &MemoryFileSystem) -> LsmOptions {
         background: BackgroundWork::Manual,
         cache_bytes: 1 << 20,
         table_metadata_bytes: 1 << 20,
-        log_segment_bytes: 64 << 10,
+        log_segment_bytes: Some(64 << 10),
         latency_sample_every: 1 << 20,
         ..Settings::default()
     };

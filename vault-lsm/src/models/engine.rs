@@ -58,7 +58,7 @@ fn options(fs: &MemoryFileSystem) -> LsmOptions {
         background: BackgroundWork::Threads { compaction: 1 },
         cache_bytes: 64 << 10,
         table_metadata_bytes: 64 << 10,
-        log_segment_bytes: 64 << 10,
+        log_segment_bytes: Some(64 << 10),
         ..Settings::default()
     };
     LsmOptions::new(settings)

@@ -127,7 +127,9 @@ impl Source {
         let _large = (len > LARGE_BLOCK_BYTES).then(|| self.memory.begin_large_read(len));
         let mut scratch = SCRATCH.take();
         if scratch.len() < len {
-            scratch.resize(len, 0);
+            // Not by growing: that would keep the old bytes and take twice what is needed.
+            drop(std::mem::take(&mut scratch));
+            scratch = vec![0; len];
         }
         let result = self
             .read(&mut scratch[..len], handle.offset)
@@ -271,7 +273,8 @@ impl ReadAhead {
         let bytes = (end - start) as usize;
         self.unused = 0..0;
         if self.buffer.len() < bytes {
-            self.buffer.resize(bytes, 0);
+            drop(std::mem::take(&mut self.buffer));
+            self.buffer = vec![0; bytes];
         }
         source.read(&mut self.buffer[..bytes], start)?;
         self.offset = start;

@@ -8,7 +8,7 @@ use vault_core::codec::Decoder;
 use vault_core::limits::KEY_BYTES_MAX;
 use vault_core::transform::HEADER_BYTES;
 
-use super::{Codec, allocation_bytes_max, head_of};
+use super::{Codec, head_of, plain_bytes_max};
 
 /// A data block is LZ4-compressed.
 pub(super) const FLAG_LZ4: u8 = 0x01;
@@ -97,50 +97,72 @@ impl Fences {
         crate::internal_key::compare((own, own_trailer), (rest, trailer)).is_le()
     }
 
+    /// The fence in front of part `number + 1`, whole, with the trailer that it stands for.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn fence(&self, number: usize) -> (Vec<u8>, u64) {
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        let own = &self.keys[start..self.ends[number] as usize];
+        let trailer = self.trailers.get(number).copied().unwrap_or(u64::MAX);
+        ([&self.prefix, own].concat(), trailer)
+    }
+
     fn memory_bytes(&self) -> u64 {
         let words = self.heads.len() * 12 + self.trailers.len() * 8;
         (words + self.prefix.len() + self.keys.len()) as u64
     }
 }
 
-/// Gathers fences as they are decoded.
-#[derive(Default)]
+/// Gathers fences as they are decoded, in memory that was taken once for all of them: a list that grows
+/// takes up to twice what it needs.
 struct FencesDecoder {
     heads: Vec<u64>,
     ends: Vec<u32>,
     keys: Vec<u8>,
+    /// Only from the first one on that has a trailer.
     trailers: Vec<u64>,
-    any_trailer: bool,
 }
 
 impl FencesDecoder {
+    /// Gathers the fences of `parts` parts, of which the first has none, out of `bytes_left` bytes.
+    fn new(parts: usize, bytes_left: usize) -> Self {
+        let fences = parts.saturating_sub(1);
+        Self {
+            heads: Vec::with_capacity(fences),
+            ends: Vec::with_capacity(fences),
+            keys: Vec::with_capacity(bytes_left),
+            trailers: Vec::new(),
+        }
+    }
+
     fn take(&mut self, d: &mut Decoder<'_>, has_trailer: bool) -> Option<()> {
         let fence = d.bytes()?;
         if fence.len() > KEY_BYTES_MAX {
             return None;
         }
         let trailer = if has_trailer { d.u64()? } else { u64::MAX };
-        self.any_trailer |= has_trailer;
+        if has_trailer && self.trailers.is_empty() {
+            self.trailers.reserve_exact(self.heads.capacity());
+            self.trailers.resize(self.heads.len(), u64::MAX);
+        }
         self.heads.push(head_of(fence));
         self.keys.extend_from_slice(fence);
         self.ends.push(u32::try_from(self.keys.len()).ok()?);
-        self.trailers.push(trailer);
+        if self.trailers.capacity() > 0 {
+            self.trailers.push(trailer);
+        }
         Some(())
     }
 
     /// `None` if the fences are not in order: a search among them would miss entries.
     fn finish(self, prefix: &[u8]) -> Option<Fences> {
-        let trailers = if self.any_trailer {
-            self.trailers
-        } else {
-            Vec::new()
-        };
         let fences = Fences {
             prefix: prefix.into(),
             heads: self.heads.into(),
             ends: self.ends.into(),
             keys: self.keys.into(),
-            trailers: trailers.into(),
+            trailers: self.trailers.into(),
         };
         let mut start = 0;
         for (fence, &end) in fences
@@ -188,7 +210,7 @@ impl IndexPartition {
             return None;
         }
         let prefix = d.bytes()?;
-        let mut fences = FencesDecoder::default();
+        let mut fences = FencesDecoder::new(count, d.rest().len());
         let mut blocks = Vec::with_capacity(count);
         let mut offset = 0_u64;
         for i in 0..count {
@@ -210,7 +232,7 @@ impl IndexPartition {
             } else {
                 (Codec::Lz4, u32::try_from(d.varint()?).ok()?)
             };
-            if u64::from(plain_len) > allocation_bytes_max(u64::from(stored_len)) {
+            if u64::from(plain_len) > plain_bytes_max(u64::from(stored_len)) {
                 return None;
             }
             blocks.push(DataBlock {
@@ -301,7 +323,7 @@ impl TopIndex {
         let mut d = Decoder::new(bytes);
         let count = count_of(&mut d, PARTITION_ENTRY_BYTES_MIN)?;
         let prefix = d.bytes()?;
-        let mut fences = FencesDecoder::default();
+        let mut fences = FencesDecoder::new(count, d.rest().len());
         let mut partitions = Vec::with_capacity(count);
         let (mut offset, mut ordinal) = (HEADER_BYTES as u64, ORDINAL_FIRST);
         for i in 0..count {

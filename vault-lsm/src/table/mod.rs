@@ -32,6 +32,8 @@ mod cursor;
 mod fetch;
 mod filter;
 mod footer;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod index_builder;
 pub(crate) mod inspect;
@@ -74,11 +76,14 @@ enum Codec {
     Lz4 = 1,
 }
 
-/// Most bytes that a reader allocates for what it was given `input_bytes` of. A writer stays below.
-const fn allocation_bytes_max(input_bytes: u64) -> u64 {
-    const FACTOR: u64 = 16;
-    const FREE_BYTES: u64 = 1 << 20;
-    input_bytes
+/// Most bytes that a block of `stored_bytes` can have been before it was compressed. A writer stays below.
+///
+/// Nothing in a file makes a reader allocate more than sixteen times its size plus 1 MiB. This leaves of that
+/// once what is stored, into which it is read, and a little for the way there.
+const fn plain_bytes_max(stored_bytes: u64) -> u64 {
+    const FACTOR: u64 = 15;
+    const FREE_BYTES: u64 = (1 << 20) - (64 << 10);
+    stored_bytes
         .saturating_mul(FACTOR)
         .saturating_add(FREE_BYTES)
 }

@@ -16,8 +16,8 @@ use super::footer::{FOOTER_BYTES, Footer};
 use super::index::ORDINAL_FIRST;
 use super::index_builder::{Fence, IndexBuilder};
 use super::{
-    BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, allocation_bytes_max,
-    key_hash, tombstones,
+    BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
+    tombstones,
 };
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
 use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
@@ -498,7 +498,7 @@ impl Output {
             let compressed = lz4_flex::block::compress_into(plain, &mut self.scratch);
             let len = compressed.unwrap_or(usize::MAX);
             let worth_it = len <= plain.len() - plain.len() / 8;
-            if worth_it && plain.len() as u64 <= allocation_bytes_max(len as u64) {
+            if worth_it && plain.len() as u64 <= plain_bytes_max(len as u64) {
                 let start = self.buffer.len();
                 self.buffer.extend_from_slice(&self.scratch[..len]);
                 self.seal(BlockType::Data, Codec::Lz4, start)?;

@@ -109,10 +109,10 @@ pub(crate) fn describe(store: &Lsm) -> Result<String> {
 pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
     let settings = Settings {
         background: BackgroundWork::Manual,
-        cache_bytes: 0,
-        table_metadata_bytes: 0,
-        log_segment_bytes: 64 << 10,
-        log_bytes_max: 128 << 10,
+        cache_bytes: Some(0),
+        table_metadata_bytes: Some(0),
+        log_segment_bytes: Some(64 << 10),
+        log_bytes_max: Some(128 << 10),
         ..Settings::default()
     };
     LsmOptions::new(settings)
