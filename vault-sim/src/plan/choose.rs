@@ -54,8 +54,8 @@ impl Source for Dice {
 mod arbitrary_input {
     use arbitrary::{Arbitrary, Result, Unstructured};
 
-    use super::{Choices, Plan, Source};
-    use crate::plan::Operation;
+    use super::{Choices, Source};
+    use crate::plan::{Operation, Plan};
 
     /// Operations of a plan that a fuzzer makes.
     const OPERATIONS_MAX: usize = 200;
@@ -98,6 +98,16 @@ impl Plan {
         let least = 100 + dice.below(200);
         let most = least + dice.below(101);
         Self::choose(&mut dice, least as usize, most as usize)
+    }
+
+    /// Settings, from choices.
+    pub fn choose_settings(source: &mut dyn Source) -> Settings {
+        Choices::new(source).settings()
+    }
+
+    /// The options of a keyspace, from choices.
+    pub fn choose_keyspace(source: &mut dyn Source) -> KeyspaceOptions {
+        Choices::new(source).keyspace_options()
     }
 
     /// A plan of so many operations, from choices.
@@ -532,10 +542,12 @@ impl<'a> Choices<'a> {
             Mishap::TooManyFiles,
             Mishap::ShortWrite,
             Mishap::ShortRead,
+            Mishap::OtherDevice,
         ]);
         let class = match mishap {
             Mishap::ShortWrite => OperationClass::Write,
             Mishap::ShortRead => OperationClass::Read,
+            Mishap::OtherDevice => OperationClass::Link,
             Mishap::TooManyFiles => self.of(&[
                 OperationClass::Open,
                 OperationClass::Create,
@@ -553,8 +565,11 @@ impl<'a> Choices<'a> {
                 OperationClass::Create,
                 OperationClass::Rename,
                 OperationClass::Remove,
+                OperationClass::Link,
                 OperationClass::Allocate,
                 OperationClass::Map,
+                OperationClass::Metadata,
+                OperationClass::Lock,
             ]),
         };
         Trouble {

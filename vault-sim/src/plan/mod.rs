@@ -218,6 +218,8 @@ pub enum Mishap {
     ShortWrite,
     /// Half of a read.
     ShortRead,
+    /// The two names of a link lie on different file systems (EXDEV).
+    OtherDevice,
 }
 
 impl Mishap {
@@ -230,6 +232,7 @@ impl Mishap {
             Self::TooManyFiles => FaultKind::Errno(24),
             Self::ShortWrite => FaultKind::ShortWrite,
             Self::ShortRead => FaultKind::ShortRead,
+            Self::OtherDevice => FaultKind::Errno(18),
         }
     }
 }
