@@ -543,11 +543,13 @@ impl<'a> Choices<'a> {
             Mishap::ShortWrite,
             Mishap::ShortRead,
             Mishap::OtherDevice,
+            Mishap::NoMapping,
         ]);
         let class = match mishap {
             Mishap::ShortWrite => OperationClass::Write,
             Mishap::ShortRead => OperationClass::Read,
             Mishap::OtherDevice => OperationClass::Link,
+            Mishap::NoMapping => OperationClass::Map,
             Mishap::TooManyFiles => self.of(&[
                 OperationClass::Open,
                 OperationClass::Create,
@@ -575,13 +577,17 @@ impl<'a> Choices<'a> {
         Trouble {
             mishap,
             class,
-            files: self.of(&["", "", "", ".log", ".tab", ".man", "CURRENT"]),
+            files: match class {
+                OperationClass::SyncDir | OperationClass::List | OperationClass::Lock => "",
+                OperationClass::Allocate | OperationClass::Map => self.of(&["", ".log"]),
+                _ => self.of(&["", "", ".log", ".tab", ".man", "CURRENT"]),
+            },
             after: match self.percent(50) {
                 true => 0,
-                false => self.below(60) as u16,
+                false => self.below(20) as u16,
             },
             persists: self.percent(30),
-            lasts: 1 + self.below(20) as u8,
+            lasts: 3 + self.below(30) as u8,
         }
     }
 

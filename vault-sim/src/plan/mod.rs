@@ -220,6 +220,8 @@ pub enum Mishap {
     ShortRead,
     /// The two names of a link lie on different file systems (EXDEV).
     OtherDevice,
+    /// Files cannot be mapped (EOPNOTSUPP).
+    NoMapping,
 }
 
 impl Mishap {
@@ -233,6 +235,7 @@ impl Mishap {
             Self::ShortWrite => FaultKind::ShortWrite,
             Self::ShortRead => FaultKind::ShortRead,
             Self::OtherDevice => FaultKind::Errno(18),
+            Self::NoMapping => FaultKind::Errno(95),
         }
     }
 }

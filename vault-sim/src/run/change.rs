@@ -59,7 +59,8 @@ impl Simulation {
         let options = WriteOptions { durability };
         let recorded = recorded(&batch);
         let sync = durability.unwrap_or(self.settings.durability) == Durability::Sync;
-        self.commit("write", &recorded, sync, |store| match trying {
+        let what = if trying { "try_write" } else { "write" };
+        self.commit(what, &recorded, sync, |store| match trying {
             true => store.try_write(&batch, &options),
             false => store.write(&batch, &options),
         })?;
@@ -113,7 +114,7 @@ impl Simulation {
             }
             Err(error) => {
                 let busy = matches!(error, Error::Busy { .. });
-                if busy && self.report.operations.of("try_write") > 0 {
+                if busy && what == "try_write" {
                     self.note("busy");
                     self.report.errors.add("Busy");
                 } else {
