@@ -1,7 +1,5 @@
 //! Simulations of fixed seeds, and that each is the same every time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use vault_sim::{Plan, Report, run_plan};
 
 /// Seeds that every run of the tests takes. `cargo xtask sim --seeds N` takes more.

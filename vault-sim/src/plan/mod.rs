@@ -8,6 +8,7 @@
 
 mod choose;
 mod engine;
+mod source;
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ use vault_core::vfs::{CrashPolicy, FaultKind, OperationClass};
 use vault_core::{Durability, KeyspaceOptions};
 use vault_lsm::Settings;
 
-pub use choose::{Dice, Source};
 pub use engine::{batch, ingest_pairs};
+pub use source::{Dice, Source};
 
 /// Keyspaces that a plan can have at once.
 pub const SLOTS: u8 = 4;

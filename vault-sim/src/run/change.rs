@@ -113,14 +113,8 @@ impl Simulation {
                 Ok(Some(sequence))
             }
             Err(error) => {
-                let busy = matches!(error, Error::Busy { .. });
-                if busy && what == "try_write" {
-                    self.note("busy");
-                    self.report.errors.add("Busy");
-                } else {
-                    self.excuse(what, &error)?;
-                }
                 let unknown = matches!(error, Error::Poisoned { .. }) && !was_poisoned;
+                self.excuse_write(what, &error)?;
                 match (unknown, written) {
                     (true, true) => self.oracle.commit(operations, ingest, Outcome::Visible),
                     (true, false) => self.oracle.commit(operations, ingest, Outcome::Doubtful),
@@ -134,6 +128,15 @@ impl Simulation {
                 Ok(None)
             }
         }
+    }
+
+    fn excuse_write(&mut self, what: &str, error: &Error) -> Step {
+        if what == "try_write" && matches!(error, Error::Busy { .. }) {
+            self.note("busy");
+            self.report.errors.add("Busy");
+            return Ok(());
+        }
+        self.excuse(what, error)
     }
 
     /// Looks up a few of the keys that were just written.
