@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::Findings;
 use crate::workspace::{Package, Workspace};
-use crate::{bench, layers, tidy};
+use crate::{bench, layers, models, sanitize, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
 const QUICKSTART_SECONDS_MAX: u64 = 60;
@@ -35,7 +35,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -44,6 +44,8 @@ const STEPS: [Step; 12] = [
     ("layers", |context| report(layers::run(context.root))),
     ("cargo deny", deny),
     ("quickstart", quickstart),
+    ("models", models),
+    ("sanitizers", sanitizers),
     ("simulations", simulations),
     ("fuzzing", fuzzing),
     ("benchmark", benchmark),
@@ -179,6 +181,23 @@ fn quickstart(context: &Context<'_>) -> Outcome {
     let mut command = cargo_command(context.root);
     command.args(["run", "--quiet", "--release", "--example", "quickstart"]);
     run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX))
+}
+
+/// Loom and shuttle over what threads share.
+fn models(context: &Context<'_>) -> Outcome {
+    match models::check(context.root, &[]) {
+        Ok(_) => Passed,
+        Err(problem) => Failed(problem),
+    }
+}
+
+/// One sanitizer of `cargo xtask sanitize`, the quickest: the tests of the parts with `unsafe`.
+fn sanitizers(context: &Context<'_>) -> Outcome {
+    match sanitize::check(context.root, "address") {
+        sanitize::Outcome::Clean => Passed,
+        sanitize::Outcome::Missing(what) => Skipped(what),
+        sanitize::Outcome::Found(what) => Failed(what),
+    }
 }
 
 /// The simulations bring their own short run as tests of their crate, in release mode for breadth.

@@ -15,6 +15,8 @@ mod bench;
 mod ci;
 mod json;
 mod layers;
+mod models;
+mod sanitize;
 mod source;
 mod supply;
 mod tidy;
@@ -29,6 +31,8 @@ cargo xtask <command>
   ci       everything that must hold before a change lands, with a table at the end
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
+  models   what threads share, on every schedule: [--seed N] [--schedules N] for the random ones
+  sanitize the parts with unsafe under a sanitizer: [address|thread|miri|all]
   bench    the workload runner with the repository's settings; arguments are passed on
   help     this list";
 
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         (Some("ci"), []) => ci::run(&root),
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
+        (Some("models"), rest) => models::run(&root, rest),
+        (Some("sanitize"), rest) => sanitize::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
