@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::Findings;
 use crate::workspace::{Package, Workspace};
-use crate::{bench, fuzz, layers, sim, tidy};
+use crate::{bench, fuzz, layers, models, sanitize, sim, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
 const QUICKSTART_SECONDS_MAX: u64 = 60;
@@ -36,7 +36,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 15] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -46,6 +46,8 @@ const STEPS: [Step; 13] = [
     ("cargo deny", deny),
     ("quickstart", quickstart),
     ("sweeps", sweeps),
+    ("models", models),
+    ("sanitizers", sanitizers),
     ("simulations", simulations),
     ("fuzzing", fuzzing),
     ("benchmark", benchmark),
@@ -194,6 +196,23 @@ fn sweeps(context: &Context<'_>) -> Outcome {
         .args(sweeps)
         .args(["--", "--nocapture"]);
     run_command(command.env("VAULT_SWEEP", "full"))
+}
+
+/// Loom and shuttle over what threads share.
+fn models(context: &Context<'_>) -> Outcome {
+    match models::check(context.root, &[]) {
+        Ok(_) => Passed,
+        Err(problem) => Failed(problem),
+    }
+}
+
+/// One sanitizer of `cargo xtask sanitize`, the quickest: the tests of the parts with `unsafe`.
+fn sanitizers(context: &Context<'_>) -> Outcome {
+    match sanitize::check(context.root, "address") {
+        sanitize::Outcome::Clean => Passed,
+        sanitize::Outcome::Missing(what) => Skipped(what),
+        sanitize::Outcome::Found(what) => Failed(what),
+    }
 }
 
 /// The tests of the simulations, in release mode for breadth, then seeds that never change and seeds that

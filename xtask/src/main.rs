@@ -18,7 +18,9 @@ mod golden;
 mod json;
 mod layers;
 mod memory;
+mod models;
 mod mutants;
+mod sanitize;
 mod sim;
 mod source;
 mod supply;
@@ -36,6 +38,8 @@ cargo xtask <command>
   layers   who may depend on whom, what dependencies may cost, their licences and versions
   golden   make NAME|all: stores of the format as it is now, for the tests of later versions
   fuzz     the fuzz targets: list, run, all, smoke, repro, cmin, seeds
+  models   what threads share, on every schedule: [--seed N] [--schedules N] for the random ones
+  sanitize the parts with unsafe under a sanitizer: [address|thread|miri|all]
   bench    the workload runner with the repository's settings; arguments are passed on
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
         (Some("layers"), []) => finish("layers", layers::run(&root)),
         (Some("golden"), [verb, name]) if verb == "make" => golden::make(&root, name),
         (Some("fuzz"), rest) => fuzz::run(&root, rest),
+        (Some("models"), rest) => models::run(&root, rest),
+        (Some("sanitize"), rest) => sanitize::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, rest),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::Memtable;
 use crate::cursor::InternalCursor;
@@ -84,37 +84,52 @@ fn check_visits(table: &Memtable, order: Order, published: u64, seed: u64) {
     }
 }
 
+fn read_until(
+    count: u64,
+    table: &Arc<Memtable>,
+    order: Order,
+    published: &AtomicU64,
+    mut round: u64,
+) {
+    loop {
+        let upto = published.load(Ordering::Acquire);
+        if upto > 0 {
+            check_visits(table, order, upto, round);
+            if round.is_multiple_of(4) {
+                check_scan(table, order, upto, round.is_multiple_of(8));
+            }
+        }
+        if upto == count {
+            check_scan(table, order, upto, false);
+            check_scan(table, order, upto, true);
+            return;
+        }
+        round += 1;
+        thread::yield_now();
+    }
+}
+
+/// Joins threads one by one. The end of a scope waits for them too, but ThreadSanitizer does not see that.
+fn join<const N: usize>(threads: [ScopedJoinHandle<'_, ()>; N]) {
+    for thread in threads {
+        thread.join().expect("a thread of the test panicked");
+    }
+}
+
 fn write_while_reading(order: Order, count: u64) {
     let table = Arc::new(Memtable::new(MemtableAccount::uncounted()));
     let published = AtomicU64::new(0);
     thread::scope(|scope| {
-        for reader in 0..3_u64 {
+        let readers = [0, 1, 2].map(|seed| {
             let (table, published) = (&table, &published);
-            scope.spawn(move || {
-                let mut round = reader;
-                loop {
-                    let upto = published.load(Ordering::Acquire);
-                    if upto > 0 {
-                        check_visits(table, order, upto, round);
-                        if round.is_multiple_of(4) {
-                            check_scan(table, order, upto, round.is_multiple_of(8));
-                        }
-                    }
-                    if upto == count {
-                        check_scan(table, order, upto, false);
-                        check_scan(table, order, upto, true);
-                        return;
-                    }
-                    round += 1;
-                    thread::yield_now();
-                }
-            });
-        }
+            scope.spawn(move || read_until(count, table, order, published, seed))
+        });
         for sequence in 1..=count {
             let value = sequence.to_le_bytes();
             table.insert(&order.key(sequence), sequence, [&value[..3], &value[3..]]);
             published.store(sequence, Ordering::Release);
         }
+        join(readers);
     });
     assert_eq!(table.entries(), count);
 }
@@ -152,15 +167,15 @@ fn writers_that_break_the_rule_wait_for_one_another() {
     let table = Memtable::new(MemtableAccount::uncounted());
     let each = count() / 4;
     thread::scope(|scope| {
-        for writer in 0..3 {
+        join([0, 1, 2].map(|writer| {
             let table = &table;
             scope.spawn(move || {
                 for i in 0..each {
                     let sequence = i * 3 + writer;
                     table.insert(&Order::Scattered.key(sequence), sequence, [&[], b"v"]);
                 }
-            });
-        }
+            })
+        }));
     });
     assert_eq!(table.entries(), each * 3);
     for sequence in 0..each * 3 {

@@ -16,7 +16,7 @@ use vault_core::{
     WriteBatch, WriteOptions,
 };
 
-use super::{fails, holds};
+use super::explore::{fails, holds};
 use crate::read::get;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Break, break_in, thread};

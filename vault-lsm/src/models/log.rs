@@ -15,7 +15,7 @@ use vault_core::vfs::{CrashPolicy, File, WriteMap};
 use vault_core::{Durability, Engine, Error, Reader, WriteOptions};
 
 use super::commit::{self, Opened, beside};
-use super::{fails, holds};
+use super::explore::{fails, holds};
 use crate::log::LogSync;
 use crate::store::lock;
 use crate::sync::{Break, Mutex, break_in, thread};

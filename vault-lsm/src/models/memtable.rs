@@ -12,7 +12,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{fails, holds};
+use super::explore::{fails, holds};
 use crate::cursor::InternalCursor;
 use crate::internal_key;
 use crate::memtable::Memtable;

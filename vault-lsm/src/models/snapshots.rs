@@ -11,7 +11,7 @@ use std::time::Duration;
 use vault_core::{SequenceNumber, Timestamp};
 use vault_snapshot::visibility::{Decision, Fate, Rules, Version, VersionKind};
 
-use super::{fails, holds};
+use super::explore::{fails, holds};
 use crate::snapshot::SnapshotRegistry;
 use crate::store::lock;
 use crate::sync::atomic::{AtomicU64, Ordering};

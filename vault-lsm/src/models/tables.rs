@@ -11,7 +11,7 @@ use vault_core::vfs::FileSystem;
 use vault_core::{Engine, Reader};
 
 use super::commit::{DIRECTORY, Shared, beside};
-use super::{fails, holds};
+use super::explore::{fails, holds};
 
 impl Shared {
     /// The files of the tables that a reader of the current view may look into, and a pin on that view.

@@ -3,6 +3,10 @@
 //! Two things are added. Memory that is shared without atomics is watched ([`memory`]): a read that
 //! nothing orders behind the write fails the model, as does a read of what was never written. And the
 //! orderings and notifications of a source file can be broken on purpose ([`super::broken`]).
+#![expect(
+    dead_code,
+    reason = "each atomic offers the same, whether or not the engine uses all of it"
+)]
 
 use std::panic::Location;
 use std::sync::LockResult;

@@ -33,6 +33,15 @@ const BANNED_CODE: [(&str, &str); 5] = [
 /// What is banned in comments: a note that something is wrong is an issue or a change, not a comment.
 const BANNED_COMMENTS: [&str; 3] = ["FIXME", "XXX", "HACK"];
 
+/// The crate whose locks and atomics come through its module `sync`.
+const LOCKS_OF: &str = "vault-lsm";
+/// Files of it whose atomics only count: nothing is decided by them, and no model runs them.
+const COUNTS: [&str; 3] = [
+    "vault-lsm/src/counters.rs",
+    "vault-lsm/src/report/mod.rs",
+    "vault-lsm/src/table/cache.rs",
+];
+
 /// Runs every check of this module.
 pub(crate) fn check(tree: &Tree) -> Findings {
     let mut findings = Findings::default();
@@ -51,6 +60,9 @@ pub(crate) fn check(tree: &Tree) -> Findings {
         }
         idioms(path, source, tests.contains(path), &mut findings);
         unsafe_blocks(path, source, &mut findings);
+        if !tests.contains(path) {
+            locks(path, source, &mut findings);
+        }
         comments(path, source, &mut findings);
     }
     dead_files(&sources, &mut findings);
@@ -144,6 +156,38 @@ fn unsafe_blocks(path: &str, source: &Source, findings: &mut Findings) {
                  lines above; say why it is sound"
             ));
         }
+    }
+}
+
+/// What threads of the engine share is built of `crate::sync`, so that models can run it.
+fn locks(path: &str, source: &Source, findings: &mut Findings) {
+    const MODELLED: [&str; 4] = ["Mutex", "RwLock", "Condvar", "OnceLock"];
+    let own = ["sync/", "models/"].map(|part| format!("{LOCKS_OF}/src/{part}"));
+    if !path.starts_with(&format!("{LOCKS_OF}/src/"))
+        || own.iter().any(|own| path.starts_with(own))
+        || COUNTS.contains(&path)
+    {
+        return;
+    }
+    let mut lines_before = 0;
+    for statement in source.code.split_inclusive(';') {
+        let ambient = statement.contains("std::sync::") || statement.contains("std::thread::");
+        let words = statement.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let shared = |word: &str| {
+            MODELLED.contains(&word)
+                || (word.starts_with("Atomic") && word.len() > "Atomic".len())
+                || ["spawn", "yield_now", "Builder"].contains(&word)
+        };
+        let blank = statement.len() - statement.trim_start().len();
+        let line = 1 + lines_before + statement[..blank].matches('\n').count();
+        let in_test = source.test_lines.get(line - 1).copied().unwrap_or(false);
+        if ambient && !in_test && words.into_iter().any(shared) {
+            findings.problem(format!(
+                "{path}:{line}: takes what threads share from `std`; take it from `crate::sync`, so that \
+                 models can run it"
+            ));
+        }
+        lines_before += statement.matches('\n').count();
     }
 }
 
@@ -312,6 +356,47 @@ mod tests {
     /// A crate of one file with this code in it.
     fn complaint(code: &str) -> String {
         problems(&[("a/src/lib.rs", &format!("//! What this is for.\n{code}\n"))]).join("\n")
+    }
+
+    #[test]
+    fn what_threads_share_comes_from_the_module_for_it() {
+        let takes = |path: &str, code: &str| {
+            let lib = format!(
+                "//! What this is for.\nmod {};\n",
+                path.trim_end_matches(".rs")
+            );
+            let found = problems(&[
+                ("vault-lsm/src/lib.rs", &lib),
+                (
+                    &format!("vault-lsm/src/{path}"),
+                    &format!("//! What this is for.\n{code}\n"),
+                ),
+            ]);
+            found.join("\n")
+        };
+        let found = takes(
+            "view.rs",
+            "use std::fmt;\nuse std::sync::{\n    Arc, Mutex,\n};",
+        );
+        assert!(
+            found.starts_with("vault-lsm/src/view.rs:3: takes what"),
+            "{found}"
+        );
+        for code in [
+            "use std::sync::atomic::AtomicU64;",
+            "fn f() { std::thread::yield_now(); }",
+        ] {
+            assert!(takes("view.rs", code).contains("crate::sync"), "{code}");
+            assert_eq!(takes("counters.rs", code), "", "{code}");
+        }
+        for fine in [
+            "use std::sync::{Arc, PoisonError};",
+            "use std::sync::atomic::Ordering;",
+            "use crate::sync::Mutex;",
+            "#[cfg(test)]\nmod tests {\n    use std::sync::Mutex;\n}",
+        ] {
+            assert_eq!(takes("view.rs", fine), "", "{fine}");
+        }
     }
 
     #[test]
