@@ -10,6 +10,7 @@
 //! in `docs/operations/damage.md`.
 
 mod log;
+mod merge;
 mod plan;
 mod repair;
 mod report;

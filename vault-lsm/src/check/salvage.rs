@@ -14,13 +14,13 @@
 //!   one that is gone already;
 //! - which sequence number stands for the entries of a table that was ingested, or that was the oldest of its
 //!   keyspace: they count as the oldest;
-//! - whether merge operands of the log are in tables already: see [`Merging`];
+//! - whether merge operands of the log are in tables already: see [`super::merge`];
 //! - which keyspaces had been dropped.
 //!
 //! Each of these is said in the report where it may have mattered.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,24 +30,24 @@ use vault_core::batch::OperationKind;
 use vault_core::limits::check_keyspace_name;
 use vault_core::transform::FileKind;
 use vault_core::vfs::EntryKind;
-use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber, Slice};
+use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
 use super::VerifyProgress;
 use super::log::Ends;
+use super::merge::{Doubts, Merging, Source};
 use super::repair::{Rescue, place};
 use super::report::{KeyBytes, KeySpan};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
 use crate::cursor::InternalCursor;
-use crate::internal_key::{kind_of, sequence_of};
 use crate::layout::{Env, create_directories};
 use crate::manifest::inspect::scan;
 use crate::manifest::{KeyspaceState, Manifest, State, TablePlace};
-use crate::memtable::{Memtable, MemtableCursor};
+use crate::memtable::Memtable;
 use crate::options::LsmOptions;
 use crate::table::inspect::{Inspection, Request, Visitor, inspect};
-use crate::table::{Table, TableCursor, TableEnv, TableMeta, TableOptions};
+use crate::table::{Table, TableEnv, TableMeta, TableOptions};
 use crate::write::commit::apply;
 
 /// What the caller knows of a keyspace that the store does not tell any more.
@@ -609,7 +609,10 @@ impl Salvage<'_> {
             .memtable
             .unwrap_or_else(|| Arc::new(Memtable::new()));
         let mut tombstones = memtable.range_tombstone_list();
-        let mut sources = vec![Source::Log(memtable.cursor())];
+        let mut sources = vec![Source {
+            cursor: Box::new(memtable.cursor()),
+            from_log: true,
+        }];
         // The newest file first: of two entries that are the same, the one that comes first is taken.
         let mut tables = rescued.tables;
         tables.sort_by_key(|table| Reverse(table.old_number));
@@ -619,7 +622,10 @@ impl Salvage<'_> {
             let meta = table.meta.clone();
             let opened = Table::open(&self.new_tables, &path, KeyspaceId(id), meta)?;
             tombstones.extend(opened.range_tombstones().iter().cloned());
-            sources.push(Source::Table(opened.scan_cursor()));
+            sources.push(Source {
+                cursor: Box::new(opened.scan_cursor()),
+                from_log: false,
+            });
             copies.push(path);
         }
         let target = self.target(id, &keyspace.options, keyspace.options.table_bytes);
@@ -630,9 +636,11 @@ impl Salvage<'_> {
             sources,
             rewriter,
             log: &memtable,
-            written,
+            doubts: Doubts::default(),
         };
-        let made = merging.run()?;
+        let (made, doubts) = merging.run()?;
+        written.undecided = doubts.undecided;
+        written.uncertain_merges = doubts.uncertain_merges;
         self.next_file = next_file;
         for meta in made {
             place(keyspace, 0, 1, meta);
@@ -722,162 +730,4 @@ fn touches(span: &KeySpan, operation: &Operation<'_>) -> bool {
         .as_ref()
         .is_some_and(|start| *operation.value <= *start.0);
     !starts_behind && !ends_before
-}
-
-/// Where entries come from.
-enum Source {
-    Log(MemtableCursor),
-    Table(TableCursor),
-}
-
-impl Source {
-    fn cursor(&mut self) -> &mut dyn InternalCursor {
-        match self {
-            Self::Log(cursor) => cursor,
-            Self::Table(cursor) => cursor,
-        }
-    }
-
-    fn shared(&self) -> &dyn InternalCursor {
-        match self {
-            Self::Log(cursor) => cursor,
-            Self::Table(cursor) => cursor,
-        }
-    }
-}
-
-/// A version of a key.
-struct Found {
-    trailer: u64,
-    value: Slice,
-    from_log: bool,
-}
-
-/// Merges sources key by key.
-///
-/// # Which operands of the log count
-/// The log is the end of the history: if it holds a put or a delete of the key, all behind that counts, and
-/// nothing else matters. Else an operand is in tables already if a table has a version of the key that is as
-/// new. Where a table has a version without a sequence number, that may hold it or not: it counts, and is
-/// reported.
-struct Merging<'a> {
-    /// Whether it is known that nothing of the log is in tables.
-    log_is_new: bool,
-    sources: Vec<Source>,
-    rewriter: Rewriter<'a>,
-    log: &'a Memtable,
-    written: &'a mut SalvagedKeyspace,
-}
-
-impl Merging<'_> {
-    fn run(mut self) -> Result<Vec<TableMeta>> {
-        for source in &mut self.sources {
-            source.cursor().first()?;
-        }
-        let mut heap: BinaryHeap<Reverse<(Vec<u8>, usize)>> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter(|(_, source)| source.shared().valid())
-            .map(|(at, source)| Reverse((source.shared().key().to_vec(), at)))
-            .collect();
-        let mut versions = Vec::new();
-        while let Some(Reverse((key, at))) = heap.pop() {
-            versions.clear();
-            self.gather(at, &key, &mut versions)?;
-            let mut held = vec![at];
-            while let Some(Reverse((next, _))) = heap.peek()
-                && *next == key
-                && let Some(Reverse((_, at))) = heap.pop()
-            {
-                self.gather(at, &key, &mut versions)?;
-                held.push(at);
-            }
-            self.decide(&key, &mut versions)?;
-            for at in held {
-                let source = self.sources[at].shared();
-                if source.valid() {
-                    heap.push(Reverse((source.key().to_vec(), at)));
-                }
-            }
-        }
-        self.rewriter.finish()
-    }
-
-    fn gather(&mut self, at: usize, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
-        let from_log = matches!(self.sources[at], Source::Log(_));
-        let cursor = self.sources[at].cursor();
-        while cursor.valid() && cursor.key() == key {
-            versions.push(Found {
-                trailer: cursor.trailer(),
-                value: cursor.value_slice(),
-                from_log,
-            });
-            cursor.next()?;
-        }
-        Ok(())
-    }
-
-    fn decide(&mut self, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
-        // Stable: among the same, the order of the sources stays.
-        versions.sort_by_key(|version| Reverse(version.trailer));
-        let mut undecided = false;
-        let mut uncertain = 0;
-        let mut before: Option<u64> = None;
-        for (at, version) in versions.iter().enumerate() {
-            let sequence = sequence_of(version.trailer);
-            if before.is_some_and(|before| sequence_of(before) == sequence) {
-                // The same entry out of another file, or one that cannot be told from it in age.
-                let first = versions[..at].iter().rfind(|v| Some(v.trailer) == before);
-                undecided |= first.is_some_and(|v| {
-                    v.trailer != version.trailer || v.value[..] != version.value[..]
-                });
-                continue;
-            }
-            match self.fate(key, version, versions) {
-                Fate::Counts => {}
-                Fate::Uncertain => uncertain += 1,
-                Fate::InTables => continue,
-            }
-            self.rewriter.add(key, version.trailer, &version.value)?;
-            before = Some(version.trailer);
-        }
-        self.written.undecided += u64::from(undecided);
-        self.written.uncertain_merges += uncertain;
-        Ok(())
-    }
-
-    fn fate(&self, key: &[u8], version: &Found, versions: &[Found]) -> Fate {
-        let is_merge = |v: &Found| kind_of(v.trailer) == Some(OperationKind::Merge);
-        if !version.from_log || !is_merge(version) || self.log_is_new {
-            return Fate::Counts;
-        }
-        let sequence = sequence_of(version.trailer);
-        let reset = versions
-            .iter()
-            .any(|v| v.from_log && !is_merge(v) && sequence_of(v.trailer) < sequence);
-        let swept = self.log.range_tombstones();
-        let swept = swept.is_some_and(|all| all.covering(key, sequence).is_some());
-        if reset || swept {
-            return Fate::Counts;
-        }
-        let mut in_tables = versions.iter().filter(|v| !v.from_log);
-        if in_tables
-            .clone()
-            .any(|v| sequence_of(v.trailer) >= sequence)
-        {
-            Fate::InTables
-        } else if in_tables.any(|v| sequence_of(v.trailer) == 0) {
-            Fate::Uncertain
-        } else {
-            Fate::Counts
-        }
-    }
-}
-
-/// What becomes of an operand of the log.
-enum Fate {
-    Counts,
-    Uncertain,
-    InTables,
 }
