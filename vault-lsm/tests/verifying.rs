@@ -2,7 +2,6 @@
 //! nothing is ever written.
 //!
 //! By default every 31st byte is damaged. `VAULT_SWEEP=full cargo test --test verifying` damages all.
-#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 
 mod sweep;
 

@@ -9,7 +9,9 @@
 //! decided purely ([`plan`]) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
 
+mod hints;
 mod log;
+mod loss;
 mod merge;
 mod plan;
 mod repair;
@@ -20,13 +22,12 @@ mod stock;
 mod survey;
 mod verify;
 
+pub use loss::{KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 pub use plan::{RepairAction, RepairPlan, RepairVerdict};
 pub use repair::{RepairReport, repair};
 pub use report::{
     Checked, Count, Finding, FindingKind, KeyBytes, KeySpan, Loss, Severity, VerifyReport,
 };
-pub use salvage::{
-    KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace, salvage,
-};
+pub use salvage::salvage;
 pub use survey::Progress;
 pub use verify::{VerifyOptions, VerifyProgress, verify};

@@ -22,10 +22,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
 use vault_core::batch::OperationKind;
 use vault_core::limits::check_keyspace_name;
 use vault_core::transform::FileKind;
@@ -33,7 +32,9 @@ use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
 use super::VerifyProgress;
+use super::hints::Hints;
 use super::log::Ends;
+use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 use super::merge::{Doubts, Merging, Source};
 use super::repair::{Rescue, place};
 use super::report::{KeyBytes, KeySpan};
@@ -42,78 +43,12 @@ use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
 use crate::cursor::InternalCursor;
 use crate::layout::{Env, create_directories};
-use crate::manifest::inspect::scan;
-use crate::manifest::{KeyspaceState, Manifest, State, TablePlace};
+use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::options::LsmOptions;
 use crate::table::inspect::{Inspection, Request, Visitor, inspect};
 use crate::table::{Table, TableEnv, TableMeta, TableOptions};
 use crate::write::commit::apply;
-
-/// What the caller knows of a keyspace that the store does not tell any more.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KnownKeyspace {
-    /// Its name; `None`: what the store says, or `recovered-N`.
-    pub name: Option<String>,
-    /// Its merge operator; `None`: what the store says, or none.
-    pub merge_operator: Option<String>,
-}
-
-/// How a store is salvaged.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SalvageOptions {
-    /// What is known of keyspaces, by id.
-    pub keyspaces: BTreeMap<u32, KnownKeyspace>,
-}
-
-/// A file of the old store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvagedFile {
-    /// Its name.
-    pub file: String,
-    /// Entries of a table, or operations of a log segment, that were read.
-    pub entries: u64,
-    /// Bytes that could not be read.
-    pub bytes_lost: u64,
-    /// What is wrong with it; empty where nothing is.
-    pub problems: Vec<String>,
-}
-
-/// A keyspace of the new store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvagedKeyspace {
-    /// Its id in both stores.
-    pub id: u32,
-    /// Its name in the new one.
-    pub name: String,
-    /// Whether the name is the one it had.
-    pub name_known: bool,
-    /// Entries written: versions, deletes and merge operands each count.
-    pub entries: u64,
-    /// Range deletes written.
-    pub range_deletes: u64,
-    /// Keys of which two versions were found that cannot be told apart in age. The one of the newer file
-    /// was taken.
-    pub undecided: u64,
-    /// Merge operands of the log of which it cannot be told whether tables hold them already. They were
-    /// applied.
-    pub uncertain_merges: u64,
-}
-
-/// What was salvaged, and what was not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvageReport {
-    /// The new store.
-    pub into: PathBuf,
-    /// Whether the new store is the old one, nothing lost and nothing guessed.
-    pub complete: bool,
-    /// What was read.
-    pub files: Vec<SalvagedFile>,
-    /// What was written.
-    pub keyspaces: Vec<SalvagedKeyspace>,
-    /// What cannot be known.
-    pub unknown: Vec<String>,
-}
 
 /// Makes a new store in `into` of what can be read in `from`. Nothing in `from` is changed.
 ///
@@ -184,56 +119,6 @@ fn new_store(into: &Path, options: &LsmOptions) -> Result<Env> {
         transform: Arc::clone(&options.transform),
         listener: None,
     })
-}
-
-/// What pointer and manifests still tell.
-struct Hints {
-    /// What the best manifest says.
-    state: State,
-    /// Whether that is all there is to know: the manifest is whole, and what it names is there.
-    exact: bool,
-}
-
-impl Hints {
-    fn gather(stock: &Stock) -> Result<Self> {
-        if let Some(manifest) = &stock.manifest {
-            let named = stock.pointer.is_none_or(|p| p.manifest == manifest.number);
-            let durable = stock.pointer.map_or(0, |pointer| pointer.manifest_bytes);
-            let state = manifest.state.clone();
-            let tables = stock.numbers(FileKind::Table);
-            let mut keyspaces = state.keyspaces.values();
-            let all_there = keyspaces.all(|k| k.tables.keys().all(|n| tables.contains(n)));
-            let logs = stock.numbers(FileKind::Log);
-            let no_more = logs
-                .iter()
-                .all(|n| *n < state.next_file || state.logs.contains(n));
-            let exact = named && manifest.is_sound(durable) && all_there && no_more;
-            return Ok(Self { state, exact });
-        }
-        // A manifest that does not count may still know names.
-        let mut state = State::default();
-        for number in stock.numbers(FileKind::Manifest).into_iter().rev() {
-            let path = stock.env.path(FileKind::Manifest, number);
-            match scan(&*stock.env.fs, &*stock.env.transform, &path, number) {
-                Ok(mut scanned) => {
-                    scanned.apply_behind();
-                    state = scanned.state;
-                    break;
-                }
-                Err(Error::Corruption { .. } | Error::Io { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self {
-            state,
-            exact: false,
-        })
-    }
-
-    fn place(&self, number: u64) -> Option<(u32, &TablePlace)> {
-        let mut keyspaces = self.state.keyspaces.iter();
-        keyspaces.find_map(|(id, keyspace)| Some((*id, keyspace.tables.get(&number)?)))
-    }
 }
 
 /// What was rescued of a keyspace.
