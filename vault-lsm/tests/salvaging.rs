@@ -211,6 +211,41 @@ fn what_differs_without_a_manifest_is_what_cannot_be_known() {
     }
 }
 
+/// A manifest with a hole still tells names, operators and most of the structure.
+#[test]
+fn a_damaged_manifest_is_used_as_far_as_it_goes() {
+    let (fs, model) = everything(true);
+    let mut paths = fs.list().into_iter().map(|(path, _)| path);
+    let ends =
+        |path: &PathBuf| path.starts_with(DIRECTORY) && path.to_string_lossy().ends_with(".man");
+    let path = paths.find(ends).expect("there is one");
+    let whole = fs.read_file(&path).expect("it is there");
+    let mut named = 0;
+    for at in (0..whole.len()).step_by(23) {
+        let fs = fs.kill();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs.write_file(&path, &bytes).expect("nothing fails here");
+        let given = known(&[(1, "a", "vault.append"), (2, "b", "vault.counter")]);
+        let (report, found) = rescue(&fs, &given);
+        assert!(!report.complete);
+        named += usize::from(report.keyspaces.iter().all(|keyspace| keyspace.name_known));
+        for name in ["a", "b"] {
+            let keyspace = report.keyspaces.iter().find(|k| k.name == name);
+            let keyspace = keyspace.expect("it holds entries");
+            let keys: BTreeSet<_> = model[name].keys().chain(found[name].keys()).collect();
+            let differs = |key: &&Vec<u8>| model[name].get(*key) != found[name].get(*key);
+            let differing: Vec<_> = keys.into_iter().filter(differs).collect();
+            let uncertain = keyspace.undecided + keyspace.uncertain_merges;
+            assert!(
+                differing.len() as u64 <= uncertain,
+                "byte {at}, {name}: {differing:?} {keyspace:?}"
+            );
+        }
+    }
+    assert!(named > 0, "what stands before the damage is used");
+}
+
 /// One damaged block costs its own entries, and the log gives back those that it still holds.
 #[test]
 fn what_is_damaged_costs_only_itself() {

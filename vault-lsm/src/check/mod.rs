@@ -4,9 +4,9 @@
 //! - [`repair`] brings a damaged store back to where it opens, and says beforehand what that costs.
 //! - [`salvage`] makes a new store of what is left of one whose manifest is gone.
 //!
-//! All three work on the files, without opening the store: [`stock`] takes down what the directory holds,
-//! [`survey`] looks at all of it, [`crate::table::inspect`] and [`log`] read beyond damage. What they do with it is
-//! decided purely ([`plan`]) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
+//! All three work on the files, without opening the store: `stock` takes down what the directory holds,
+//! `survey` looks at all of it, `table/inspect` and `log` read beyond damage. What they do with it is
+//! decided purely (`plan`) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
 
 mod hints;
