@@ -30,8 +30,8 @@ fn read(path: &Path) -> Vec<u8> {
     let file = DiskFileSystem
         .open(path)
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(&mut bytes, 0).unwrap();
+    let mut bytes = vec![0; file.len().expect("nothing fails here") as usize];
+    file.read_at(&mut bytes, 0).expect("nothing fails here");
     bytes
 }
 
@@ -41,7 +41,7 @@ fn names(path: &Path, kind: EntryKind) -> Vec<String> {
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let wanted = entries.into_iter().filter(|entry| entry.kind == kind);
     let mut names: Vec<String> = wanted
-        .map(|entry| entry.name.into_string().unwrap())
+        .map(|entry| entry.name.into_string().expect("nothing fails here"))
         .collect();
     names.sort();
     names
@@ -62,7 +62,8 @@ fn kept(format: &str) -> Vec<Kept> {
         let files = files.map(|file| (file.clone(), read(&path.join(file))));
         Kept {
             files: files.collect(),
-            transcript: String::from_utf8(read(&directory.join(format!("{name}.txt")))).unwrap(),
+            transcript: String::from_utf8(read(&directory.join(format!("{name}.txt"))))
+                .expect("nothing fails here"),
             name,
         }
     };
@@ -76,7 +77,8 @@ impl Kept {
     /// A copy in memory, with the zeros that were left out of log segments.
     fn copy(&self) -> MemoryFileSystem {
         let fs = MemoryFileSystem::new();
-        fs.create_dir_all(DIRECTORY.as_ref()).unwrap();
+        fs.create_dir_all(DIRECTORY.as_ref())
+            .expect("nothing fails here");
         for line in self
             .transcript
             .lines()
@@ -84,9 +86,9 @@ impl Kept {
         {
             let words: Vec<&str> = line.split(' ').collect();
             let mut bytes = self.files[words[1]].clone();
-            bytes.resize(words[3].parse().unwrap(), 0);
+            bytes.resize(words[3].parse().expect("nothing fails here"), 0);
             fs.write_file(Path::new(DIRECTORY).join(words[1]), &bytes)
-                .unwrap();
+                .expect("nothing fails here");
         }
         fs
     }

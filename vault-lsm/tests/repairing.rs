@@ -234,12 +234,12 @@ fn damage_everywhere(closed: bool) -> Counts {
     let subject = Subject::new(closed);
     let mut counts = Counts::default();
     for path in &subject.files {
-        let whole = subject.fs.read_file(path).unwrap();
+        let whole = subject.fs.read_file(path).expect("nothing fails here");
         let mut damage = |bytes: Option<Vec<u8>>, context: String| {
             let fs = subject.fs.kill();
             match bytes {
-                Some(bytes) => fs.write_file(path, &bytes).unwrap(),
-                None => fs.remove(path).unwrap(),
+                Some(bytes) => fs.write_file(path, &bytes).expect("nothing fails here"),
+                None => fs.remove(path).expect("nothing fails here"),
             }
             let context = format!("{}: {context}", path.display());
             counts.note(path, subject.mended(&fs, &context));
@@ -278,7 +278,8 @@ fn the_killed_store_is_repaired_as_planned() {
 /// Several faults at once: a pointer that is gone, a block of a table, the middle of the log.
 fn thrice_damaged(subject: &Subject) -> MemoryFileSystem {
     let fs = subject.fs.kill();
-    fs.remove(&Path::new(DIRECTORY).join("CURRENT")).unwrap();
+    fs.remove(&Path::new(DIRECTORY).join("CURRENT"))
+        .expect("nothing fails here");
     let with = |ending: &str| {
         let mut paths = subject.files.iter();
         let large =
@@ -287,9 +288,9 @@ fn thrice_damaged(subject: &Subject) -> MemoryFileSystem {
     };
     for (ending, at) in [(".tab", 150), (".log", 300)] {
         let path = with(ending);
-        let mut bytes = fs.read_file(&path).unwrap();
+        let mut bytes = fs.read_file(&path).expect("nothing fails here");
         bytes[at] ^= 1;
-        fs.write_file(&path, &bytes).unwrap();
+        fs.write_file(&path, &bytes).expect("nothing fails here");
     }
     fs
 }

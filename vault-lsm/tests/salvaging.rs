@@ -42,18 +42,18 @@ fn rescue(fs: &MemoryFileSystem, known: &SalvageOptions) -> (SalvageReport, Mode
         salvage(DIRECTORY, NEW, &other_seed, known, &mut go_on).expect("there is something");
     assert!(image(fs) == before, "the old store was changed");
     let all = VerifyOptions::default();
-    let verified = verify(NEW, &options(fs), &all, &mut go_on).unwrap();
+    let verified = verify(NEW, &options(fs), &all, &mut go_on).expect("nothing fails here");
     assert!(verified.findings.is_empty(), "{:#?}", verified.findings);
     let store = Lsm::open(NEW, options(fs)).expect("a new store");
     let model = contents(&store).expect("a sound store");
-    store.close().unwrap();
+    store.close().expect("nothing fails here");
     (report, model)
 }
 
 fn remove(fs: &MemoryFileSystem, ending: &str) {
     for (path, _) in fs.list() {
         if path.starts_with(DIRECTORY) && path.to_string_lossy().ends_with(ending) {
-            fs.remove(&path).unwrap();
+            fs.remove(&path).expect("nothing fails here");
         }
     }
 }
@@ -64,7 +64,7 @@ fn everything(closed: bool) -> (MemoryFileSystem, Model) {
     assert!(error.is_none(), "{error:?}");
     let store = account.store.take().expect("it ran to the end");
     if closed {
-        store.close().unwrap();
+        store.close().expect("nothing fails here");
     }
     (fs.kill(), account.state().clone())
 }
@@ -108,7 +108,7 @@ fn known(names: &[(u32, &str, &str)]) -> SalvageOptions {
 
 /// Everything that a keyspace can hold, in tables of all ages and in the log.
 fn without_ambiguity(fs: &MemoryFileSystem) -> Model {
-    let store = open(fs).unwrap();
+    let store = open(fs).expect("nothing fails here");
     let tiered = KeyspaceOptions {
         write_buffer_bytes: 4 << 10,
         block_bytes: 512,
@@ -118,8 +118,12 @@ fn without_ambiguity(fs: &MemoryFileSystem) -> Model {
         .clone()
         .policy(CompactionPolicy::TIERED)
         .merge("vault.counter");
-    let a = store.create_keyspace("a", &tiered).unwrap();
-    let b = store.create_keyspace("b", &counted).unwrap();
+    let a = store
+        .create_keyspace("a", &tiered)
+        .expect("nothing fails here");
+    let b = store
+        .create_keyspace("b", &counted)
+        .expect("nothing fails here");
     let one = 1_i64.to_le_bytes();
     for round in 0..6_u64 {
         let mut batch = WriteBatch::new();
@@ -135,12 +139,14 @@ fn without_ambiguity(fs: &MemoryFileSystem) -> Model {
             format!("k{:03}", round * 9).as_bytes(),
             format!("k{:03}", round * 9 + 4).as_bytes(),
         );
-        store.write(&batch, &WriteOptions::SYNC).unwrap();
+        store
+            .write(&batch, &WriteOptions::SYNC)
+            .expect("nothing fails here");
         if round < 4 {
-            store.flush(None).unwrap();
+            store.flush(None).expect("nothing fails here");
         }
     }
-    let model = contents(&store).unwrap();
+    let model = contents(&store).expect("nothing fails here");
     drop(store);
     model
 }
@@ -203,6 +209,41 @@ fn what_differs_without_a_manifest_is_what_cannot_be_known() {
             );
         }
     }
+}
+
+/// A manifest with a hole still tells names, operators and most of the structure.
+#[test]
+fn a_damaged_manifest_is_used_as_far_as_it_goes() {
+    let (fs, model) = everything(true);
+    let mut paths = fs.list().into_iter().map(|(path, _)| path);
+    let ends =
+        |path: &PathBuf| path.starts_with(DIRECTORY) && path.to_string_lossy().ends_with(".man");
+    let path = paths.find(ends).expect("there is one");
+    let whole = fs.read_file(&path).expect("it is there");
+    let mut named = 0;
+    for at in (0..whole.len()).step_by(23) {
+        let fs = fs.kill();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs.write_file(&path, &bytes).expect("nothing fails here");
+        let given = known(&[(1, "a", "vault.append"), (2, "b", "vault.counter")]);
+        let (report, found) = rescue(&fs, &given);
+        assert!(!report.complete);
+        named += usize::from(report.keyspaces.iter().all(|keyspace| keyspace.name_known));
+        for name in ["a", "b"] {
+            let keyspace = report.keyspaces.iter().find(|k| k.name == name);
+            let keyspace = keyspace.expect("it holds entries");
+            let keys: BTreeSet<_> = model[name].keys().chain(found[name].keys()).collect();
+            let differs = |key: &&Vec<u8>| model[name].get(*key) != found[name].get(*key);
+            let differing: Vec<_> = keys.into_iter().filter(differs).collect();
+            let uncertain = keyspace.undecided + keyspace.uncertain_merges;
+            assert!(
+                differing.len() as u64 <= uncertain,
+                "byte {at}, {name}: {differing:?} {keyspace:?}"
+            );
+        }
+    }
+    assert!(named > 0, "what stands before the damage is used");
 }
 
 /// One damaged block costs its own entries, and the log gives back those that it still holds.

@@ -2,7 +2,6 @@
 //! nothing is ever written.
 //!
 //! By default every 31st byte is damaged. `VAULT_SWEEP=full cargo test --test verifying` damages all.
-#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 
 mod sweep;
 
@@ -68,13 +67,16 @@ fn image(fs: &MemoryFileSystem) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap().to_string_lossy().into_owned()
+    path.file_name()
+        .expect("nothing fails here")
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn flip(fs: &MemoryFileSystem, path: &Path, at: usize) {
-    let mut bytes = fs.read_file(path).unwrap();
+    let mut bytes = fs.read_file(path).expect("nothing fails here");
     bytes[at] ^= 0x40;
-    fs.write_file(path, &bytes).unwrap();
+    fs.write_file(path, &bytes).expect("nothing fails here");
 }
 
 #[test]

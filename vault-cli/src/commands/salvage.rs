@@ -1,4 +1,4 @@
-//! `vaultdb salvage`
+//! `vaultdb salvage`: runs it, and prints what was had and what was not.
 
 use std::fmt;
 use std::ops::ControlFlow;

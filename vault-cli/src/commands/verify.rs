@@ -1,4 +1,4 @@
-//! `vaultdb verify`
+//! `vaultdb verify`: runs it, and prints findings and counts.
 
 use std::fmt;
 use std::ops::ControlFlow;

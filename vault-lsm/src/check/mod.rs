@@ -4,12 +4,15 @@
 //! - [`repair`] brings a damaged store back to where it opens, and says beforehand what that costs.
 //! - [`salvage`] makes a new store of what is left of one whose manifest is gone.
 //!
-//! All three work on the files, without opening the store: [`stock`] takes down what the directory holds,
-//! [`survey`] looks at all of it, [`crate::table::inspect`] and [`log`] read beyond damage. What they do with it is
-//! decided purely ([`plan`]) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
+//! All three work on the files, without opening the store: `stock` takes down what the directory holds,
+//! `survey` looks at all of it, `table/inspect` and `log` read beyond damage. What they do with it is
+//! decided purely (`plan`) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
 
+mod hints;
 mod log;
+mod loss;
+mod merge;
 mod plan;
 mod repair;
 mod report;
@@ -19,13 +22,12 @@ mod stock;
 mod survey;
 mod verify;
 
+pub use loss::{KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 pub use plan::{RepairAction, RepairPlan, RepairVerdict};
 pub use repair::{RepairReport, repair};
 pub use report::{
     Checked, Count, Finding, FindingKind, KeyBytes, KeySpan, Loss, Severity, VerifyReport,
 };
-pub use salvage::{
-    KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace, salvage,
-};
+pub use salvage::salvage;
 pub use survey::Progress;
 pub use verify::{VerifyOptions, VerifyProgress, verify};

@@ -14,107 +14,42 @@
 //!   one that is gone already;
 //! - which sequence number stands for the entries of a table that was ingested, or that was the oldest of its
 //!   keyspace: they count as the oldest;
-//! - whether merge operands of the log are in tables already: see [`Merging`];
+//! - whether merge operands of the log are in tables already: see [`super::merge`];
 //! - which keyspaces had been dropped.
 //!
 //! Each of these is said in the report where it may have mattered.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::Serialize;
 use vault_core::batch::OperationKind;
 use vault_core::limits::check_keyspace_name;
 use vault_core::transform::FileKind;
 use vault_core::vfs::EntryKind;
-use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber, Slice};
+use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
 use super::VerifyProgress;
+use super::hints::Hints;
 use super::log::Ends;
+use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
+use super::merge::{Doubts, Merging, Source};
 use super::repair::{Rescue, place};
 use super::report::{KeyBytes, KeySpan};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
 use crate::cursor::InternalCursor;
-use crate::internal_key::{kind_of, sequence_of};
 use crate::layout::{Env, create_directories};
-use crate::manifest::inspect::scan;
-use crate::manifest::{KeyspaceState, Manifest, State, TablePlace};
+use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memory::MemtableAccount;
-use crate::memtable::{Memtable, MemtableCursor};
+use crate::memtable::Memtable;
 use crate::options::LsmOptions;
 use crate::table::inspect::{Inspection, Request, Visitor, inspect};
-use crate::table::{Table, TableCursor, TableEnv, TableMeta, TableOptions};
+use crate::table::{Table, TableEnv, TableMeta, TableOptions};
 use crate::write::commit::apply;
-
-/// What the caller knows of a keyspace that the store does not tell any more.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KnownKeyspace {
-    /// Its name; `None`: what the store says, or `recovered-N`.
-    pub name: Option<String>,
-    /// Its merge operator; `None`: what the store says, or none.
-    pub merge_operator: Option<String>,
-}
-
-/// How a store is salvaged.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SalvageOptions {
-    /// What is known of keyspaces, by id.
-    pub keyspaces: BTreeMap<u32, KnownKeyspace>,
-}
-
-/// A file of the old store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvagedFile {
-    /// Its name.
-    pub file: String,
-    /// Entries of a table, or operations of a log segment, that were read.
-    pub entries: u64,
-    /// Bytes that could not be read.
-    pub bytes_lost: u64,
-    /// What is wrong with it; empty where nothing is.
-    pub problems: Vec<String>,
-}
-
-/// A keyspace of the new store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvagedKeyspace {
-    /// Its id in both stores.
-    pub id: u32,
-    /// Its name in the new one.
-    pub name: String,
-    /// Whether the name is the one it had.
-    pub name_known: bool,
-    /// Entries written: versions, deletes and merge operands each count.
-    pub entries: u64,
-    /// Range deletes written.
-    pub range_deletes: u64,
-    /// Keys of which two versions were found that cannot be told apart in age. The one of the newer file
-    /// was taken.
-    pub undecided: u64,
-    /// Merge operands of the log of which it cannot be told whether tables hold them already. They were
-    /// applied.
-    pub uncertain_merges: u64,
-}
-
-/// What was salvaged, and what was not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SalvageReport {
-    /// The new store.
-    pub into: PathBuf,
-    /// Whether the new store is the old one, nothing lost and nothing guessed.
-    pub complete: bool,
-    /// What was read.
-    pub files: Vec<SalvagedFile>,
-    /// What was written.
-    pub keyspaces: Vec<SalvagedKeyspace>,
-    /// What cannot be known.
-    pub unknown: Vec<String>,
-}
 
 /// Makes a new store in `into` of what can be read in `from`. Nothing in `from` is changed.
 ///
@@ -186,56 +121,6 @@ fn new_store(into: &Path, options: &LsmOptions) -> Result<Env> {
         listener: None,
         listener_panics: Arc::default(),
     })
-}
-
-/// What pointer and manifests still tell.
-struct Hints {
-    /// What the best manifest says.
-    state: State,
-    /// Whether that is all there is to know: the manifest is whole, and what it names is there.
-    exact: bool,
-}
-
-impl Hints {
-    fn gather(stock: &Stock) -> Result<Self> {
-        if let Some(manifest) = &stock.manifest {
-            let named = stock.pointer.is_none_or(|p| p.manifest == manifest.number);
-            let durable = stock.pointer.map_or(0, |pointer| pointer.manifest_bytes);
-            let state = manifest.state.clone();
-            let tables = stock.numbers(FileKind::Table);
-            let mut keyspaces = state.keyspaces.values();
-            let all_there = keyspaces.all(|k| k.tables.keys().all(|n| tables.contains(n)));
-            let logs = stock.numbers(FileKind::Log);
-            let no_more = logs
-                .iter()
-                .all(|n| *n < state.next_file || state.logs.contains(n));
-            let exact = named && manifest.is_sound(durable) && all_there && no_more;
-            return Ok(Self { state, exact });
-        }
-        // A manifest that does not count may still know names.
-        let mut state = State::default();
-        for number in stock.numbers(FileKind::Manifest).into_iter().rev() {
-            let path = stock.env.path(FileKind::Manifest, number);
-            match scan(&*stock.env.fs, &*stock.env.transform, &path, number) {
-                Ok(mut scanned) => {
-                    scanned.apply_behind();
-                    state = scanned.state;
-                    break;
-                }
-                Err(Error::Corruption { .. } | Error::Io { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self {
-            state,
-            exact: false,
-        })
-    }
-
-    fn place(&self, number: u64) -> Option<(u32, &TablePlace)> {
-        let mut keyspaces = self.state.keyspaces.iter();
-        keyspaces.find_map(|(id, keyspace)| Some((*id, keyspace.tables.get(&number)?)))
-    }
 }
 
 /// What was rescued of a keyspace.
@@ -611,7 +496,10 @@ impl Salvage<'_> {
             .memtable
             .unwrap_or_else(|| Arc::new(Memtable::new(MemtableAccount::uncounted())));
         let mut tombstones = memtable.range_tombstone_list();
-        let mut sources = vec![Source::Log(memtable.cursor())];
+        let mut sources = vec![Source {
+            cursor: Box::new(memtable.cursor()),
+            from_log: true,
+        }];
         // The newest file first: of two entries that are the same, the one that comes first is taken.
         let mut tables = rescued.tables;
         tables.sort_by_key(|table| Reverse(table.old_number));
@@ -621,7 +509,10 @@ impl Salvage<'_> {
             let meta = table.meta.clone();
             let opened = Table::open(&self.new_tables, &path, KeyspaceId(id), meta)?;
             tombstones.extend(opened.range_tombstones().iter().cloned());
-            sources.push(Source::Table(opened.scan_cursor()));
+            sources.push(Source {
+                cursor: Box::new(opened.scan_cursor()),
+                from_log: false,
+            });
             copies.push(path);
         }
         let target = self.target(id, &keyspace.options, keyspace.options.table_bytes);
@@ -632,9 +523,11 @@ impl Salvage<'_> {
             sources,
             rewriter,
             log: &memtable,
-            written,
+            doubts: Doubts::default(),
         };
-        let made = merging.run()?;
+        let (made, doubts) = merging.run()?;
+        written.undecided = doubts.undecided;
+        written.uncertain_merges = doubts.uncertain_merges;
         self.next_file = next_file;
         for meta in made {
             place(keyspace, 0, 1, meta);
@@ -724,162 +617,4 @@ fn touches(span: &KeySpan, operation: &Operation<'_>) -> bool {
         .as_ref()
         .is_some_and(|start| *operation.value <= *start.0);
     !starts_behind && !ends_before
-}
-
-/// Where entries come from.
-enum Source {
-    Log(MemtableCursor),
-    Table(TableCursor),
-}
-
-impl Source {
-    fn cursor(&mut self) -> &mut dyn InternalCursor {
-        match self {
-            Self::Log(cursor) => cursor,
-            Self::Table(cursor) => cursor,
-        }
-    }
-
-    fn shared(&self) -> &dyn InternalCursor {
-        match self {
-            Self::Log(cursor) => cursor,
-            Self::Table(cursor) => cursor,
-        }
-    }
-}
-
-/// A version of a key.
-struct Found {
-    trailer: u64,
-    value: Slice,
-    from_log: bool,
-}
-
-/// Merges sources key by key.
-///
-/// # Which operands of the log count
-/// The log is the end of the history: if it holds a put or a delete of the key, all behind that counts, and
-/// nothing else matters. Else an operand is in tables already if a table has a version of the key that is as
-/// new. Where a table has a version without a sequence number, that may hold it or not: it counts, and is
-/// reported.
-struct Merging<'a> {
-    /// Whether it is known that nothing of the log is in tables.
-    log_is_new: bool,
-    sources: Vec<Source>,
-    rewriter: Rewriter<'a>,
-    log: &'a Memtable,
-    written: &'a mut SalvagedKeyspace,
-}
-
-impl Merging<'_> {
-    fn run(mut self) -> Result<Vec<TableMeta>> {
-        for source in &mut self.sources {
-            source.cursor().first()?;
-        }
-        let mut heap: BinaryHeap<Reverse<(Vec<u8>, usize)>> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter(|(_, source)| source.shared().valid())
-            .map(|(at, source)| Reverse((source.shared().key().to_vec(), at)))
-            .collect();
-        let mut versions = Vec::new();
-        while let Some(Reverse((key, at))) = heap.pop() {
-            versions.clear();
-            self.gather(at, &key, &mut versions)?;
-            let mut held = vec![at];
-            while let Some(Reverse((next, _))) = heap.peek()
-                && *next == key
-                && let Some(Reverse((_, at))) = heap.pop()
-            {
-                self.gather(at, &key, &mut versions)?;
-                held.push(at);
-            }
-            self.decide(&key, &mut versions)?;
-            for at in held {
-                let source = self.sources[at].shared();
-                if source.valid() {
-                    heap.push(Reverse((source.key().to_vec(), at)));
-                }
-            }
-        }
-        self.rewriter.finish()
-    }
-
-    fn gather(&mut self, at: usize, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
-        let from_log = matches!(self.sources[at], Source::Log(_));
-        let cursor = self.sources[at].cursor();
-        while cursor.valid() && cursor.key() == key {
-            versions.push(Found {
-                trailer: cursor.trailer(),
-                value: cursor.value_slice(),
-                from_log,
-            });
-            cursor.next()?;
-        }
-        Ok(())
-    }
-
-    fn decide(&mut self, key: &[u8], versions: &mut Vec<Found>) -> Result<()> {
-        // Stable: among the same, the order of the sources stays.
-        versions.sort_by_key(|version| Reverse(version.trailer));
-        let mut undecided = false;
-        let mut uncertain = 0;
-        let mut before: Option<u64> = None;
-        for (at, version) in versions.iter().enumerate() {
-            let sequence = sequence_of(version.trailer);
-            if before.is_some_and(|before| sequence_of(before) == sequence) {
-                // The same entry out of another file, or one that cannot be told from it in age.
-                let first = versions[..at].iter().rfind(|v| Some(v.trailer) == before);
-                undecided |= first.is_some_and(|v| {
-                    v.trailer != version.trailer || v.value[..] != version.value[..]
-                });
-                continue;
-            }
-            match self.fate(key, version, versions) {
-                Fate::Counts => {}
-                Fate::Uncertain => uncertain += 1,
-                Fate::InTables => continue,
-            }
-            self.rewriter.add(key, version.trailer, &version.value)?;
-            before = Some(version.trailer);
-        }
-        self.written.undecided += u64::from(undecided);
-        self.written.uncertain_merges += uncertain;
-        Ok(())
-    }
-
-    fn fate(&self, key: &[u8], version: &Found, versions: &[Found]) -> Fate {
-        let is_merge = |v: &Found| kind_of(v.trailer) == Some(OperationKind::Merge);
-        if !version.from_log || !is_merge(version) || self.log_is_new {
-            return Fate::Counts;
-        }
-        let sequence = sequence_of(version.trailer);
-        let reset = versions
-            .iter()
-            .any(|v| v.from_log && !is_merge(v) && sequence_of(v.trailer) < sequence);
-        let swept = self.log.range_tombstones();
-        let swept = swept.is_some_and(|all| all.covering(key, sequence).is_some());
-        if reset || swept {
-            return Fate::Counts;
-        }
-        let mut in_tables = versions.iter().filter(|v| !v.from_log);
-        if in_tables
-            .clone()
-            .any(|v| sequence_of(v.trailer) >= sequence)
-        {
-            Fate::InTables
-        } else if in_tables.any(|v| sequence_of(v.trailer) == 0) {
-            Fate::Uncertain
-        } else {
-            Fate::Counts
-        }
-    }
-}
-
-/// What becomes of an operand of the log.
-enum Fate {
-    Counts,
-    Uncertain,
-    InTables,
 }

@@ -41,7 +41,7 @@ impl Place {
         let settings = Settings {
             background: BackgroundWork::Threads { compaction: 1 },
             cache_bytes: Some(self.cache_bytes),
-            table_metadata_bytes: 64 << 10,
+            table_metadata_bytes: Some(64 << 10),
             log_segment_bytes: Some(64 << 10),
             ..Settings::default()
         };

@@ -36,8 +36,8 @@ pub(super) struct Shared {
 pub(super) fn options(fs: &MemoryFileSystem) -> LsmOptions {
     let settings = Settings {
         background: BackgroundWork::Manual,
-        cache_bytes: 1 << 20,
-        table_metadata_bytes: 1 << 20,
+        cache_bytes: Some(1 << 20),
+        table_metadata_bytes: Some(1 << 20),
         log_segment_bytes: Some(64 << 10),
         latency_sample_every: 1 << 20,
         ..Settings::default()

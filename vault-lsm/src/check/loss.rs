@@ -1,0 +1,71 @@
+//! What the caller tells a salvage, and what it tells the caller.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// What the caller knows of a keyspace that the store does not tell any more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownKeyspace {
+    /// Its name; `None`: what the store says, or `recovered-N`.
+    pub name: Option<String>,
+    /// Its merge operator; `None`: what the store says, or none.
+    pub merge_operator: Option<String>,
+}
+
+/// How a store is salvaged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SalvageOptions {
+    /// What is known of keyspaces, by id.
+    pub keyspaces: BTreeMap<u32, KnownKeyspace>,
+}
+
+/// A file of the old store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvagedFile {
+    /// Its name.
+    pub file: String,
+    /// Entries of a table, or operations of a log segment, that were read.
+    pub entries: u64,
+    /// Bytes that could not be read.
+    pub bytes_lost: u64,
+    /// What is wrong with it; empty where nothing is.
+    pub problems: Vec<String>,
+}
+
+/// A keyspace of the new store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvagedKeyspace {
+    /// Its id in both stores.
+    pub id: u32,
+    /// Its name in the new one.
+    pub name: String,
+    /// Whether the name is the one it had.
+    pub name_known: bool,
+    /// Entries written: versions, deletes and merge operands each count.
+    pub entries: u64,
+    /// Range deletes written.
+    pub range_deletes: u64,
+    /// Keys of which two versions were found that cannot be told apart in age. The one of the newer file
+    /// was taken.
+    pub undecided: u64,
+    /// Merge operands of the log of which it cannot be told whether tables hold them already. They were
+    /// applied.
+    pub uncertain_merges: u64,
+}
+
+/// What was salvaged, and what was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SalvageReport {
+    /// The new store.
+    pub into: PathBuf,
+    /// Whether the new store is the old one, nothing lost and nothing guessed.
+    pub complete: bool,
+    /// What was read.
+    pub files: Vec<SalvagedFile>,
+    /// What was written.
+    pub keyspaces: Vec<SalvagedKeyspace>,
+    /// What cannot be known.
+    pub unknown: Vec<String>,
+}
