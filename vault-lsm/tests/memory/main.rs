@@ -10,6 +10,10 @@
 //! which prints the figures that `docs/internals/memory.md` cites.
 #![expect(unsafe_code, reason = "an allocator that counts has to be one")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stdout,
+    reason = "children tell what they measured, and the test the figures"
+)]
 
 mod load;
 mod meter;
