@@ -6,7 +6,7 @@ use std::path::Path;
 use vault_core::{Cursor, Engine, KeyRange, Reader};
 use vault_lsm::Lsm;
 
-use crate::load::{self, Scale, index_of, is_right, keys_left, keyspaces};
+use super::load::{self, Scale, index_of, is_right, keys_left, keyspaces};
 
 /// Cursors that scan at once.
 const CURSORS: u64 = 32;
