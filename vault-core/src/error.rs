@@ -57,7 +57,8 @@ pub enum Error {
     },
     /// A value is longer than the engine accepts.
     #[error(
-        "value of {len} bytes is over the limit of {max}; split it over several keys, or raise `limits.value_bytes_max` (and `memory_bytes`, of which it is a small part)"
+        "value of {len} bytes is over the limit of {max}; split it over several keys, \
+         or raise `limits.value_bytes_max` (and `memory_bytes`, of which it is a small part)"
     )]
     ValueTooLong {
         /// Length of the value in bytes.
@@ -241,7 +242,8 @@ pub enum Error {
     },
     /// The memory budget has no room for what was asked, whatever else gives way.
     #[error(
-        "{what} would take {needed} bytes of memory, and the budget leaves {available}; close cursors and snapshots that are not needed, or open the store with more `memory_bytes`"
+        "{what} would take {needed} bytes of memory, and the budget leaves {available}; \
+         close cursors and snapshots that are not needed, or open the store with more `memory_bytes`"
     )]
     MemoryFull {
         /// What was asked for.

@@ -10,16 +10,18 @@
 //! which prints the figures that `docs/internals/memory.md` cites.
 #![expect(unsafe_code, reason = "an allocator that counts has to be one")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stdout,
+    reason = "children tell what they measured, and the test the figures"
+)]
 
-mod load;
-mod meter;
-mod phases;
-mod stories;
+mod memory_cases;
 
 use std::path::PathBuf;
 
-use load::{MIB, Scale};
-use meter::Measured;
+use memory_cases::load::{MIB, Scale};
+use memory_cases::meter::Measured;
+use memory_cases::{meter, phases, stories};
 
 /// Set to `full`: the long run takes its time.
 const EXTENT_VARIABLE: &str = "VAULT_MEMORY";

@@ -13,8 +13,8 @@ use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 const WRITES_A_KEY: u64 = 3;
 /// One key in so many is deleted with its last write.
 const DELETED_EVERY: u64 = 17;
-/// Bytes of all writes for each number that is written, on average.
-const BYTES_A_NUMBER: u64 = 1500;
+/// Bytes of all writes for each number that is written, on average, at least.
+const BYTES_A_NUMBER: u64 = 1000;
 
 pub(crate) const MIB: u64 = 1 << 20;
 

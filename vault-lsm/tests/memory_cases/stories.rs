@@ -8,7 +8,7 @@ use vault_core::{
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
-use crate::load::MIB;
+use super::load::MIB;
 
 /// Runs the story with that name; gives the engine's own peak.
 pub(crate) fn run(name: &str, directory: &Path, budget: u64) -> u64 {
@@ -21,7 +21,7 @@ pub(crate) fn run(name: &str, directory: &Path, budget: u64) -> u64 {
         "many_tables" => many_tables(&store),
         "hot_keys" => hot_keys(&store),
         "held_memtables" => held_memtables(&store),
-        "large_log" => return large_log(store, directory, budget),
+        "large_log" => return large_log(&store, directory, budget),
         "ingests" => ingests(&store),
         other => panic!("there is no story {other}"),
     }
@@ -143,7 +143,7 @@ fn large_values(store: &Lsm, budget: u64) {
     for round in 0..2 {
         for number in 0..VALUES {
             let number = number * 7 % VALUES;
-            if round == 1 && number % 3 == 0 {
+            if round == 1 && number.is_multiple_of(3) {
                 continue;
             }
             for ks in [raw, packed] {
@@ -155,7 +155,7 @@ fn large_values(store: &Lsm, budget: u64) {
         }
     }
     let is_right = |number: u64, value: &[u8]| {
-        let round = u64::from(number % 3 != 0);
+        let round = u64::from(!number.is_multiple_of(3));
         value == value_of(number + round * 1000)
     };
     // Several at once, each of which holds the value it stands on.
@@ -329,7 +329,7 @@ fn held_memtables(store: &Lsm) {
 
 /// A log that a large budget left behind, in segments as large as memory is now, is opened with a small
 /// one: batch by batch, flushing. Read-only, where nothing can be flushed, it is refused with the reason.
-fn large_log(store: Lsm, directory: &Path, budget: u64) -> u64 {
+fn large_log(store: &Lsm, directory: &Path, budget: u64) -> u64 {
     store.close().unwrap();
     const KEYS: u64 = 100_000;
     let len = (3 * budget / 2 / KEYS) as usize;
@@ -344,7 +344,7 @@ fn large_log(store: Lsm, directory: &Path, budget: u64) -> u64 {
     large.close().unwrap();
     drop(large);
     // That was another process's, really: from here on it counts.
-    crate::meter::begin_again();
+    super::meter::begin_again();
     let refused = Lsm::open_read_only(directory, &options(budget)).map(drop);
     assert!(
         matches!(refused, Err(Error::MemoryFull { .. })),
@@ -369,7 +369,7 @@ fn ingests(store: &Lsm) {
     const KEYS: u64 = 30_000;
     let create = |n: u64| {
         keyspace(store, &format!("k{n}"), |o| {
-            o.compression = Compression::Lz4
+            o.compression = Compression::Lz4;
         })
     };
     let keyspaces: Vec<_> = (0..8).map(create).collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 use vault_core::{Cursor, Engine, KeyRange, Reader};
 use vault_lsm::Lsm;
 
-use crate::load::{self, Scale, index_of, is_right, keys_left, keyspaces};
+use super::load::{self, Scale, index_of, is_right, keys_left, keyspaces};
 
 /// Cursors that scan at once.
 const CURSORS: u64 = 32;
@@ -37,8 +37,14 @@ pub(crate) fn run(phase: &str, directory: &Path, scale: &Scale) -> u64 {
         }),
         other => panic!("there is no phase {other}"),
     }
-    let peak = store.stats().unwrap().memory.peak;
+    let stats = store.stats().unwrap();
+    let peak = stats.memory.peak;
     if phase == "write" {
+        assert!(
+            stats.written.user_bytes >= scale.bytes,
+            "{:?}",
+            stats.written
+        );
         // The process is killed as it is: nothing is closed, and the last writes are in the log only.
         Box::leak(Box::new(store));
     } else {
