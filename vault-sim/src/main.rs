@@ -1,6 +1,14 @@
 //! The simulation's command line. `cargo xtask sim` and `cargo xtask soak` pass their arguments on to it.
+//!
+//! Exit codes: 0 all is well, 1 the engine did wrong, 2 the command line is wrong, 3 an operation of a soak
+//! did not end.
 
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line tells by printing")]
+
+mod command;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -13,8 +21,13 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Runs many threads on a real file system for a long time.
+    Soak(command::soak::Arguments),
+}
 
-fn main() {
-    match Cli::parse().command {}
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Soak(arguments) => command::soak::run(&arguments),
+    }
 }

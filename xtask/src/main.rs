@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod json;
 mod layers;
+mod soak;
 mod source;
 mod supply;
 mod tidy;
@@ -30,6 +31,7 @@ cargo xtask <command>
   tidy     what the compiler does not see: module docs, dead files, banned idioms, links, decisions
   layers   who may depend on whom, what dependencies may cost, their licences and versions
   bench    the workload runner with the repository's settings; arguments are passed on
+  soak     many threads on a real disk: --minutes M, --threads N, --dir PATH, --seed N
   help     this list";
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         (Some("tidy"), []) => finish("tidy", tidy::run(&root)),
         (Some("layers"), []) => finish("layers", layers::run(&root)),
         (Some("bench"), rest) => bench::run(&root, rest),
+        (Some("soak"), rest) => soak::run(&root, rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS
