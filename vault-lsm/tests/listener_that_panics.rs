@@ -1,8 +1,8 @@
 //! A listener that panics, at every event: on the engine's threads and on the caller's. It is counted, called
 //! again for the next event, and nothing else comes of it.
 //!
-//! The thread that flushed died of it, with the memtable it was flushing marked as being flushed for good:
-//! writers stood still, without an error, and closing waited for ever.
+//! The threads that flush and compact died of it, and nobody did their work any more: writers stood still,
+//! without an error, for ever.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
