@@ -11,7 +11,7 @@ use vault_core::random::SeededRandom;
 use vault_core::{
     Clock as _, Engine, Error, KeyRange, KeyspaceId, KeyspaceOptions, Reader, WriteOptions,
 };
-use vault_lsm::{Lsm, LsmOptions};
+use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 use super::stage::{Opened, Stage, steady_names, told};
 use super::{banker, directory};
@@ -98,8 +98,10 @@ fn checkpoint(stage: &Stage, opened: &Opened) -> Result<(), String> {
         .lsm
         .checkpoint(&target)
         .map_err(told("make a checkpoint"))?;
-    let copy = Lsm::open(&target, LsmOptions::default().cache_bytes(1 << 20))
-        .map_err(told("open the checkpoint"))?;
+    // With nobody at work in it, what it holds stands still.
+    let options = LsmOptions::default().background(BackgroundWork::Manual);
+    let copy =
+        Lsm::open(&target, options.cache_bytes(1 << 20)).map_err(told("open the checkpoint"))?;
     if copy.latest_sequence() != outcome.sequence {
         return Err(format!(
             "a checkpoint at {} opens at {}",
