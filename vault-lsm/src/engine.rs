@@ -72,6 +72,15 @@ impl Drop for Handle {
 impl Lsm {
     /// Opens the store in `directory`, or creates it, as [`OpenMode`](crate::OpenMode) says.
     ///
+    /// What else lies in the directory is left alone, and reported as
+    /// [`Event::ForeignFile`](vault_core::Event::ForeignFile). Should the directory be moved or replaced while
+    /// the store is open, the handle stops using it: [`Displaced`](vault_core::Error::Displaced). Copying its files
+    /// meanwhile gives a copy that opens as the store was at some moment, or is refused as damaged; one that
+    /// always opens is made by [`Lsm::checkpoint`].
+    ///
+    /// Where the process runs under a limit on the length of files (`RLIMIT_FSIZE`), it must ignore the signal
+    /// `SIGXFSZ`, which would end it; the limit then is a [`DiskFull`](vault_core::Error::DiskFull).
+    ///
     /// # Errors
     /// [`AlreadyOpen`](vault_core::Error::AlreadyOpen) with the process that holds it,
     /// [`NotAStore`](vault_core::Error::NotAStore), [`NoSuchStore`](vault_core::Error::NoSuchStore),
@@ -79,7 +88,8 @@ impl Lsm {
     /// [`NewerFormat`](vault_core::Error::NewerFormat), [`Corruption`](vault_core::Error::Corruption),
     /// [`MissingMergeOperator`](vault_core::Error::MissingMergeOperator),
     /// [`InvalidSetting`](vault_core::Error::InvalidSetting), [`Io`](vault_core::Error::Io),
-    /// [`DiskFull`](vault_core::Error::DiskFull). A store that is refused is left as it was.
+    /// [`DiskFull`](vault_core::Error::DiskFull), [`TooManyOpenFiles`](vault_core::Error::TooManyOpenFiles),
+    /// [`ReadOnlyMedium`](vault_core::Error::ReadOnlyMedium). A store that is refused is left as it was.
     pub fn open(directory: impl AsRef<Path>, options: LsmOptions) -> Result<Self> {
         let store = recover::open(directory.as_ref(), options)?;
         let lsm = Self {

@@ -18,7 +18,14 @@
 //! | a file; another program's directory; no permission; a newer format; open modes | here |
 //! | a second writer in this process; writing through a read-only handle | here |
 //! | a second writer in another process | `other_process.rs` |
-//! | a full disk | `full_disk.rs` |
+//! | a full disk | `full_disk.rs`; real ones: `real_full_disk.rs`, `limits_of_the_process.rs` |
+//! | foreign things in the directory, under Vault's names too | `foreign_entries.rs` |
+//! | paths that are too long, odd, or empty; names that are not UTF-8 | `odd_paths.rs` |
+//! | a directory that is moved, removed or replaced while open | `moved_while_open.rs` |
+//! | a read-only medium | `read_only_medium.rs` |
+//! | a clock that jumps | `clock_jumps.rs` |
+//! | a store that is copied while it is written | `copied_while_open.rs` |
+//! | a listener that panics | `listener_that_panics.rs` |
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(
     clippy::disallowed_methods,

@@ -303,3 +303,22 @@ fn tables_are_shared_on_the_disk() {
         }
     }
 }
+
+/// The directory had been created when the one above it could not be synced. It stayed, and was in the way of
+/// the next attempt.
+#[test]
+fn a_directory_that_was_begun_is_removed() {
+    let fs = MemoryFileSystem::new();
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    put_all(&store, ks, 0..100, 1);
+    fs.create_dir_all(Path::new("/copies")).unwrap();
+    let failing = FaultKind::Error(std::io::ErrorKind::StorageFull);
+    let fault = Fault::new(OperationClass::SyncDir, failing).on_path("copies");
+    fs.inject(fault);
+    assert_error!(store.checkpoint(COPY), Error::DiskFull { .. }, Full);
+    assert_eq!(fs.kind(Path::new(COPY)).unwrap(), None);
+    store.checkpoint(COPY).unwrap();
+    let copy = Lsm::open(COPY, manual(&fs)).unwrap();
+    assert_contents(&copy, ks, &expected(0..100, 1));
+}

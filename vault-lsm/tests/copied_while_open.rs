@@ -23,7 +23,7 @@ use vault_core::{Engine, Error, ErrorKind as Kind};
 use vault_lsm::{Lsm, LsmOptions};
 
 /// Copies that are made. Each is opened read-only and for writing.
-const COPIES: u64 = 150;
+const COPIES: u64 = 60;
 
 fn options() -> LsmOptions {
     LsmOptions::new(small_settings(TWO_THREADS))

@@ -22,6 +22,7 @@ mod models;
 mod mutants;
 mod sanitize;
 mod sim;
+mod soak;
 mod source;
 mod supply;
 mod tidy;
@@ -44,6 +45,7 @@ cargo xtask <command>
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
   memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
+  soak     many threads on a real disk: --minutes M, --threads N, --dir PATH, --seed N
   help     this list";
 
 fn main() -> ExitCode {
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, rest),
         (Some("memory"), []) => memory::run(&root),
+        (Some("soak"), rest) => soak::run(&root, rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS

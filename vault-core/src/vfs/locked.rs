@@ -144,3 +144,74 @@ impl FileSystem for LockedFileSystem {
         self.inner.absolute(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::vfs::MemoryFileSystem;
+    use crate::{Error, ErrorKind};
+
+    #[derive(Debug)]
+    struct Guard(Arc<AtomicBool>);
+
+    impl LockGuard for Guard {
+        fn is_in_place(&self) -> io::Result<bool> {
+            Ok(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    /// Every verb that takes a name, on one in the directory.
+    fn verbs(fs: &LockedFileSystem) -> Vec<io::Result<()>> {
+        let path = |name: &str| Path::new("/store").join(name);
+        vec![
+            fs.open(&path("a")).map(drop),
+            fs.open_for_write(&path("a")).map(drop),
+            fs.kind(&path("a")).map(drop),
+            fs.create(&path("b")).map(drop),
+            fs.rename(&path("b"), &path("c")),
+            fs.hard_link(&path("c"), Path::new("/elsewhere")),
+            fs.remove(Path::new("/elsewhere")),
+            fs.remove(&path("c")),
+            fs.read_dir(Path::new("/store")).map(drop),
+            fs.sync_dir(Path::new("/store")),
+        ]
+    }
+
+    #[test]
+    fn names_are_used_only_while_the_lock_holds_and_is_in_place() {
+        let memory = MemoryFileSystem::new();
+        memory.create_dir_all(Path::new("/store")).unwrap();
+        memory.write_file("/store/a", b"a").unwrap();
+        let in_place = Arc::new(AtomicBool::new(true));
+        let guard = Box::new(Guard(Arc::clone(&in_place)));
+        let fs = LockedFileSystem::new(Arc::new(memory.clone()), Path::new("/store"), guard);
+        for outcome in verbs(&fs) {
+            outcome.unwrap();
+        }
+        let before = memory.list();
+        in_place.store(false, Ordering::Relaxed);
+        memory.write_file("/elsewhere", b"").unwrap();
+        for (index, outcome) in verbs(&fs).into_iter().enumerate() {
+            // The one name that is not in the directory.
+            let Err(error) = outcome else {
+                assert_eq!(index, 6);
+                continue;
+            };
+            let error = Error::io("use", Path::new("/store/a"), error);
+            assert!(
+                matches!(&error, Error::Displaced { path } if path == "/store"),
+                "{error:?}"
+            );
+            assert_eq!(error.kind(), ErrorKind::Reopen);
+        }
+        assert_eq!(memory.list(), before);
+        in_place.store(true, Ordering::Relaxed);
+        fs.open(Path::new("/store/a")).unwrap();
+        fs.release();
+        let error = fs.open(Path::new("/store/a")).map(drop).unwrap_err();
+        let error = Error::io("open", Path::new("/store/a"), error);
+        assert!(matches!(error, Error::Closed), "{error:?}");
+    }
+}

@@ -1,3 +1,4 @@
 //! What the program can be told to do: a module for each subcommand, with its arguments.
 
 pub(crate) mod run;
+pub(crate) mod soak;

@@ -295,3 +295,82 @@ fn space_is_reserved_by_writing_where_there_is_no_call_for_it() {
     reserve_by_writing(&file, 10).unwrap();
     assert_eq!(file.metadata().unwrap().len(), 1_000_001);
 }
+
+/// A pipe with the name of a file. Opening it waited for somebody to write into it.
+#[test]
+fn pipes_and_sockets_are_refused_without_waiting() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let (_guard, dir, disk) = scratch();
+    let (pipe, socket) = (dir.join("pipe"), dir.join("socket"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    for path in [&pipe, &socket, &PathBuf::from("/dev/null")] {
+        assert!(disk.open(path).is_err(), "{}", path.display());
+        assert!(disk.open_for_write(path).is_err(), "{}", path.display());
+        assert!(disk.lock(path, "me").is_err(), "{}", path.display());
+    }
+    assert_eq!(kind_of_error(disk.open(&pipe)), io::ErrorKind::InvalidInput);
+}
+
+/// The holder's name was written into whatever the link led to.
+#[test]
+fn a_lock_is_not_taken_through_a_link() {
+    let (_guard, dir, disk) = scratch();
+    let (thesis, lock) = (dir.join("thesis"), dir.join("LOCK"));
+    let file = disk.create(&thesis).unwrap();
+    file.write_at(b"chapter one", 0).unwrap();
+    std::os::unix::fs::symlink("thesis", &lock).unwrap();
+    assert!(disk.lock(&lock, "process 1").is_err());
+    assert_eq!(file.len().unwrap(), 11);
+}
+
+/// A process that was forked while the lock was held shares the open file. The lock stayed, though its holder
+/// had let go of it.
+#[test]
+fn letting_go_of_a_lock_ends_it_for_those_who_share_the_file() {
+    let (_guard, dir, _) = scratch();
+    let path = dir.join("LOCK");
+    let file = fs::File::create_new(&path).unwrap();
+    file.try_lock().unwrap();
+    let shared = file.try_clone().unwrap();
+    drop(DiskLock {
+        file,
+        path: path.clone(),
+    });
+    fs::File::open(&path).unwrap().try_lock().unwrap();
+    drop(shared);
+}
+
+#[test]
+fn a_lock_tells_whether_it_is_in_place() {
+    let (_guard, dir, disk) = scratch();
+    let inner = dir.join("inner");
+    disk.create_dir_all(&inner).unwrap();
+    let path = inner.join("LOCK");
+    let LockOutcome::Acquired(guard) = disk.lock(&path, "me").unwrap() else {
+        panic!("nobody else has it");
+    };
+    assert!(guard.is_in_place().unwrap());
+    disk.rename(&inner, &dir.join("moved")).unwrap();
+    assert!(!guard.is_in_place().unwrap());
+    disk.create_dir_all(&inner).unwrap();
+    disk.create(&path).unwrap();
+    assert!(!guard.is_in_place().unwrap(), "another file has its name");
+    disk.create(&dir.join("file")).unwrap();
+    disk.remove(&path).unwrap();
+    disk.remove_dir(&inner).unwrap();
+    disk.rename(&dir.join("moved"), &inner).unwrap();
+    assert!(guard.is_in_place().unwrap(), "and back");
+}
+
+#[test]
+fn paths_are_made_absolute_and_empty_ones_refused() {
+    let (_guard, dir, disk) = scratch();
+    assert_eq!(disk.absolute(&dir).unwrap(), dir);
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(disk.absolute("a".as_ref()).unwrap(), here.join("a"));
+    assert_eq!(
+        kind_of_error(disk.absolute("".as_ref())),
+        io::ErrorKind::InvalidInput
+    );
+}
