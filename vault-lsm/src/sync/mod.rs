@@ -15,9 +15,11 @@
 mod broken;
 #[cfg(all(test, vault_model = "loom"))]
 mod loom;
+#[cfg(any(not(all(test, vault_model)), vault_model = "threads"))]
+mod plain;
 #[cfg(all(test, vault_model = "shuttle"))]
 mod shuttle;
-#[cfg(any(not(all(test, vault_model)), vault_model = "threads"))]
+#[cfg(not(all(test, vault_model)))]
 mod standard;
 #[cfg(all(test, vault_model = "threads"))]
 mod threads;

@@ -16,7 +16,7 @@ use vault_core::clock::SystemClock;
 pub(crate) use std::sync::{OnceLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 pub(crate) use std::{hint, thread};
 
-pub(crate) use super::standard::{memory, thread_number};
+pub(crate) use super::plain::{memory, thread_number};
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
