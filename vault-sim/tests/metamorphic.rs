@@ -27,7 +27,7 @@ use vault_sim::plan::{
 };
 use vault_sim::{Journal, Plan};
 
-const PLANS: u64 = 14;
+const PLANS: u64 = 8;
 /// Option sets that each plan is carried out under, beside the engine in memory.
 const VARIANTS: u64 = 6;
 const OPERATIONS: usize = 500;
