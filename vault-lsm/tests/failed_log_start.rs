@@ -4,7 +4,6 @@
 //! does not keep what it reserves). The log position moved past that record all the same, the next sync
 //! called it durable, and the next flush noted that in the manifest. From then on the store was refused:
 //! its log ended before the position up to which it was known to be durable. Found by a simulation.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
