@@ -28,7 +28,7 @@ use crate::reclaim::ReclaimQueue;
 use crate::replay::Progress;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
-use crate::sync::{Mutex, MutexGuard, hint};
+use crate::sync::{self, Mutex, MutexGuard, hint};
 use crate::table::TableEnv;
 use crate::view::{Pinned, ViewCell};
 use crate::write::admission::Pacer;
@@ -317,7 +317,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Takes a mutex that is mostly held for less than a microsecond: tries for about two before it sleeps,
 /// because putting a thread to sleep and waking it costs several.
 fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    const ATTEMPTS: usize = 16;
+    const ATTEMPTS: usize = if sync::MODELLED { 1 } else { 16 };
     const PAUSES: usize = 8;
     for _ in 0..ATTEMPTS {
         match mutex.try_lock() {

@@ -2,7 +2,8 @@
 //!
 //! A preemption is a switch away from a thread that could have gone on; switches where a thread waits or ends
 //! are free. Nearly all known bugs of this kind take one or two. (Musuvathi and Qadeer, "Iterative context
-//! bounding for systematic testing of multithreaded programs", 2007.)
+//! bounding for systematic testing of multithreaded programs", 2007.) Three threads in a whole store have
+//! too many schedules even so: they get one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,12 +19,13 @@ const ACCESSES_MAX: usize = 50_000;
 /// Runs each of `cases` on every schedule within the bounds.
 fn explore<C: Copy + Send + Sync + 'static>(
     tally: &Tally,
+    preemptions: usize,
     cases: impl IntoIterator<Item = C>,
     model: fn(C),
 ) {
     for case in cases {
         let mut builder = ::loom::model::Builder::new();
-        builder.preemption_bound = Some(PREEMPTIONS_MAX);
+        builder.preemption_bound = Some(preemptions);
         builder.max_branches = ACCESSES_MAX;
         let executions = Arc::clone(&tally.executions);
         builder.check(move || {
@@ -39,8 +41,18 @@ pub(super) fn holds<C: Copy + Send + Sync + 'static>(
     cases: impl IntoIterator<Item = C>,
     model: fn(C),
 ) {
+    holds_within(PREEMPTIONS_MAX, name, cases, model);
+}
+
+/// The model holds in every case, on schedules of at most so many preemptions.
+pub(super) fn holds_within<C: Copy + Send + Sync + 'static>(
+    preemptions: usize,
+    name: &str,
+    cases: impl IntoIterator<Item = C>,
+    model: fn(C),
+) {
     let tally = Tally::begin();
-    explore(&tally, cases, model);
+    explore(&tally, preemptions, cases, model);
     tally.print(name, "holds");
 }
 
@@ -52,7 +64,9 @@ pub(super) fn fails<C: Copy + Send + Sync + 'static>(
     model: fn(C),
 ) {
     let tally = Tally::begin();
-    let outcome = catch_unwind(AssertUnwindSafe(|| explore(&tally, cases, model)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        explore(&tally, PREEMPTIONS_MAX, cases, model);
+    }));
     expect_failure(outcome, with);
     tally.print(name, "fails, as it must");
 }
