@@ -31,8 +31,8 @@ const GROWTH: u64 = 4;
 pub(crate) struct Progress {
     /// The last sequence number of all batches.
     pub(crate) last_sequence: SequenceNumber,
-    /// The first batch that did not fit into memory, and its segment; `None`: all are in memtables.
-    pub(crate) left_from: Option<(SequenceNumber, u64)>,
+    /// The first batch that did not fit into memory; `None`: all are in memtables.
+    pub(crate) left_from: Option<SequenceNumber>,
 }
 
 /// Puts batches into the memtables of a view that nobody else uses, for as long as there is memory.
@@ -55,7 +55,7 @@ impl Reading<'_> {
                 let what = "reading what the log holds, which only a writer can move to tables,";
                 self.memory.check_room(Class::Memtables, bytes, what)?;
             } else {
-                self.progress.left_from = Some((batch.first_sequence, batch.segment));
+                self.progress.left_from = Some(batch.first_sequence);
             }
         }
         let insert = self.progress.left_from.is_none();
@@ -82,7 +82,7 @@ pub(crate) fn finish(
     state: &State,
     clean_end: Option<(u64, u64)>,
 ) -> Result<()> {
-    let Some((from, segment)) = store.replay_left_from else {
+    let Some(from) = store.replay_left_from else {
         return Ok(());
     };
     let segments: Vec<u64> = {
@@ -95,12 +95,11 @@ pub(crate) fn finish(
         live: false,
     };
     let log_ends_in = store.log_current.load(Ordering::Acquire);
-    // What is behind this place is in no memtable yet: the log may not be let go of beyond it.
-    store.log_current.store(segment, Ordering::Release);
     replay(&store.env, &request, |batch| {
         if batch.first_sequence < from {
             return Ok(());
         }
+        // What is behind this place is in no memtable yet: the log may not be let go of beyond it.
         store.log_current.store(batch.segment, Ordering::Release);
         make_room(store, &batch)?;
         let view = store.views.pin();

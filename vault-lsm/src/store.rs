@@ -62,9 +62,8 @@ pub(crate) struct Store {
     /// Held by the one checkpoint that takes stock, and by what must not come in between: an ingest that
     /// is installed, a keyspace that is created or dropped. Taken before all other locks.
     pub(crate) checkpoint_turn: Mutex<()>,
-    /// What of the log did not fit into memtables when it was first read: from which sequence number on,
-    /// and in which segment.
-    pub(crate) replay_left_from: Option<(SequenceNumber, u64)>,
+    /// From which sequence number on the log did not fit into memtables when it was first read.
+    pub(crate) replay_left_from: Option<SequenceNumber>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     status: AtomicU8,

@@ -103,9 +103,9 @@ impl Lease {
 
     /// The lease of a compaction over `inputs` runs.
     pub(crate) fn compaction(memory: &Arc<Memory>, inputs: usize) -> Self {
-        // Half is for the table that is written, and for the blocks that the inputs stand on.
+        // Half is for the table that is written; of the rest, half for the blocks that the inputs stand on.
         let quota = memory.shares().compaction / 2;
-        let window = quota / inputs.max(1) as u64;
+        let window = quota / 2 / inputs.max(1) as u64;
         Self {
             memory: Arc::clone(memory),
             class: Class::Background,

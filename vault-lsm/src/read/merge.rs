@@ -96,8 +96,9 @@ pub(crate) struct MergeCursor<S = Source> {
     direction: Direction,
     /// What the sources hold together. While it is thrifty, only the one on top holds its block.
     lease: Option<Arc<Lease>>,
-    /// Whether some source may have let go of its block.
+    /// Whether some source may have let go of its block, and whether all but that on top have.
     parked: bool,
+    all_parked: bool,
 }
 
 impl<S: InternalCursor> MergeCursor<S> {
@@ -109,6 +110,7 @@ impl<S: InternalCursor> MergeCursor<S> {
             direction: Direction::Forward,
             lease: None,
             parked: false,
+            all_parked: false,
         }
     }
 
@@ -143,29 +145,36 @@ impl<S: InternalCursor> MergeCursor<S> {
         for at in (0..self.heap.len() / 2).rev() {
             self.sink(at);
         }
-        self.economise()
+        self.economise(None)
     }
 
     /// Sees to it that the source on top has its block, and that the others don't where memory is tight.
+    /// `moved` is the only one that may have gained one since the last time.
     #[inline]
-    fn economise(&mut self) -> Result<()> {
+    fn economise(&mut self, moved: Option<u32>) -> Result<()> {
         match &self.lease {
-            Some(lease) if self.parked || lease.is_thrifty() => self.park_all_but_top(),
+            Some(lease) if self.parked || lease.is_thrifty() => self.park_all_but_top(moved),
             _ => Ok(()),
         }
     }
 
     #[cold]
-    fn park_all_but_top(&mut self) -> Result<()> {
+    fn park_all_but_top(&mut self, moved: Option<u32>) -> Result<()> {
         let Some((&top, others)) = self.heap.split_first() else {
             return Ok(());
         };
-        if self.lease.as_ref().is_some_and(|lease| lease.is_thrifty()) {
+        let thrifty = self.lease.as_ref().is_some_and(|lease| lease.is_thrifty());
+        if thrifty {
+            match moved.filter(|_| self.all_parked) {
+                Some(moved) if moved != top => self.sources[moved as usize].park(),
+                Some(_) => {}
+                None => others
+                    .iter()
+                    .for_each(|&other| self.sources[other as usize].park()),
+            }
             self.parked = true;
-            others
-                .iter()
-                .for_each(|&other| self.sources[other as usize].park());
         }
+        self.all_parked = thrifty;
         self.sources[top as usize].unpark()
     }
 
@@ -206,11 +215,12 @@ impl<S: InternalCursor> MergeCursor<S> {
     /// After the top source moved: takes it out if it is at its end, and restores the heap.
     #[inline]
     fn settle(&mut self) -> Result<()> {
+        let moved = self.heap[0];
         if !self.top().valid() {
             self.heap.swap_remove(0);
         }
         self.sink(0);
-        let outcome = self.economise();
+        let outcome = self.economise(Some(moved));
         self.unposition(outcome)
     }
 
