@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::transform::FileKind;
+use vault_core::vfs::read_exact_at;
 use vault_core::{Error, Event, Result, SequenceNumber};
 
 use crate::layout::{Env, create_directories, file_name};
-use crate::manifest::{Manifest, State};
+use crate::manifest::{self, Manifest, State};
 use crate::store::Store;
 use crate::version::TableFile;
 
@@ -143,7 +144,8 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
         ..store.env.clone()
     };
     env.sync_directory()?;
-    Manifest::begin(&env, stock.state, 0)?;
+    // The store itself is as it was, whatever became of the copy.
+    Manifest::begin(&env, stock.state, 0).map_err(manifest::cause)?;
     Ok(outcome)
 }
 
@@ -159,19 +161,16 @@ fn copy(store: &Store, from: &Path, to: &Path) -> Result<()> {
     let fs = &store.env.fs;
     let source = fs.open(from).map_err(|e| Error::io("open", from, e))?;
     let target = fs.create(to).map_err(|e| Error::io("create", to, e))?;
+    let len = source.len().map_err(|e| Error::io("measure", from, e))?;
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = 0;
-    loop {
-        let read = source
-            .read_at(&mut buffer, offset)
-            .map_err(|e| Error::io("read", from, e))?;
+    while offset < len {
+        let piece = &mut buffer[..(len - offset).min(COPY_BYTES as u64) as usize];
+        read_exact_at(&*source, piece, offset).map_err(|e| Error::io("read", from, e))?;
         target
-            .write_at(&buffer[..read], offset)
+            .write_at(piece, offset)
             .map_err(|e| Error::io("write", to, e))?;
-        offset += read as u64;
-        if read < buffer.len() {
-            break;
-        }
+        offset += piece.len() as u64;
     }
     target.sync().map_err(|e| Error::io("sync", to, e))
 }

@@ -177,15 +177,7 @@ impl Opening {
             self.clean_directory(&state, 0, false)?;
         }
         let (settled, log) = self.settle(state.clone(), &replayed)?;
-        // What nothing durable names goes first: on a full disk, the space may be needed.
-        self.clean_directory(
-            &state,
-            self.pointer.map_or(0, |pointer| pointer.manifest),
-            false,
-        )?;
-        let state = settled;
-        let generation = self.pointer.map_or(0, |pointer| pointer.generation);
-        let manifest = Manifest::begin(&self.env, state, generation)?;
+        let manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
 
         let mut log_segments = BTreeMap::new();
@@ -433,6 +425,26 @@ impl Opening {
         } else {
             Err(damaged("a batch is longer than its operations"))
         }
+    }
+
+    /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what
+    /// nobody needs any more goes first.
+    fn begin_manifest(&self, read: &State, settled: State) -> Result<Manifest> {
+        let generation = self.pointer.map_or(0, |pointer| pointer.generation);
+        let begin = |state| Manifest::begin(&self.env, state, generation);
+        let begun = match (begin(settled.clone()), &self.pointer) {
+            (Err(Error::DiskFull { .. }), Some(pointer)) => {
+                // Only now, and only what is durably let go of: until there is a new manifest, a loss of
+                // power brings the old one back as the medium has it, with whatever files it needs.
+                manifest::secure(&self.env, pointer)?;
+                self.env.sync_directory()?;
+                self.clean_directory(read, pointer.manifest, false)?;
+                begin(settled)
+            }
+            (begun, _) => begun,
+        };
+        // There is no open store yet that would have to become read-only: the cause itself says more.
+        begun.map_err(manifest::cause)
     }
 
     /// What the new manifest shall state, and where the log goes on.

@@ -32,7 +32,7 @@ pub fn run_guarded(plan: &Plan, trace: &mut dyn FnMut(&str)) -> Result<Report, F
         })
     }));
     outcome.unwrap_or_else(|payload| {
-        let remembered = LAST_PANIC.with(|last| last.take());
+        let remembered = LAST_PANIC.with(RefCell::take);
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         let message = remembered.unwrap_or_else(|| text.unwrap_or("no message").to_owned());

@@ -38,7 +38,9 @@ fn record(out: &mut Vec<u8>, ordinal: u32, payload: &[u8]) {
 /// An edit, or a record: its tag, and numbers behind it.
 fn numbers(tag: u8, numbers: &[u64]) -> Vec<u8> {
     let mut out = vec![tag];
-    numbers.iter().for_each(|&number| put_varint(&mut out, number));
+    numbers
+        .iter()
+        .for_each(|&number| put_varint(&mut out, number));
     out
 }
 
@@ -52,7 +54,11 @@ fn keyspace() -> Vec<u8> {
 /// The files of a store whose manifest is number `manifest`, holds these edits, and whose log holds these records.
 fn store(manifest: u64, edits: &[Vec<u8>], records: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut manifest_file = header(MANIFEST, manifest);
-    record(&mut manifest_file, 0, &[&[0; 4], &edits.concat()[..]].concat());
+    record(
+        &mut manifest_file,
+        0,
+        &[&[0; 4], &edits.concat()[..]].concat(),
+    );
     let mut pointer = header(POINTER, 3);
     for field in [manifest, 1, manifest_file.len() as u64, 0, 0] {
         pointer.extend_from_slice(&field.to_le_bytes());
@@ -106,7 +112,9 @@ fn a_forged_store_that_makes_sense_opens() {
     let edits = [keyspace(), numbers(8, &[LOG_NUMBER])];
     let records = [numbers(1, &[0, 0, 0, 0])];
     let opened = open(&store(MANIFEST_NUMBER, &edits, &records));
-    opened.and_then(|lsm| vault_core::Engine::close(&lsm)).expect("a sound store");
+    opened
+        .and_then(|lsm| vault_core::Engine::close(&lsm))
+        .expect("a sound store");
 }
 
 /// The number of the manifest itself stands in no edit, and was not held to the greatest file number there may
@@ -127,7 +135,10 @@ fn a_run_whose_number_is_beyond_all_numbers_is_refused() {
         // Number 9; eight bytes of length; one entry; no key, as no test gets to see it.
         let meta = [&[9], &[0; 8][..], &[1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]].concat();
         put_bytes(&mut table, &meta);
-        assert_refused(&store(MANIFEST_NUMBER, &[keyspace(), table], &[]), "run number");
+        assert_refused(
+            &store(MANIFEST_NUMBER, &[keyspace(), table], &[]),
+            "run number",
+        );
     }
 }
 
@@ -137,7 +148,10 @@ fn a_run_whose_number_is_beyond_all_numbers_is_refused() {
 fn sequence_numbers_that_no_entry_can_have_are_refused() {
     for sequence in [1 << 56, u64::MAX] {
         for edit in [numbers(7, &[1, sequence]), numbers(10, &[sequence])] {
-            assert_refused(&store(MANIFEST_NUMBER, &[keyspace(), edit], &[]), "sequence number");
+            assert_refused(
+                &store(MANIFEST_NUMBER, &[keyspace(), edit], &[]),
+                "sequence number",
+            );
         }
     }
 }

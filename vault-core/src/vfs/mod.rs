@@ -221,6 +221,27 @@ pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Res
     Ok(())
 }
 
+/// Reads a whole file. A reader that gives fewer bytes than the file has is an error: what comes after
+/// would look as if it had never been written.
+///
+/// # Errors
+/// The operating system's, and [`io::ErrorKind::UnexpectedEof`] where a read ends before the file does.
+pub fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
+    let len = file.len()?;
+    let too_long = |_| io::Error::new(io::ErrorKind::OutOfMemory, format!("{len} bytes"));
+    let mut bytes = vec![0; usize::try_from(len).map_err(too_long)?];
+    let read = file.read_at(&mut bytes, 0)?;
+    // Another process may have cut the file meanwhile: its length now is what counts.
+    if read < bytes.len() && file.len()? > read as u64 {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            format!("{len} bytes wanted, {read} were given"),
+        ));
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
 /// The directory that holds `path` (`.` for a bare name).
 #[must_use]
 pub fn parent_of(path: &Path) -> PathBuf {

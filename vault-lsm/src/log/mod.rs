@@ -19,7 +19,7 @@ mod sync;
 mod writer;
 
 pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, replay};
-pub(crate) use secure::secure;
+pub(crate) use secure::{rewrite, secure};
 pub(crate) use sync::LogSync;
 pub(crate) use writer::{LogWriter, Segment, SegmentSource};
 

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::vfs::read_whole;
 use vault_core::{Error, Result};
 
 use crate::frame::{Next, Records};
@@ -220,13 +221,8 @@ impl Walk {
             blocks,
             header_checksum,
         } = open_segment(env, number)?;
-        let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
-        let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
-        let mut bytes = vec![0; len];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|e| Error::io("read", &path, e))?;
-        bytes.truncate(read);
+        let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
+        let read = bytes.len();
         let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
 
         if self.broken.is_none() {

@@ -11,6 +11,7 @@
 //! What is known to have been durable is left alone: everything before the last record that a sync was
 //! reported for, and a log that was closed cleanly.
 
+use std::ops::Range;
 use std::path::Path;
 
 use vault_core::transform::FileKind;
@@ -36,18 +37,19 @@ pub(crate) fn secure(env: &Env, replay: &Replay, synced: u64) -> Result<()> {
             .fs
             .open_for_write(&path)
             .map_err(|e| Error::io("open", &path, e))?;
-        rewrite(&*file, &path, segment.end)?;
+        rewrite(&*file, &path, 0..segment.end)?;
         file.sync().map_err(|e| Error::io("sync", &path, e))?;
     }
     Ok(())
 }
 
-/// Writes the first `end` bytes of a file over themselves.
-fn rewrite(file: &dyn File, path: &Path, end: u64) -> Result<()> {
-    let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(end).unwrap_or(COPY_BYTES))];
-    let mut offset = 0;
-    while offset < end {
-        let len = (end - offset).min(buffer.len() as u64) as usize;
+/// Writes a part of a file over itself.
+pub(crate) fn rewrite(file: &dyn File, path: &Path, part: Range<u64>) -> Result<()> {
+    let wanted = usize::try_from(part.end - part.start).unwrap_or(COPY_BYTES);
+    let mut buffer = vec![0; COPY_BYTES.min(wanted)];
+    let mut offset = part.start;
+    while offset < part.end {
+        let len = (part.end - offset).min(buffer.len() as u64) as usize;
         let piece = &mut buffer[..len];
         read_exact_at(file, piece, offset).map_err(|e| Error::io("read", path, e))?;
         file.write_at(piece, offset)

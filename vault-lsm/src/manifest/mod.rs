@@ -20,7 +20,7 @@ mod state;
 use std::sync::Arc;
 
 use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES};
-use vault_core::vfs::File;
+use vault_core::vfs::{File, read_whole};
 use vault_core::{Error, Result};
 
 pub(crate) use edit::Edit;
@@ -29,6 +29,7 @@ pub(crate) use state::{KeyspaceState, State};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};
+use crate::log::rewrite;
 use crate::store::{outcome_unknown, sync_failed, write_failed};
 
 /// Version of the manifest's format.
@@ -61,9 +62,12 @@ struct OpenManifest {
 impl Manifest {
     /// Starts the manifest of this opening: writes a file that states everything, and points to it.
     /// Files that are no longer named are removed by the caller.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: the pointer may name the new file or the old one. After any other error it names
+    /// the old one.
     pub(crate) fn begin(env: &Env, mut state: State, generation: u64) -> Result<Self> {
-        // There is no open store yet that would have to become read-only: the cause itself says more.
-        let file = OpenManifest::create(env, &mut state).map_err(cause)?;
+        let file = OpenManifest::create(env, &mut state)?;
         let mut manifest = Self {
             bytes_written: file.offset,
             state,
@@ -71,7 +75,7 @@ impl Manifest {
             generation,
             tail_unknown: false,
         };
-        manifest.point(env, (0, 0)).map_err(cause)?;
+        manifest.point(env, (0, 0))?;
         Ok(manifest)
     }
 
@@ -261,7 +265,7 @@ impl OpenManifest {
 }
 
 /// What lies behind an error that makes a store read-only, for where there is none that could become so.
-fn cause(error: Error) -> Error {
+pub(crate) fn cause(error: Error) -> Error {
     match error {
         Error::Poisoned { cause } => Error::clone(&cause),
         error => error,
@@ -288,13 +292,7 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
             }
             other => other,
         })?;
-    let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
-    let len = usize::try_from(len).map_err(|_| Error::corruption(&path, 0, "too long"))?;
-    let mut bytes = vec![0; len];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", &path, e))?;
-    bytes.truncate(read);
+    let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
     let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
     let mut state = State::default();
     let mut chain = header_checksum;
@@ -326,6 +324,27 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
     let number = state.use_number(pointer.manifest);
     number.map_err(|problem| Error::corruption(&path, 0, problem))?;
     Ok(state)
+}
+
+/// Makes what was read from the manifest durable, before anything is removed that it has let go of: edits
+/// behind what the pointer says was durable may be in the page cache only, and a loss of power would bring
+/// back a manifest that needs the files. As with the log, a sync alone does not do it
+/// ([`crate::log::rewrite`]).
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn secure(env: &Env, pointer: &Pointer) -> Result<()> {
+    let path = env.path(FileKind::Manifest, pointer.manifest);
+    let file = env
+        .fs
+        .open_for_write(&path)
+        .map_err(|e| Error::io("open", &path, e))?;
+    let len = file.len().map_err(|e| Error::io("measure", &path, e))?;
+    if len <= pointer.manifest_bytes {
+        return Ok(());
+    }
+    rewrite(&*file, &path, pointer.manifest_bytes..len)?;
+    file.sync().map_err(|e| Error::io("sync", &path, e))
 }
 
 fn cut_short(path: &std::path::Path, offset: u64, pointer: &Pointer) -> Error {

@@ -1,16 +1,15 @@
 //! Making plans out of choices.
 //!
-//! One generator serves seeds and fuzzers: it asks a [`Source`] for numbers, and does not mind where they
-//! come from. Every plan first chooses a *temper*: how often each kind of operation happens in it, many
+//! One generator serves seeds and fuzzers: it asks a [`Source`] for numbers. Every plan first chooses a *temper*: how often each kind of operation happens in it, many
 //! not at all. Plans that leave things out find what plans that do a little of everything do not (Groce et
 //! al.: "Swarm Testing", 2012).
 
 use vault_core::merge::{APPEND, COUNTER};
-use vault_core::random::SeededRandom;
 use vault_core::vfs::OperationClass;
 use vault_core::{CompactionPolicy, Compression, Durability, FilterPolicy, KeyspaceOptions};
 use vault_lsm::{BackgroundWork, Settings};
 
+use super::source::{Dice, Source};
 use super::{
     Change, ClockMove, Ending, Expectation, Interruption, Key, Mishap, Misuse, Move, Operation,
     Plan, Range, SLOTS, Slot, Trouble, Value,
@@ -21,75 +20,6 @@ const KIB: u64 = 1 << 10;
 const DAY_MS: u64 = 86_400_000;
 const YEAR_MS: u64 = 365 * DAY_MS;
 
-/// Where choices come from.
-pub trait Source {
-    /// A number below the bound; 0 where the bound is 0 or 1.
-    fn below(&mut self, bound: u64) -> u64;
-
-    /// Whether there are no more choices to be had: what is being made comes to an end.
-    fn is_exhausted(&self) -> bool {
-        false
-    }
-}
-
-/// Choices that follow from a seed.
-#[derive(Debug)]
-pub struct Dice(SeededRandom);
-
-impl Dice {
-    /// Starts from a seed.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(SeededRandom::new(seed))
-    }
-}
-
-impl Source for Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0.below(bound)
-    }
-}
-
-#[cfg(feature = "arbitrary")]
-mod arbitrary_input {
-    use arbitrary::{Arbitrary, Result, Unstructured};
-
-    use super::{Choices, Plan, Source};
-    use crate::plan::Operation;
-
-    /// Operations of a plan that a fuzzer makes.
-    const OPERATIONS_MAX: usize = 200;
-
-    /// A fuzzer's bytes as choices.
-    struct Bytes<'a, 'b>(&'a mut Unstructured<'b>);
-
-    impl Source for Bytes<'_, '_> {
-        fn below(&mut self, bound: u64) -> u64 {
-            if bound < 2 {
-                return 0;
-            }
-            self.0.int_in_range(0..=bound - 1).unwrap_or(0)
-        }
-
-        fn is_exhausted(&self) -> bool {
-            self.0.is_empty()
-        }
-    }
-
-    impl<'a> Arbitrary<'a> for Plan {
-        fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-            Ok(Self::choose(&mut Bytes(u), 0, OPERATIONS_MAX))
-        }
-    }
-
-    impl<'a> Arbitrary<'a> for Operation {
-        fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-            let mut source = Bytes(u);
-            Ok(Choices::new(&mut source).operation())
-        }
-    }
-}
-
 impl Plan {
     /// The plan of a seed: 100 to 400 operations.
     #[must_use]
@@ -98,6 +28,21 @@ impl Plan {
         let least = 100 + dice.below(200);
         let most = least + dice.below(101);
         Self::choose(&mut dice, least as usize, most as usize)
+    }
+
+    /// An operation, from choices.
+    pub fn choose_operation(source: &mut dyn Source) -> Operation {
+        Choices::new(source).operation()
+    }
+
+    /// Settings, from choices.
+    pub fn choose_settings(source: &mut dyn Source) -> Settings {
+        Choices::new(source).settings()
+    }
+
+    /// The options of a keyspace, from choices.
+    pub fn choose_keyspace(source: &mut dyn Source) -> KeyspaceOptions {
+        Choices::new(source).keyspace_options()
     }
 
     /// A plan of so many operations, from choices.
@@ -532,10 +477,14 @@ impl<'a> Choices<'a> {
             Mishap::TooManyFiles,
             Mishap::ShortWrite,
             Mishap::ShortRead,
+            Mishap::OtherDevice,
+            Mishap::NoMapping,
         ]);
         let class = match mishap {
             Mishap::ShortWrite => OperationClass::Write,
             Mishap::ShortRead => OperationClass::Read,
+            Mishap::OtherDevice => OperationClass::Link,
+            Mishap::NoMapping => OperationClass::Map,
             Mishap::TooManyFiles => self.of(&[
                 OperationClass::Open,
                 OperationClass::Create,
@@ -553,20 +502,27 @@ impl<'a> Choices<'a> {
                 OperationClass::Create,
                 OperationClass::Rename,
                 OperationClass::Remove,
+                OperationClass::Link,
                 OperationClass::Allocate,
                 OperationClass::Map,
+                OperationClass::Metadata,
+                OperationClass::Lock,
             ]),
         };
         Trouble {
             mishap,
             class,
-            files: self.of(&["", "", "", ".log", ".tab", ".man", "CURRENT"]),
+            files: match class {
+                OperationClass::SyncDir | OperationClass::List | OperationClass::Lock => "",
+                OperationClass::Allocate | OperationClass::Map => self.of(&["", ".log"]),
+                _ => self.of(&["", "", ".log", ".tab", ".man", "CURRENT"]),
+            },
             after: match self.percent(50) {
                 true => 0,
-                false => self.below(60) as u16,
+                false => self.below(20) as u16,
             },
             persists: self.percent(30),
-            lasts: 1 + self.below(20) as u8,
+            lasts: 3 + self.below(30) as u8,
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod choose;
 mod engine;
+mod source;
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ use vault_core::vfs::{CrashPolicy, FaultKind, OperationClass};
 use vault_core::{Durability, KeyspaceOptions};
 use vault_lsm::Settings;
 
-pub use choose::{Dice, Source};
 pub use engine::{batch, ingest_pairs};
+pub use source::{Dice, Source};
 
 /// Keyspaces that a plan can have at once.
 pub const SLOTS: u8 = 4;
@@ -218,6 +219,10 @@ pub enum Mishap {
     ShortWrite,
     /// Half of a read.
     ShortRead,
+    /// The two names of a link lie on different file systems (EXDEV).
+    OtherDevice,
+    /// Files cannot be mapped (EOPNOTSUPP).
+    NoMapping,
 }
 
 impl Mishap {
@@ -230,6 +235,8 @@ impl Mishap {
             Self::TooManyFiles => FaultKind::Errno(24),
             Self::ShortWrite => FaultKind::ShortWrite,
             Self::ShortRead => FaultKind::ShortRead,
+            Self::OtherDevice => FaultKind::Errno(18),
+            Self::NoMapping => FaultKind::Errno(95),
         }
     }
 }

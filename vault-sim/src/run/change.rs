@@ -59,7 +59,8 @@ impl Simulation {
         let options = WriteOptions { durability };
         let recorded = recorded(&batch);
         let sync = durability.unwrap_or(self.settings.durability) == Durability::Sync;
-        self.commit("write", &recorded, sync, |store| match trying {
+        let what = if trying { "try_write" } else { "write" };
+        self.commit(what, &recorded, sync, |store| match trying {
             true => store.try_write(&batch, &options),
             false => store.write(&batch, &options),
         })?;
@@ -112,14 +113,8 @@ impl Simulation {
                 Ok(Some(sequence))
             }
             Err(error) => {
-                let busy = matches!(error, Error::Busy { .. });
-                if busy && self.report.operations.of("try_write") > 0 {
-                    self.note("busy");
-                    self.report.errors.add("Busy");
-                } else {
-                    self.excuse(what, &error)?;
-                }
                 let unknown = matches!(error, Error::Poisoned { .. }) && !was_poisoned;
+                self.excuse_write(what, &error)?;
                 match (unknown, written) {
                     (true, true) => self.oracle.commit(operations, ingest, Outcome::Visible),
                     (true, false) => self.oracle.commit(operations, ingest, Outcome::Doubtful),
@@ -133,6 +128,15 @@ impl Simulation {
                 Ok(None)
             }
         }
+    }
+
+    fn excuse_write(&mut self, what: &str, error: &Error) -> Step {
+        if what == "try_write" && matches!(error, Error::Busy { .. }) {
+            self.note("busy");
+            self.report.errors.add("Busy");
+            return Ok(());
+        }
+        self.excuse(what, error)
     }
 
     /// Looks up a few of the keys that were just written.

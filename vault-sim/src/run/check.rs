@@ -1,12 +1,14 @@
 //! Holding what readers give against the oracle.
 
+use std::collections::BTreeMap;
+
 use vault_core::clock::Clock;
 use vault_core::{
     Engine, Error, KeyRange, KeyspaceId, Reader, Result as CoreResult, Scan, Timestamp,
 };
 use vault_lsm::{Lsm, OpenMode};
 
-use super::{Simulation, Step};
+use super::{DIRECTORY, Simulation, Step};
 use crate::oracle::{Entry, Id, Moment, compare_entries};
 
 impl Simulation {
@@ -116,6 +118,42 @@ impl Simulation {
                     next = entries.next();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing lies in the directory that the store does not know of, and nothing that it knows is missing.
+    /// Holds right after an opening, when nothing is waiting to be removed.
+    pub(super) fn check_files(&mut self) -> Step {
+        let outcome = self.store().stats();
+        let Some(stats) = self.accept("stats", outcome)? else {
+            return Ok(());
+        };
+        let levels = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
+        let tables: usize = levels.map(|level| level.tables).sum();
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for (path, _) in self.fs.list() {
+            if let Ok(name) = path.strip_prefix(DIRECTORY) {
+                let kind = name.extension().unwrap_or(name.as_os_str());
+                *found
+                    .entry(kind.to_string_lossy().into_owned())
+                    .or_default() += 1;
+            }
+        }
+        let logs = usize::try_from(stats.log.segments).unwrap_or(usize::MAX);
+        let known = [
+            ("CURRENT", 1),
+            ("LOCK", 1),
+            ("log", logs),
+            ("man", 1),
+            ("tab", tables),
+        ];
+        let known = known.into_iter().filter(|(_, count)| *count > 0);
+        let known: BTreeMap<String, usize> = known.map(|(kind, n)| (kind.to_owned(), n)).collect();
+        if found != known {
+            return Err(format!(
+                "files by kind: {found:?}, known to the store: {known:?}"
+            ));
         }
         Ok(())
     }

@@ -56,7 +56,6 @@ impl Simulation {
                 let limit = self.fs.bytes_used() + u64::from(*free_bytes);
                 self.fs.set_capacity(Some(limit));
                 self.space_until = Some(self.index + usize::from(*lasts).max(1));
-                self.faults_since_opening |= self.poisoned.is_some();
                 self.report.faults.add("disk limited");
                 Ok(())
             }

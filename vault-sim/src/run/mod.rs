@@ -6,8 +6,8 @@
 //! and opens it again.
 //!
 //! # Which errors are in order
-//! With nothing wrong around it the engine has to succeed. While a fault is about, a call may fail with an
-//! error that fits; reads never give a wrong value. Of a write that failed, [`Error::Poisoned`] alone
+//! With nothing wrong around it the engine has to succeed. A call in which an injected fault has hit may fail
+//! with an error that fits; reads never give a wrong value. Of a write that failed, [`Error::Poisoned`] alone
 //! leaves it unknown whether it was written. Once a handle has answered with that, it refuses all writes for
 //! good, whatever becomes of the fault, and goes on reading. A disk that is full and nothing else never
 //! gets that far: when there is space again, writes succeed.
@@ -133,6 +133,8 @@ struct Simulation {
     space_until: Option<usize>,
     /// Since the store was opened, something was injected.
     faults_since_opening: bool,
+    /// What was injected had hit so often when this operation began.
+    hits_before: u64,
     /// The handle has answered that it is poisoned; so many operations ago.
     poisoned: Option<usize>,
     /// The creation or the dropping of a keyspace is in doubt: only opening anew can tell.
@@ -163,6 +165,7 @@ impl Simulation {
             faults_until: None,
             space_until: None,
             faults_since_opening: false,
+            hits_before: 0,
             poisoned: None,
             keyspaces_in_doubt: false,
             listener: Arc::default(),
@@ -184,6 +187,7 @@ impl Simulation {
     /// Carries out one operation, with what has to come before and after it.
     fn step(&mut self, index: usize, operation: &Operation) -> Step {
         self.index = index;
+        self.hits_before = self.fs.faults_hit();
         self.pass_time()?;
         if self.store.is_none() {
             self.open_anew()?;
@@ -294,6 +298,11 @@ impl Simulation {
         self.faults_until.is_some() || self.space_until.is_some()
     }
 
+    /// Whether an injected fault has hit the file system in this operation of the plan.
+    fn fault_hit(&self) -> bool {
+        self.fs.faults_hit() > self.hits_before
+    }
+
     fn crash_is_due(&self) -> bool {
         self.armed
             .as_ref()
@@ -322,8 +331,8 @@ impl Simulation {
                 self.poisoned.get_or_insert(self.index);
                 known || self.faults_since_opening
             }
-            Error::DiskFull { .. } => self.is_troubled(),
-            Error::Io { .. } | Error::Corruption { .. } => self.faults_until.is_some(),
+            Error::DiskFull { .. } => self.space_until.is_some() || self.fault_hit(),
+            Error::Io { .. } | Error::Corruption { .. } => self.fault_hit(),
             _ => false,
         };
         if explained {
