@@ -25,7 +25,7 @@ const LAST_LINES: usize = 40;
 const ADDRESS_SANITIZER: &str =
     "detect_odr_violation=0:quarantine_size_mb=16:malloc_context_size=4";
 /// Longest input that goes into the corpus, in bytes: the repository carries it for good.
-const KEPT_BYTES_MAX: u32 = 16 << 10;
+const KEPT_BYTES_MAX: u32 = 2 << 10;
 
 /// A command of cargo. Not $CARGO: that one is the toolchain's own and doesn't understand `+nightly`.
 pub(super) fn cargo(root: &Path, arguments: &[&str]) -> Command {
