@@ -4,7 +4,6 @@
 //! the edit from the page cache, and removed the files that it had let go of before anything had made it
 //! durable. When the power went then, the manifest came back without the edit, naming files that were
 //! gone, and the store was refused for good. Found by a simulation.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod sweep;
 

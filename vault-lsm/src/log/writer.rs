@@ -242,11 +242,12 @@ impl LogWriter {
             Arc::clone(&active.segment.file),
             active.segment.path.clone(),
         );
-        self.sync.appended(self.position);
         self.next_bytes = (self.next_bytes * 2).min(self.segment_bytes_max);
         // Without its start the segment is skipped by readers: the next one again says where the log
-        // ends before both.
+        // ends before both. It begins behind this start, which may be there after all; but nobody may
+        // come to rely on that, so the log has not grown by it.
         put.map_err(write_failed)?;
+        self.sync.appended(self.position);
         self.current = Some(active);
         Ok(())
     }

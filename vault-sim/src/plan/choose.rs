@@ -1,8 +1,8 @@
 //! Making plans out of choices.
 //!
-//! One generator serves seeds and fuzzers: it asks a [`Source`] for numbers. Every plan first chooses a *temper*: how often each kind of operation happens in it, many
-//! not at all. Plans that leave things out find what plans that do a little of everything do not (Groce et
-//! al.: "Swarm Testing", 2012).
+//! One generator serves seeds and fuzzers: it asks a [`Source`] for numbers. Every plan first chooses a
+//! *temper*: how often each kind of operation happens in it, many not at all. Plans that leave things out
+//! find what plans that do a little of everything do not (Groce et al.: "Swarm Testing", 2012).
 
 use vault_core::merge::{APPEND, COUNTER};
 use vault_core::vfs::OperationClass;
