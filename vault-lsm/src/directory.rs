@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome};
+use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, read_beginning};
 use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES};
@@ -134,8 +134,8 @@ fn holds_edits(fs: &dyn FileSystem, manifest: &Path) -> Result<bool> {
     const BEGIN_BYTES: usize = HEADER_BYTES + FRAME_BYTES;
     let failed = |e| Error::io("read", manifest, e);
     let file = fs.open(manifest).map_err(failed)?;
-    let mut begin = [0; BEGIN_BYTES];
-    if file.read_at(&mut begin, 0).map_err(failed)? < BEGIN_BYTES {
+    let begin = read_beginning(&*file, BEGIN_BYTES as u64).map_err(failed)?;
+    if begin.len() < BEGIN_BYTES {
         return Ok(false);
     }
     let word =

@@ -25,11 +25,16 @@ impl fmt::Debug for Input<'_> {
         let Some(failure) = fails(&self.plan) else {
             return Ok(());
         };
+        writeln!(f, "\nfails {failure}\n")?;
         let least = shrink(&self.plan, &mut |plan| fails(plan).is_some());
-        write!(
+        writeln!(
             f,
-            "\nfails {failure}\n\nthe least of it that fails:\n{least:?}"
-        )
+            "the least of it that fails:\n{least:?}\nwhat comes of it:"
+        )?;
+        let mut trace = Vec::new();
+        let failure = run_guarded(&least, &mut |line| trace.push(line.to_owned())).err();
+        trace.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        failure.map_or(Ok(()), |failure| write!(f, "fails {failure}"))
     }
 }
 

@@ -15,7 +15,7 @@ use vault_fuzz_checks::{TARGETS, Target, seeds};
 /// Inputs that a corpus has at least.
 const INPUTS_MIN: usize = 1;
 /// Changes that are made to each input: all places of a small one, some of a large one.
-const CHANGES_MAX: usize = 96;
+const CHANGES_MAX: usize = 48;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

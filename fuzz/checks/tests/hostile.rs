@@ -4,6 +4,8 @@
 //! against the free mebibyte when the input is large. Every check holds the parser to its bound, so here it is
 //! enough to feed them.
 
+#![expect(clippy::print_stdout, reason = "a test that fails says on what")]
+
 use vault_core::batch::{OperationKind, encode_operation};
 use vault_core::codec::{put_bytes, put_varint};
 use vault_core::{KeyspaceId, KeyspaceOptions};
@@ -113,7 +115,7 @@ fn claims_of_a_few_bytes_are_not_believed() {
             check("filter", &[&fixed[..], &[10], &front].concat());
             let framed = [&header(1)[..], &counts, &[0; 8], behind].concat();
             check("frame", &[&[0], &framed[..]].concat());
-            let log = [&[0; 18], &joined(&[framed.clone()])[..]].concat();
+            let log = [&[0; 18], &joined(std::slice::from_ref(&framed))[..]].concat();
             check("log", &log);
             check(
                 "manifest",

@@ -272,7 +272,15 @@ pub fn read_up_to(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result
 /// # Errors
 /// As [`read_up_to`].
 pub fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
-    let len = file.len()?;
+    read_beginning(file, u64::MAX)
+}
+
+/// Reads the first bytes of a file: `bytes_max`, or as many as there are.
+///
+/// # Errors
+/// As [`read_whole`].
+pub fn read_beginning(file: &dyn File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let len = file.len()?.min(bytes_max);
     let too_long = |_| io::Error::new(io::ErrorKind::OutOfMemory, format!("{len} bytes"));
     let mut bytes = vec![0; usize::try_from(len).map_err(too_long)?];
     let read = read_up_to(file, &mut bytes, 0)?;

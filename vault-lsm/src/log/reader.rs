@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::vfs::read_beginning;
 use vault_core::{Error, Result};
 
 use crate::frame::{self, Records};
@@ -136,14 +137,11 @@ fn check_chain(env: &Env, segments: &[u64], starts: &[Option<Start>]) -> Result<
 
 /// Reads the start record of a segment. `None` where there is none that opens.
 fn peek_start(env: &Env, number: u64) -> Result<Option<Start>> {
-    const PEEK_BYTES: usize = HEADER_BYTES + 256;
+    const PEEK_BYTES: u64 = HEADER_BYTES as u64 + 256;
     let opened = open_segment(env, number)?;
-    let mut bytes = vec![0; PEEK_BYTES];
-    let read = opened
-        .file
-        .read_at(&mut bytes, 0)
+    // A look that came back short would make a segment that holds records one that was never begun.
+    let mut bytes = read_beginning(&*opened.file, PEEK_BYTES)
         .map_err(|e| Error::io("read", &opened.path, e))?;
-    bytes.truncate(read);
     let mut records = Records::new(&mut bytes, opened.header_checksum, &*opened.blocks);
     let frame::Next::Record { payload, .. } = records.next() else {
         return Ok(None);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::FileKind;
-use vault_core::vfs::{FileSystem, MemoryFileSystem};
+use vault_core::vfs::{FileSystem, MemoryFileSystem, read_whole};
 use vault_core::{KeyspaceOptions, Result};
 
 use super::{Edit, Pointer, State, options};
@@ -165,12 +165,6 @@ impl PointerFile {
             .fs
             .open(&path)
             .map_err(|e| vault_core::Error::io("open", &path, e))?;
-        let len = file
-            .len()
-            .map_err(|e| vault_core::Error::io("measure", &path, e))?;
-        let mut bytes = vec![0; len as usize];
-        file.read_at(&mut bytes, 0)
-            .map_err(|e| vault_core::Error::io("read", &path, e))?;
-        Ok(bytes)
+        read_whole(&*file).map_err(|e| vault_core::Error::io("read", &path, e))
     }
 }
