@@ -1,3 +1,3 @@
-//! The subcommands.
+//! The subcommands, each with its arguments.
 
 pub(crate) mod soak;
