@@ -262,7 +262,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The process, or the whole system, has as many files open as it may.
-    #[error("no file descriptor left while trying to {operation} {path}; close some files or raise the limit (`ulimit -n`), then try again", path = path.display())]
+    #[error(
+        "no file descriptor left while trying to {operation} {path}; \
+         close some files or raise the limit (`ulimit -n`), then try again",
+        path = path.display()
+    )]
     TooManyOpenFiles {
         /// What was attempted, as a verb.
         operation: &'static str,
@@ -270,7 +274,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The medium takes no writes.
-    #[error("cannot {operation} {path}: the medium is read-only; open the store read-only, or make the medium writable", path = path.display())]
+    #[error(
+        "cannot {operation} {path}: the medium is read-only; \
+         open the store read-only, or make the medium writable",
+        path = path.display()
+    )]
     ReadOnlyMedium {
         /// What was attempted, as a verb.
         operation: &'static str,
@@ -278,7 +286,11 @@ pub enum Error {
         path: PathBuf,
     },
     /// The directory does not lead to the open store any more.
-    #[error("{path} does not lead to this store any more: it was moved, removed or replaced; close this handle and open the store where it is now", path = path.display())]
+    #[error(
+        "{path} does not lead to this store any more: it was moved, removed or replaced; \
+         close this handle and open the store where it is now",
+        path = path.display()
+    )]
     Displaced {
         /// The directory that the store was opened in.
         path: PathBuf,

@@ -259,7 +259,7 @@ impl World {
                     )
                 }
             }
-            if self.version % 5 == 0 {
+            if self.version.is_multiple_of(5) {
                 let got = reader.get(ks, key).unwrap();
                 assert_eq!(got.is_some(), is_there, "{context}: get and scan disagree");
             }

@@ -103,7 +103,7 @@ fn copy_slowly(from: &Path, to: &Path, seed: u64) {
         .map(|entry| PathBuf::from(entry.unwrap().file_name()))
         .collect();
     let random = SeededRandom::new(seed);
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         names.sort();
     } else {
         names.sort_by_cached_key(|_| {
@@ -127,7 +127,7 @@ fn copy_slowly(from: &Path, to: &Path, seed: u64) {
                 break;
             }
             target.write_all(&piece[..read]).unwrap();
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 std::thread::yield_now();
             }
         }

@@ -68,7 +68,7 @@ fn a_hundred_kills() {
             acknowledged[thread] = acknowledged[thread].max(batch);
         }
         let context = format!("{SEED_VARIABLE}={seed}, kill {kill} after {life:?}");
-        let opened = if random(&dice) % 2 == 0 {
+        let opened = if random(&dice).is_multiple_of(2) {
             Lsm::open(&directory, options())
         } else {
             Lsm::open_read_only(&directory, &options())

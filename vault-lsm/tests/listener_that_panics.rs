@@ -3,7 +3,6 @@
 //!
 //! The threads that flush and compact died of it, and nobody did their work any more: writers stood still,
 //! without an error, for ever.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! A medium that takes no writes: a store on it opens read-only, and for writing is refused by an error that
 //! says so. A medium that turns read-only under an open store refuses what needs a name, keeps what was
 //! acknowledged, and is served again when it takes writes.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,6 +1,5 @@
 //! The lock of a store holds between processes and within one, whatever leads to it, and ends with the handle that
 //! took it: also where the process has started others meanwhile, which inherit nothing of it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "links are the real disk's")]
 
 mod support;

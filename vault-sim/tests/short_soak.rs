@@ -1,6 +1,5 @@
 //! A soak of a few seconds, with a reopening every other one: the machinery of the long one, and whatever goes
 //! wrong at once.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

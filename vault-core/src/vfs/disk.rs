@@ -313,10 +313,6 @@ struct DiskLock {
 }
 
 impl LockGuard for DiskLock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "part of the one real implementation of the file system"
-    )]
     fn is_in_place(&self) -> io::Result<bool> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(&self.path) {

@@ -36,7 +36,10 @@ impl fmt::Display for LockLost {
 
 impl std::error::Error for LockLost {}
 
-/// See the [module](self).
+/// A file system that works in a directory only while its lock is held, and in place.
+///
+/// Before a name in the directory is used, the lock file is looked at: where its path does not lead to the file
+/// that was locked, the operation is refused with [`LockLost`].
 #[derive(Debug)]
 pub struct LockedFileSystem {
     inner: Arc<dyn FileSystem>,

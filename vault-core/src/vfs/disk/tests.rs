@@ -327,6 +327,10 @@ fn a_lock_is_not_taken_through_a_link() {
 /// A process that was forked while the lock was held shares the open file. The lock stayed, though its holder
 /// had let go of it.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a fork shares is the open file itself"
+)]
 fn letting_go_of_a_lock_ends_it_for_those_who_share_the_file() {
     let (_guard, dir, _) = scratch();
     let path = dir.join("LOCK");
