@@ -11,6 +11,8 @@
 //! all. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
 //! takes a quarter of an hour; else of every 5th.
 
+#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
+
 mod sweep;
 
 use std::collections::BTreeMap;

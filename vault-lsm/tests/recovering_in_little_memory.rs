@@ -1,6 +1,7 @@
 //! Opening a store whose log is larger than the memtables may be: the log is checked to its end before
 //! anything is written, then flushed bit by bit; and whatever ends that, the next opening goes on.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ mod memtables;
 mod shares;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use vault_core::stats::MemoryStats;
@@ -30,6 +30,7 @@ pub(crate) use memtables::MemtableAccount;
 pub(crate) use shares::Shares;
 
 use crate::options::Settings;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::table::{BlockCache, MetadataBudget};
 
 /// A block that takes more than this is read only while there is room for it beside the others that are
@@ -242,7 +243,7 @@ impl Memory {
         }
     }
 
-    fn large_reads(&self) -> std::sync::MutexGuard<'_, u64> {
+    fn large_reads(&self) -> MutexGuard<'_, u64> {
         self.large_reads
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
