@@ -46,7 +46,7 @@ fn image(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Writes until the store needs a name and is refused; gives how many entries are there.
 fn write_until_displaced(store: &Lsm, ks: KeyspaceId, directory: &Path) -> u64 {
-    for number in 800..100_000 {
+    for number in 800..5_000 {
         match store.put(ks, &key(number), &value(number, 1), &WriteOptions::SYNC) {
             Ok(_) => {}
             Err(error) => {

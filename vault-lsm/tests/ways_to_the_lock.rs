@@ -28,6 +28,14 @@ impl Drop for Ended {
     }
 }
 
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Another process that was started while the store was open lives on. The store is closed, and opened
 /// again, by whom ever.
 #[test]
@@ -89,12 +97,14 @@ fn processes_that_are_being_started() {
             }
             started
         });
+        // However this ends, nothing is started any more.
+        let end = End(&done);
         for round in 0..60 {
             let store = Lsm::open(&directory, options())
                 .unwrap_or_else(|error| panic!("round {round}: {error}"));
             store.close().unwrap();
         }
-        done.store(true, Ordering::Release);
+        drop(end);
         assert!(starting.join().unwrap() > 10, "that was no race");
     });
 }

@@ -231,7 +231,7 @@ mod tests {
         assert!(judged(&steady).is_empty());
         let leak = samples(|n| Sample {
             heap: 100 * MIB + n * 3 * MIB,
-            descriptors: 50 + 2 * n,
+            descriptors: 50 + 4 * n,
             ..Sample::default()
         });
         let problems = judged(&leak);
