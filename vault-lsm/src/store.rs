@@ -349,9 +349,12 @@ pub(crate) fn write_failed(error: Error) -> Error {
 
 /// Marks a failed sync of a file that nothing names yet. The file is given up, so nothing is lost with it;
 /// but a device that could not write it is not to be trusted with what comes next. Only where the reason
-/// is space may the next file do better.
+/// is space, or a directory that could not be opened for syncing it, may the next file do better.
 pub(crate) fn sync_failed(error: Error) -> Error {
-    write_failed(error)
+    match error {
+        Error::TooManyOpenFiles { .. } => error,
+        other => write_failed(other),
+    }
 }
 
 /// The error for an id that names no keyspace.

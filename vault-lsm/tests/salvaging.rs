@@ -195,7 +195,12 @@ fn what_differs_without_a_manifest_is_what_cannot_be_known() {
     for closed in [true, false] {
         let (fs, model) = everything(closed);
         remove(&fs, ".man");
-        let given = known(&[(1, "a", "vault.append"), (2, "b", "vault.counter")]);
+        let given = known(&[
+            (1, "a", "vault.append"),
+            (2, "b", "vault.counter"),
+            // The third was dropped and created anew.
+            (4, "c", "vault.counter"),
+        ]);
         let (report, found) = rescue(&fs, &given);
         for name in ["a", "b"] {
             let keyspace = report.keyspaces.iter().find(|k| k.name == name).unwrap();
@@ -226,7 +231,12 @@ fn a_damaged_manifest_is_used_as_far_as_it_goes() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs.write_file(&path, &bytes).expect("nothing fails here");
-        let given = known(&[(1, "a", "vault.append"), (2, "b", "vault.counter")]);
+        let given = known(&[
+            (1, "a", "vault.append"),
+            (2, "b", "vault.counter"),
+            // The third was dropped and created anew.
+            (4, "c", "vault.counter"),
+        ]);
         let (report, found) = rescue(&fs, &given);
         assert!(!report.complete);
         named += usize::from(report.keyspaces.iter().all(|keyspace| keyspace.name_known));

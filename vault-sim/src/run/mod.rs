@@ -332,7 +332,9 @@ impl Simulation {
                 known || self.faults_since_opening
             }
             Error::DiskFull { .. } => self.space_until.is_some() || self.fault_hit(),
-            Error::Io { .. } | Error::Corruption { .. } => self.fault_hit(),
+            Error::Io { .. } | Error::TooManyOpenFiles { .. } | Error::Corruption { .. } => {
+                self.fault_hit()
+            }
             _ => false,
         };
         if explained {
@@ -356,6 +358,7 @@ fn error_name(error: &Error) -> &'static str {
     match error {
         Error::Io { .. } => "Io",
         Error::DiskFull { .. } => "DiskFull",
+        Error::TooManyOpenFiles { .. } => "TooManyOpenFiles",
         Error::Poisoned { .. } => "Poisoned",
         Error::Corruption { .. } => "Corruption",
         Error::Busy { .. } => "Busy",

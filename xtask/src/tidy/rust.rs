@@ -36,8 +36,12 @@ const BANNED_COMMENTS: [&str; 3] = ["FIXME", "XXX", "HACK"];
 /// The crate whose locks and atomics come through its module `sync`.
 const LOCKS_OF: &str = "vault-lsm";
 /// Files of it whose atomics only count: nothing is decided by them, and no model runs them.
-const COUNTS: [&str; 3] = [
+const COUNTS: [&str; 7] = [
     "vault-lsm/src/counters.rs",
+    "vault-lsm/src/layout.rs",
+    "vault-lsm/src/memory/lease.rs",
+    "vault-lsm/src/memory/memtables.rs",
+    "vault-lsm/src/memory/mod.rs",
     "vault-lsm/src/report/mod.rs",
     "vault-lsm/src/table/cache.rs",
 ];
