@@ -130,7 +130,6 @@ impl Bank {
     pub(super) fn move_on(&self, account: u64, durability: Durability) {
         let options = WriteOptions {
             durability: Some(durability),
-            ..WriteOptions::default()
         };
         for moved in 1..=self.place.moves {
             let mut batch = WriteBatch::new();

@@ -7,7 +7,6 @@
 //! shows, where outside of models the timeout would mend it.
 //!
 //! Each schedule follows from a seed: `cargo xtask models --seed N --schedules M` runs others, and more.
-#![expect(clippy::unwrap_used, reason = "a model fails by panicking")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -113,12 +112,15 @@ fn moves_beside_checkpoints_and_keyspaces_that_come_and_go() {
     );
 }
 
+/// What a thread does until the store is closed.
+type Work = fn(&Bank) -> Result<(), Error>;
+
 #[test]
 fn closing_beside_everything() {
     holds("engine: closing beside everything", || {
         let place = place();
         let bank = Arc::new(Bank::open(&place));
-        let works: [fn(&Bank) -> Result<(), Error>; 4] = [
+        let works: [Work; 4] = [
             |bank| bank.lsm.close(),
             |bank| {
                 let value = amount(EACH);

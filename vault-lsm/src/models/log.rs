@@ -242,13 +242,12 @@ fn power_is_lost_without_a_sync() {
 
 /// Writes, and looks for it in what a loss of power right after leaves.
 fn write_and_lose_power(shared: &commit::Shared, durability: Durability) {
-    let options_of_write = WriteOptions {
+    let options = WriteOptions {
         durability: Some(durability),
-        ..WriteOptions::default()
     };
     let mut batch = vault_core::WriteBatch::new();
     batch.put(shared.left, b"key", b"value");
-    shared.lsm.write(&batch, &options_of_write).unwrap();
+    shared.lsm.write(&batch, &options).unwrap();
     let left_over = shared.fs.crash(1, CrashPolicy::DropUnsynced);
     let again = Opened::at(&left_over);
     let found = again.get(shared.left, b"key").unwrap();

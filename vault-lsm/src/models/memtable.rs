@@ -273,7 +273,7 @@ fn versions_out_of_order() {
 #[test]
 fn range_tombstones_beside_readers() {
     holds("memtable: range tombstones beside readers", [()], |()| {
-        deletions()
+        deletions();
     });
 }
 

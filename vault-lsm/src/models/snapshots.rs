@@ -70,13 +70,16 @@ impl Shared {
     }
 }
 
-fn run(readers: fn(&Shared) -> Vec<SequenceNumber>) {
+/// Which moments a merge takes into account.
+type Readers = fn(&Shared) -> Vec<SequenceNumber>;
+
+fn run(readers: Readers) {
     let shared = Arc::new(Shared {
         registry: SnapshotRegistry::default(),
         visible: AtomicU64::new(OLD),
         versions: Mutex::new(vec![OLD]),
     });
-    let beside = |work: fn(&Shared, fn(&Shared) -> Vec<SequenceNumber>)| {
+    let beside = |work: fn(&Shared, Readers)| {
         let shared = Arc::clone(&shared);
         thread::spawn(move || work(&shared, readers))
     };
@@ -106,7 +109,7 @@ fn a_merge_beside_an_ingest_and_a_snapshot() {
 fn a_merge_that_asks_only_for_open_snapshots() {
     let name = "snapshots: broken, a merge asks only for open ones";
     fails(name, "wrong: ", [()], |()| {
-        run(|shared| shared.registry.sequences())
+        run(|shared| shared.registry.sequences());
     });
 }
 

@@ -27,6 +27,7 @@ impl Tally {
     }
 
     /// Prints the line that `cargo xtask models` shows.
+    #[expect(clippy::print_stdout, reason = "what a run came to is asked for")]
     pub(super) fn print(&self, name: &str, outcome: &str) {
         let executions = self.executions.load(Ordering::Relaxed);
         let elapsed = self.clock.monotonic().saturating_sub(self.began);
