@@ -35,6 +35,8 @@ pub(super) const NETS: [(&str, &[&str]); 8] = [
             "--test=expiring",
             "--test=ingesting",
             "--test=dropping",
+            "--test=interrupted_recovery",
+            "--test=short_reads",
             "--test=stress",
         ],
     ),
@@ -53,7 +55,7 @@ pub(super) const NETS: [(&str, &[&str]); 8] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges.
-pub(super) const MUTANTS: [Mutant; 22] = [
+pub(super) const MUTANTS: [Mutant; 24] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -153,7 +155,7 @@ pub(super) const MUTANTS: [Mutant; 22] = [
         name: "reuse-a-file-number",
         breaks: "the number of a file that an interrupted run left behind is given out again",
         file: "vault-lsm/src/recover.rs",
-        find: "state.next_file = state.next_file.max(number.saturating_add(1));",
+        find: "state.next_file = state.next_file.max(number + 1);",
         replace: "let _ = number;",
         nets: &[CRASH, FAULTS, SIMULATION],
     },
@@ -168,9 +170,9 @@ pub(super) const MUTANTS: [Mutant; 22] = [
     Mutant {
         name: "replay-what-is-flushed",
         breaks: "merge operands that are in tables already are applied again",
-        file: "vault-lsm/src/recover.rs",
-        find: "if sequence <= *flushed {",
-        replace: "if sequence <= *flushed && false {",
+        file: "vault-lsm/src/replay.rs",
+        find: "if sequence <= *flushed || !insert {",
+        replace: "if !insert {",
         nets: &[CRASH, HISTORIES, SIMULATION],
     },
     Mutant {
@@ -185,7 +187,7 @@ pub(super) const MUTANTS: [Mutant; 22] = [
         name: "trust-the-second-sync",
         breaks: "what a failed sync left in the page cache is called durable by the next opening",
         file: "vault-lsm/src/log/secure.rs",
-        find: "        rewrite(&*file, &path, segment.end)?;
+        find: "        rewrite(&*file, &path, 0..segment.end)?;
 ",
         replace: "        let _ = rewrite;
 ",
@@ -200,6 +202,26 @@ pub(super) const MUTANTS: [Mutant; 22] = [
         replace: "            let _ = secure;
 ",
         nets: &[CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "remove-before-the-new-manifest",
+        breaks: "opening removes files on the word of edits that a loss of power may take back",
+        file: "vault-lsm/src/recover.rs",
+        find: "        let manifest = self.begin_manifest(&state, settled)?;
+",
+        replace:
+            "        self.clean_directory(&state, self.pointer.map_or(0, |p| p.manifest), false)?;
+        let manifest = self.begin_manifest(&state, settled)?;
+",
+        nets: &[CRASH, SCENARIOS, SIMULATION],
+    },
+    Mutant {
+        name: "short-read-is-the-end",
+        breaks: "a read that gives less than was asked for is taken for the end of the file",
+        file: "vault-core/src/vfs/mod.rs",
+        find: "if read < buffer.len() && file.len()? > offset + read as u64 {",
+        replace: "if read < buffer.len() && file.len()? > offset + read as u64 && false {",
+        nets: &[FAULTS, SCENARIOS, SIMULATION],
     },
     Mutant {
         name: "tombstone-dropped-too-early",
