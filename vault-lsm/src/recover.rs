@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem};
+use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
 use crate::directory::{Found, is_ours, look_at, place, take_lock};
@@ -293,7 +293,7 @@ impl Opening {
                 .env
                 .fs
                 .open(&path)
-                .and_then(|file| file.read_at(&mut start, HEADER_BYTES as u64))
+                .and_then(|file| read_up_to(&*file, &mut start, HEADER_BYTES as u64))
                 .map_err(|e| Error::io("read", &path, e))?;
             if start[..read].iter().any(|&byte| byte != 0) {
                 let problem = "the manifest does not know this segment, which holds records: \

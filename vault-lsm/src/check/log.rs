@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use vault_core::batch::{Operation, decode_operation};
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileKind, HEADER_BYTES};
-use vault_core::vfs::File;
+use vault_core::vfs::{read_up_to, read_whole};
 use vault_core::{Error, Result, SequenceNumber};
 
 use crate::frame::{Next, Records};
@@ -164,7 +164,7 @@ pub(crate) fn holds_records(env: &Env, number: u64) -> Result<bool> {
     let read = env
         .fs
         .open(&path)
-        .and_then(|file| file.read_at(&mut start, HEADER_BYTES as u64))
+        .and_then(|file| read_up_to(&*file, &mut start, HEADER_BYTES as u64))
         .map_err(|e| Error::io("read", &path, e))?;
     Ok(start[..read].iter().any(|&byte| byte != 0))
 }
@@ -215,7 +215,7 @@ impl Segment {
             blocks,
             header_checksum,
         } = env.open_file(FileKind::Log, number, LOG_VERSION)?;
-        let mut bytes = read_whole(&*file, &path)?;
+        let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
         if let Some(to) = to {
             bytes.truncate(to as usize);
         }
@@ -274,15 +274,4 @@ impl Segment {
         self.operations += decoded.len() as u64;
         Ok(true)
     }
-}
-
-fn read_whole(file: &dyn File, path: &std::path::Path) -> Result<Vec<u8>> {
-    let len = file.len().map_err(|e| Error::io("measure", path, e))?;
-    let len = usize::try_from(len).map_err(|_| Error::corruption(path, 0, "too long"))?;
-    let mut bytes = vec![0; len];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
-    bytes.truncate(read);
-    Ok(bytes)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
-use vault_core::vfs::FileSystem;
+use vault_core::vfs::{FileSystem, read_whole};
 use vault_core::{Error, Result};
 
 use super::{Edit, MANIFEST_VERSION, State, apply_record};
@@ -44,13 +44,8 @@ pub(crate) fn scan(
     number: u64,
 ) -> Result<Scanned> {
     let file = fs.open(path).map_err(|e| Error::io("open", path, e))?;
-    let len = file.len().map_err(|e| Error::io("measure", path, e))?;
-    let len = usize::try_from(len).map_err(|_| Error::corruption(path, 0, "too long"))?;
-    let mut bytes = vec![0; len];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
-    bytes.truncate(read);
+    let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", path, e))?;
+    let read = bytes.len();
     let header = FileHeader::decode(path, &bytes, FileKind::Manifest, MANIFEST_VERSION)?;
     if header.identity.number != number || header.identity.domain != 0 {
         let problem = format!("the header is that of {:?}", header.identity);
