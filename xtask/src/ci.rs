@@ -228,7 +228,7 @@ fn simulations(context: &Context<'_>) -> Outcome {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     // Where the fresh ones begin follows from the time; it is printed, and so is the seed of a failure.
     for seeds in [SEEDS_FIXED, SEEDS_FRESH] {
-        let mut command = sim::command(context.root);
+        let mut command = sim::command(context.root, "run");
         command.args(seeds).args(["--jobs", &jobs.to_string()]);
         let outcome = run_command(&mut command);
         if outcome != Passed {

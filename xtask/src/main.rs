@@ -22,7 +22,6 @@ mod models;
 mod mutants;
 mod sanitize;
 mod sim;
-mod soak;
 mod source;
 mod supply;
 mod tidy;
@@ -63,9 +62,9 @@ fn main() -> ExitCode {
         (Some("sanitize"), rest) => sanitize::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
-        (Some("sim"), rest) => sim::run(&root, rest),
+        (Some("sim"), rest) => sim::run(&root, "run", rest),
         (Some("memory"), []) => memory::run(&root),
-        (Some("soak"), rest) => soak::run(&root, rest),
+        (Some("soak"), rest) => sim::run(&root, "soak", rest),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{COMMANDS}");
             ExitCode::SUCCESS
