@@ -11,6 +11,7 @@ use vault_core::random::SeededRandom;
 use vault_core::{
     Clock as _, Engine, Error, KeyRange, KeyspaceId, KeyspaceOptions, Reader, WriteOptions,
 };
+use vault_lsm::check::{VerifyOptions, verify};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 use super::stage::{Opened, Stage, steady_names, told};
@@ -229,7 +230,22 @@ fn close(stage: &Stage, thread: usize, opened: Opened) -> Result<(), String> {
     let _doing = stage.doing(thread, "close");
     lsm.close().map_err(told("close"))?;
     drop(opened);
-    directory::compare(&stage.directory, &stats, "after closing")
+    directory::compare(&stage.directory, &stats, "after closing")?;
+    verify_everything(stage)
+}
+
+/// Holds everything in the directory against everything else: blocks, filters, fences, counts, manifest, log.
+fn verify_everything(stage: &Stage) -> Result<(), String> {
+    let (options, all) = (LsmOptions::default(), VerifyOptions::default());
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let report = verify(&stage.directory, &options, &all, &mut go_on).map_err(told("verify"))?;
+    match report.findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(format!(
+            "verification found {} things wrong with the closed store, first: {finding}",
+            report.findings.len()
+        )),
+    }
 }
 
 /// What is dead takes no more room than compactions are meant to leave it.
