@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::explore::{fails, holds};
 use crate::cursor::InternalCursor;
 use crate::internal_key;
+use crate::memory::MemtableAccount;
 use crate::memtable::Memtable;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Break, break_in, thread};
@@ -137,7 +138,7 @@ impl Shared {
 impl Shared {
     fn filled(case: Case) -> Arc<Self> {
         let shared = Self {
-            table: Arc::new(Memtable::new()),
+            table: Arc::new(Memtable::new(MemtableAccount::uncounted())),
             visible: AtomicU64::new(0),
             order: case.order,
         };
@@ -211,7 +212,7 @@ fn the_cases_reach_every_kind_of_node() {
             &format!("memtable: two inner levels, {order:?}"),
             [order],
             |order| {
-                let table = Memtable::new();
+                let table = Memtable::new(MemtableAccount::uncounted());
                 for sequence in 1..=TWO_LEVELS {
                     table.insert(&order.key(sequence), sequence, [&[], &[]]);
                 }
@@ -249,7 +250,7 @@ fn two_readers_beside_inserts() {
 #[test]
 fn versions_out_of_order() {
     let out_of_order = |last: u64| {
-        let table = Arc::new(Memtable::new());
+        let table = Arc::new(Memtable::new(MemtableAccount::uncounted()));
         table.insert(b"key", 5, [&[], b"5"]);
         table.insert(b"key", 9, [&[], b"9"]);
         let reader = {
@@ -286,7 +287,10 @@ fn range_tombstones_published_without_release() {
 
 /// One writer deletes ranges, two readers ask for the fragments: what was published is in them.
 fn deletions() {
-    let shared = Arc::new((Memtable::new(), AtomicU64::new(0)));
+    let shared = Arc::new((
+        Memtable::new(MemtableAccount::uncounted()),
+        AtomicU64::new(0),
+    ));
     let readers = [(); 2].map(|()| {
         let shared = Arc::clone(&shared);
         thread::spawn(move || {
