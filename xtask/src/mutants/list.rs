@@ -278,6 +278,7 @@ pub(super) const MUTANTS: [Mutant; 24] = [
     let pinned",
         replace: "    state.last_sequence = sequence;
     state.keyspaces.values_mut().for_each(|keyspace| {
+        let keyspace = Arc::make_mut(keyspace);
         let last = keyspace.tables.keys().next_back().copied();
         last.map(|last| keyspace.tables.remove(&last));
     });
