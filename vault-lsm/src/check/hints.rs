@@ -1,8 +1,9 @@
 //! What pointer and manifests still tell of a store that is salvaged.
 
 use vault_core::transform::FileKind;
-use vault_core::{Error, Result};
+use vault_core::{Error, KeyspaceOptions, Result};
 
+use super::loss::SalvageOptions;
 use super::stock::Stock;
 use crate::manifest::inspect::scan;
 use crate::manifest::{State, TablePlace};
@@ -49,6 +50,19 @@ impl Hints {
             state,
             exact: false,
         })
+    }
+
+    /// The options of a keyspace in the new store: those it had, with what the caller knows better.
+    pub(super) fn options(&self, id: u32, given: &SalvageOptions) -> KeyspaceOptions {
+        let stored = self.state.keyspaces.get(&id);
+        let mut options = stored
+            .map(|keyspace| keyspace.options.clone())
+            .unwrap_or_default();
+        let given = given.keyspaces.get(&id);
+        if let Some(operator) = given.and_then(|known| known.merge_operator.clone()) {
+            options.merge_operator = Some(operator);
+        }
+        options
     }
 
     pub(super) fn place(&self, number: u64) -> Option<(u32, &TablePlace)> {

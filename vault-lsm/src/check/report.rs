@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use vault_core::Operation;
+use vault_core::batch::OperationKind;
 use vault_core::transform::Assurance;
 
 /// How bad a finding is.
@@ -195,6 +197,18 @@ impl KeySpan {
             }
         });
         behind_start && before_end
+    }
+
+    /// Whether the operation says something of a key within.
+    pub(super) fn is_touched_by(&self, operation: &Operation<'_>) -> bool {
+        if operation.kind != OperationKind::RangeDelete {
+            return self.contains(operation.key);
+        }
+        let start = self.start.as_ref().map(|start| &start.0[..]);
+        let end = self.end.as_ref().map(|end| &end.0[..]);
+        let starts_behind = end.is_some_and(|end| operation.key > end);
+        let ends_before = start.is_some_and(|start| operation.value <= start);
+        !starts_behind && !ends_before
     }
 }
 

@@ -25,7 +25,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vault_core::batch::OperationKind;
 use vault_core::limits::check_keyspace_name;
 use vault_core::transform::FileKind;
 use vault_core::vfs::EntryKind;
@@ -283,7 +282,7 @@ impl Salvage<'_> {
 
     /// Copies a table into the new store.
     fn copy(&mut self, id: u32, request: &Request<'_>, found: &Inspection) -> Result<()> {
-        let options = self.options_of(id);
+        let options = self.hints.options(id, self.given);
         let created = request.expected.map(|(_, meta)| meta.created);
         let created = created.or(found.properties.as_ref().map(|meta| meta.created));
         let target = Target {
@@ -326,7 +325,12 @@ impl Salvage<'_> {
             let rescued = rescued.entry(id).or_default();
             let flushed = known.map_or(0, |keyspace| keyspace.flushed_through);
             // What is in tables counts from the log only where tables lost it.
-            if sequence <= flushed && !rescued.lost.iter().any(|span| touches(span, operation)) {
+            if sequence <= flushed
+                && !rescued
+                    .lost
+                    .iter()
+                    .any(|span| span.is_touched_by(operation))
+            {
                 return Ok(());
             }
             let memtable = rescued
@@ -363,18 +367,6 @@ impl Salvage<'_> {
         self.report.complete &= exact && salvaged.problems.is_empty();
         self.report.files.push(salvaged);
         Ok(())
-    }
-
-    fn options_of(&self, id: u32) -> KeyspaceOptions {
-        let stored = self.hints.state.keyspaces.get(&id);
-        let mut options = stored
-            .map(|keyspace| keyspace.options.clone())
-            .unwrap_or_default();
-        let given = self.given.keyspaces.get(&id);
-        if let Some(operator) = given.and_then(|known| known.merge_operator.clone()) {
-            options.merge_operator = Some(operator);
-        }
-        options
     }
 
     /// The name of a keyspace in the new store, and whether it is the one it had.
@@ -415,7 +407,7 @@ impl Salvage<'_> {
             };
             let mut keyspace = KeyspaceState {
                 name,
-                options: self.options_of(id),
+                options: self.hints.options(id, self.given),
                 flushed_through: self.last_sequence,
                 tables: BTreeMap::new(),
             };
@@ -605,16 +597,4 @@ fn note_lost_spans(rescued: &mut Rescued, found: &Inspection, meta: Option<&Tabl
     if found.lost_whole.is_some() || found.tombstones_lost {
         rescued.lost.push(whole);
     }
-}
-
-fn touches(span: &KeySpan, operation: &Operation<'_>) -> bool {
-    if operation.kind != OperationKind::RangeDelete {
-        return span.contains(operation.key);
-    }
-    let starts_behind = span.end.as_ref().is_some_and(|end| *operation.key > *end.0);
-    let ends_before = span
-        .start
-        .as_ref()
-        .is_some_and(|start| *operation.value <= *start.0);
-    !starts_behind && !ends_before
 }
