@@ -9,7 +9,7 @@
 //!
 //! By default a slice of the operations is visited. `VAULT_SWEEP=full cargo test --release --test crash` visits
 //! all. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
-//! takes a quarter of an hour; else of every 5th.
+//! takes a quarter of an hour; else of every 3rd.
 
 #![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 
@@ -106,7 +106,7 @@ fn power_is_lost_again_while_recovering() {
     let mut recovered = 0;
     let stride = match (exhaustive(), full()) {
         (true, _) => 1,
-        (_, true) => 5,
+        (_, true) => 3,
         _ => 97,
     };
     for n in (0..=operations).step_by(stride) {
