@@ -295,6 +295,67 @@ pub enum Error {
         /// The directory that the store was opened in.
         path: PathBuf,
     },
+    /// The store is encrypted, and was opened as a plain one.
+    #[error("{path} is encrypted; open it as an encrypted store, with its passphrase or key", path = path.display())]
+    Encrypted {
+        /// The file that says so.
+        path: PathBuf,
+    },
+    /// The store is plain, and was opened as an encrypted one.
+    #[error(
+        "{path} is not encrypted; open it as a plain store, or copy its data into an encrypted one. \
+         If it was encrypted before, somebody has replaced it",
+        path = path.display()
+    )]
+    NotEncrypted {
+        /// The file that says so.
+        path: PathBuf,
+    },
+    /// The passphrase or key is not the one that the store was given.
+    #[error("this passphrase or key does not open {path}; give the one that was set last", path = path.display())]
+    WrongKey {
+        /// The keyring.
+        path: PathBuf,
+    },
+    /// The keys were wiped from memory.
+    #[error("the store is locked; unlock it")]
+    Locked,
+    /// The passphrase or key could not be had from where it is kept.
+    #[error("cannot get the key from {source_name}: {problem}")]
+    KeyUnavailable {
+        /// Where it was to come from: a file, an environment variable, a command, a key service.
+        source_name: String,
+        /// What went wrong and what to do.
+        problem: String,
+    },
+    /// What was given cannot be a passphrase or key.
+    #[error("this cannot be a key: {problem}")]
+    InvalidKey {
+        /// What is wrong with it and what is accepted. Says nothing of its content.
+        problem: String,
+    },
+    /// A keyring asks for what this build does not do, or refuses to do.
+    #[error("{path} cannot be used: {problem}", path = path.display())]
+    UnacceptableKeyring {
+        /// The keyring.
+        path: PathBuf,
+        /// What it asks for, and what is accepted.
+        problem: String,
+    },
+    /// The store, or a file of it, is an older one than it must be.
+    #[error(
+        "{path} is from generation {found}, and {least} was reached already: an older copy was put back; \
+         restore the current one, or accept the older one knowingly",
+        path = path.display()
+    )]
+    RolledBack {
+        /// The file that says so.
+        path: PathBuf,
+        /// The generation that was found.
+        found: u64,
+        /// The least that is acceptable.
+        least: u64,
+    },
     /// A target that must be empty or absent is not.
     #[error("{path} already exists; give a directory that does not", path = path.display())]
     TargetExists {
@@ -343,12 +404,16 @@ impl Error {
             | Self::NotAStore { .. }
             | Self::ReadOnly
             | Self::TargetExists { .. }
+            | Self::Encrypted { .. }
+            | Self::NotEncrypted { .. }
+            | Self::InvalidKey { .. }
             | Self::Unsupported { .. } => ErrorKind::Input,
+            Self::WrongKey { .. } | Self::Locked | Self::KeyUnavailable { .. } => ErrorKind::Unlock,
             Self::DiskFull { .. } | Self::MemoryFull { .. } | Self::TooManyOpenFiles { .. } => {
                 ErrorKind::Full
             }
             Self::Poisoned { .. } | Self::Closed | Self::Displaced { .. } => ErrorKind::Reopen,
-            Self::Corruption { .. } => ErrorKind::Restore,
+            Self::Corruption { .. } | Self::RolledBack { .. } => ErrorKind::Restore,
             // No such path can be: too long, or with a zero in it.
             Self::Io { source, .. }
                 if matches!(
@@ -360,6 +425,7 @@ impl Error {
             }
             Self::Io { .. }
             | Self::NewerFormat { .. }
+            | Self::UnacceptableKeyring { .. }
             | Self::AlreadyOpen { .. }
             | Self::ReadOnlyMedium { .. } => ErrorKind::Unavailable,
             Self::Cancelled => ErrorKind::Cancelled,
@@ -409,6 +475,12 @@ impl Error {
             problem: problem.into(),
         }
     }
+}
+
+/// As [`printable`], but where the store is encrypted: says only how long they are.
+#[must_use]
+pub fn withheld(bytes: &[u8]) -> String {
+    format!("({} bytes, withheld: the store is encrypted)", bytes.len())
 }
 
 /// Writes bytes so that a person can read them: printable ASCII as it is, the rest as `\xNN`, cut
