@@ -15,8 +15,8 @@ use vault_core::Timestamp;
 use vault_core::clock::ManualClock;
 use vault_core::random::SeededRandom;
 use vault_core::transform::{
-    BlockIdentity, BlockTransform, ChecksumTransform, Damaged, FileIdentity, HEADER_BYTES,
-    PARAMETER_BYTES, SALT_BYTES, Transform,
+    BlockIdentity, BlockTransform, ChecksumTransform, FileHeader, FileIdentity, HEADER_BYTES,
+    PARAMETER_BYTES, Protection, SALT_BYTES, StorePlace, Transform, Unopened,
 };
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 
@@ -68,6 +68,20 @@ impl Seals {
     }
 }
 
+/// Protects a store with a transform that was chosen beforehand.
+#[derive(Debug)]
+pub struct Fixed(pub Arc<dyn Transform>);
+
+impl Protection for Fixed {
+    fn create(&self, _: &StorePlace<'_>) -> Result<Arc<dyn Transform>> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn open(&self, _: &StorePlace<'_>) -> Result<Arc<dyn Transform>> {
+        Ok(Arc::clone(&self.0))
+    }
+}
+
 /// Whether the records of a file begin with the checksum of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chained {
@@ -86,21 +100,11 @@ impl Transform for Blind {
         ChecksumTransform::ID
     }
 
-    fn create(
-        &self,
-        _: &FileIdentity,
-        _: &[u8; SALT_BYTES],
-        _: &mut [u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
+    fn create(&self, _: &mut FileHeader) -> Result<Arc<dyn BlockTransform>> {
         Ok(Arc::new(Self))
     }
 
-    fn open(
-        &self,
-        _: &FileIdentity,
-        _: &[u8; SALT_BYTES],
-        _: &[u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
+    fn open(&self, _: &FileHeader) -> Result<Arc<dyn BlockTransform>> {
         Ok(Arc::new(Self))
     }
 }
@@ -118,8 +122,10 @@ impl BlockTransform for Blind {
         Ok(())
     }
 
-    fn open<'a>(&self, _: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Damaged> {
-        let (content, _) = sealed.split_last_chunk::<SEAL_BYTES>().ok_or(Damaged)?;
+    fn open<'a>(&self, _: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Unopened> {
+        let (content, _) = sealed
+            .split_last_chunk::<SEAL_BYTES>()
+            .ok_or(Unopened::Damaged)?;
         Ok(content)
     }
 }
@@ -218,6 +224,17 @@ pub struct Walked {
     pub records_behind: u64,
 }
 
+/// The header of a file of which no more than its identity matters.
+pub(crate) const fn blank_header(identity: FileIdentity) -> FileHeader {
+    FileHeader {
+        identity,
+        version: 1,
+        transform: ChecksumTransform::ID,
+        salt: [0; SALT_BYTES],
+        parameters: [0; PARAMETER_BYTES],
+    }
+}
+
 /// Walks over the frames of a file that was made ready, and looks behind where they break off.
 pub fn walk(bytes: &mut [u8], seals: Seals) -> Walked {
     let header_checksum = bytes
@@ -232,7 +249,7 @@ pub fn walk(bytes: &mut [u8], seals: Seals) -> Walked {
     };
     let blocks = seals
         .transform()
-        .open(&identity, &[0; SALT_BYTES], &[0; PARAMETER_BYTES])
+        .open(&blank_header(identity))
         .expect("neither transform ever refuses a file");
     let mut records = Records::new(bytes, header_checksum, &*blocks);
     let mut walked = Walked::default();

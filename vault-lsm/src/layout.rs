@@ -196,7 +196,7 @@ pub(crate) fn file_name(kind: FileKind, number: u64) -> String {
         FileKind::Log => "log",
         FileKind::Table => "tab",
         FileKind::Manifest => "man",
-        FileKind::Pointer | FileKind::Blob | FileKind::Archive => "dat",
+        FileKind::Pointer | FileKind::Blob | FileKind::Archive | FileKind::Keyring => "dat",
     };
     format!("{number:06}.{extension}")
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vault_core::clock::SystemClock;
 use vault_core::merge;
 use vault_core::random::{Random, SystemRandom};
-use vault_core::transform::{ChecksumTransform, Transform};
+use vault_core::transform::{Plain, Protection};
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, Durability, Error, EventListener, Limits, MergeOperator, Result};
 
@@ -172,7 +172,7 @@ pub struct LsmOptions {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) transform: Arc<dyn Transform>,
+    pub(crate) protection: Arc<dyn Protection>,
     pub(crate) listener: Option<Arc<dyn EventListener>>,
     pub(crate) operators: Vec<Arc<dyn MergeOperator>>,
 }
@@ -184,7 +184,7 @@ impl Default for LsmOptions {
             fs: Arc::new(DiskFileSystem),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
-            transform: Arc::new(ChecksumTransform),
+            protection: Arc::new(Plain),
             listener: None,
             operators: merge::built_in(),
         }
@@ -264,10 +264,10 @@ impl LsmOptions {
         self
     }
 
-    /// Sets the transform that seals what is written.
+    /// Sets what protects the store: by default checksums alone.
     #[must_use]
-    pub fn transform(mut self, transform: Arc<dyn Transform>) -> Self {
-        self.transform = transform;
+    pub fn protection(mut self, protection: Arc<dyn Protection>) -> Self {
+        self.protection = protection;
         self
     }
 
@@ -291,7 +291,7 @@ impl fmt::Debug for LsmOptions {
         f.debug_struct("LsmOptions")
             .field("settings", &self.settings)
             .field("fs", &self.fs)
-            .field("transform", &self.transform)
+            .field("protection", &self.protection)
             .field("operators", &self.operators)
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::transform::{FileKind, HEADER_BYTES, StorePlace};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -66,7 +66,7 @@ pub(crate) fn open(directory: &Path, mut options: LsmOptions) -> Result<Arc<Stor
         lock,
     ));
     options.fs = Arc::clone(&locked) as Arc<dyn FileSystem>;
-    Opening::new(directory, options)?.for_writing(locked)
+    Opening::new(directory, options, true)?.for_writing(locked)
 }
 
 /// Opens a store for reading, beside a writer if there is one.
@@ -90,7 +90,7 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match Opening::new(directory, options.clone())?.for_reading() {
+        match Opening::new(directory, options.clone(), false)?.for_reading() {
             // The writer may have replaced the manifest, or removed a file that it named, while we read.
             Err(Error::Io { .. } | Error::Corruption { .. }) if attempt < READ_ONLY_ATTEMPTS => {
                 // Longer each time: on a busy machine a table may be gone before the manifest that lets go
@@ -100,6 +100,12 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
             }
             outcome => return outcome,
         }
+    }
+}
+
+fn no_such_store(directory: &Path) -> Error {
+    Error::NoSuchStore {
+        path: directory.to_path_buf(),
     }
 }
 
@@ -121,15 +127,27 @@ struct Replayed {
 }
 
 impl Opening {
-    fn new(directory: &Path, options: LsmOptions) -> Result<Self> {
+    fn new(directory: &Path, options: LsmOptions, writable: bool) -> Result<Self> {
         let began = options.clock.monotonic();
-        let read = Pointer::read(&*options.fs, directory, &*options.transform)?;
-        let (pointer, store) = match read {
-            Some((pointer, store)) => (Some(pointer), store),
-            None => {
-                let mut store = [0; 16];
-                options.random.fill(&mut store)?;
-                (None, store)
+        let found = Pointer::store(&*options.fs, directory)?;
+        let mut store = found.unwrap_or_default();
+        if found.is_none() {
+            options.random.fill(&mut store)?;
+        }
+        let place = StorePlace {
+            fs: &options.fs,
+            random: &options.random,
+            directory,
+            store,
+            writable,
+        };
+        let (transform, pointer) = match found {
+            None if writable => (options.protection.create(&place)?, None),
+            None => return Err(no_such_store(directory)),
+            Some(_) => {
+                let transform = options.protection.open(&place)?;
+                let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
+                (transform, pointer)
             }
         };
         let env = Env {
@@ -138,7 +156,7 @@ impl Opening {
             fs: options.fs,
             clock: options.clock,
             random: options.random,
-            transform: options.transform,
+            transform,
             listener: options.listener,
             listener_panics: Arc::default(),
         };
@@ -225,9 +243,7 @@ impl Opening {
 
     fn for_reading(self) -> Result<Store> {
         let Some(pointer) = &self.pointer else {
-            return Err(Error::NoSuchStore {
-                path: self.env.directory.clone(),
-            });
+            return Err(no_such_store(&self.env.directory));
         };
         // Judged as when opening for writing: who reads must not be shown less than was promised either.
         // What only looks like damage, because a writer was at work between two reads, looks otherwise at

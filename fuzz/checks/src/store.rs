@@ -15,7 +15,7 @@ use vault_core::clock::ManualClock;
 use vault_core::random::SeededRandom;
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{Engine, KeyRange, Reader, Result, Timestamp, WriteOptions};
-use vault_lsm::fuzzing::{Chained, Seals};
+use vault_lsm::fuzzing::{Chained, Fixed, Seals};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, OpenMode, Settings};
 
 /// The files of a store.
@@ -142,7 +142,7 @@ fn options(fs: &MemoryFileSystem, seals: Seals) -> LsmOptions {
         .file_system(Arc::new(fs.clone()))
         .clock(Arc::new(ManualClock::new(Timestamp(1_700_000_005_000))))
         .random(Arc::new(SeededRandom::new(3)))
-        .transform(seals.transform())
+        .protection(Arc::new(Fixed(seals.transform())))
 }
 
 /// The files by the names that their headers ask for.

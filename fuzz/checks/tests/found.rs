@@ -10,7 +10,7 @@ use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{Error, KeyspaceOptions, Result};
 use vault_fuzz_checks::log::joined;
 use vault_fuzz_checks::target;
-use vault_lsm::fuzzing::{Chained, SEAL_BYTES, Seals, encode_options};
+use vault_lsm::fuzzing::{Chained, Fixed, SEAL_BYTES, Seals, encode_options};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
 const LOG: u8 = 1;
@@ -91,7 +91,7 @@ fn open(files: &[Vec<u8>]) -> Result<Lsm> {
     };
     let options = LsmOptions::new(settings)
         .file_system(Arc::new(fs))
-        .transform(Seals::Mended.transform());
+        .protection(Arc::new(Fixed(Seals::Mended.transform())));
     Lsm::open(directory, options)
 }
 

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::limits::check_keyspace_name;
-use vault_core::transform::FileKind;
+use vault_core::transform::{FileKind, StorePlace};
 use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
@@ -110,13 +110,20 @@ fn new_store(into: &Path, options: &LsmOptions) -> Result<Env> {
     }
     let mut store = [0; 16];
     options.random.fill(&mut store)?;
+    let transform = options.protection.create(&StorePlace {
+        fs: &options.fs,
+        random: &options.random,
+        directory: into,
+        store,
+        writable: true,
+    })?;
     Ok(Env {
         directory: path,
         store,
         fs: Arc::clone(&options.fs),
         clock: Arc::clone(&options.clock),
         random: Arc::clone(&options.random),
-        transform: Arc::clone(&options.transform),
+        transform,
         listener: None,
         listener_panics: Arc::default(),
     })

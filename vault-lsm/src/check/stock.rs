@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES};
+use vault_core::transform::{ChecksumTransform, FileHeader, FileKind, HEADER_BYTES, StorePlace};
 use vault_core::vfs::EntryKind;
 use vault_core::{Error, Result};
 
@@ -12,7 +12,7 @@ use super::report::{Finding, FindingKind, Severity};
 use crate::layout::{Env, NameMeaning, POINTER_NAME, meaning_of};
 use crate::log::LOG_VERSION;
 use crate::manifest::inspect::{Scanned, scan};
-use crate::manifest::{Pointer, State};
+use crate::manifest::{MANIFEST_VERSION, Pointer, State};
 use crate::memory::Memory;
 use crate::options::LsmOptions;
 use crate::table::{TABLE_VERSION, TableEnv};
@@ -55,7 +55,8 @@ pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
         fs: Arc::clone(&options.fs),
         clock: Arc::clone(&options.clock),
         random: Arc::clone(&options.random),
-        transform: Arc::clone(&options.transform),
+        // Until it is known which store this is.
+        transform: Arc::new(ChecksumTransform),
         listener: None,
         listener_panics: Arc::default(),
     };
@@ -68,11 +69,16 @@ pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
         contradictions: Vec::new(),
         findings: Vec::new(),
     };
+    stock.find_store()?;
+    stock.env.transform = options.protection.open(&StorePlace {
+        fs: &options.fs,
+        random: &options.random,
+        directory,
+        store: stock.env.store,
+        writable: false,
+    })?;
     stock.read_pointer()?;
     stock.read_manifest()?;
-    if stock.env.store == [0; 16] {
-        stock.guess_store()?;
-    }
     Ok(stock)
 }
 
@@ -162,10 +168,7 @@ impl Stock {
     fn read_pointer(&mut self) -> Result<()> {
         let env = &self.env;
         match Pointer::read(&*env.fs, &env.directory, &*env.transform) {
-            Ok(Some((pointer, store))) => {
-                self.pointer = Some(pointer);
-                self.env.store = store;
-            }
+            Ok(Some(pointer)) => self.pointer = Some(pointer),
             Ok(None) => {
                 let words = ["the pointer to the manifest", "no file"];
                 self.note(FindingKind::Pointer, POINTER_NAME, None, words, REPAIR);
@@ -269,11 +272,15 @@ impl Stock {
         self.manifest = Some(scanned);
     }
 
-    /// Finds the store's id in the headers of its files, where pointer and manifest don't tell it: the one
-    /// that most files have.
-    fn guess_store(&mut self) -> Result<()> {
+    /// Finds the store's id in the header of the pointer, or where that does not tell it, in those of the other files:
+    /// the one that most of them have.
+    fn find_store(&mut self) -> Result<()> {
+        if let Ok(Some(store)) = Pointer::store(&*self.env.fs, &self.env.directory) {
+            self.env.store = store;
+            return Ok(());
+        }
         let mut seen: Vec<[u8; 16]> = Vec::new();
-        for kind in [FileKind::Table, FileKind::Log] {
+        for kind in [FileKind::Manifest, FileKind::Table, FileKind::Log] {
             for number in self.numbers(kind) {
                 seen.extend(store_of(&self.env, kind, number)?);
             }
@@ -298,6 +305,7 @@ fn store_of(env: &Env, kind: FileKind, number: u64) -> Result<Option<[u8; 16]>> 
     let Ok(read) = read else { return Ok(None) };
     let version = match kind {
         FileKind::Log => LOG_VERSION,
+        FileKind::Manifest => MANIFEST_VERSION,
         _ => TABLE_VERSION,
     };
     match FileHeader::decode(&path, &bytes[..read], kind, version) {

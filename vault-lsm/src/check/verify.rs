@@ -74,7 +74,7 @@ pub fn verify(
     };
     let survey = survey(directory.as_ref(), options, &scope, progress)?;
     Ok(VerifyReport {
-        assurance: options.transform.assurance(),
+        assurance: survey.stock.env.transform.assurance(),
         sample_percent: percent,
         checked: survey.checked,
         findings: survey.findings,

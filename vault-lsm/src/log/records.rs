@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vault_core::transform::{BlockTransform, HEADER_BYTES};
+use vault_core::transform::{BlockTransform, HEADER_BYTES, Unopened};
 use vault_core::vfs::{File, read_up_to};
 use vault_core::{Error, Result};
 
@@ -96,7 +96,8 @@ impl<'a> SegmentRecords<'a> {
                 let len = FRAME_BYTES + sealed_len;
                 Ok(Next::Record { payload, len })
             }
-            Err(_) => Ok(Next::Broken),
+            Err(Unopened::Locked) => Err(Error::Locked),
+            Err(Unopened::Damaged) => Ok(Next::Broken),
         }
     }
 

@@ -150,8 +150,11 @@ impl PointerFile {
     /// # Errors
     /// What the reader says.
     pub fn read(&self) -> Result<Option<PointerRead>> {
-        let read = Pointer::read(&self.fs, &self.env.directory, &*self.env.transform)?;
-        Ok(read.map(|(pointer, store)| PointerRead { pointer, store }))
+        let directory = &self.env.directory;
+        let store = Pointer::store(&self.fs, directory)?;
+        let pointer = Pointer::read(&self.fs, directory, &*self.env.transform)?;
+        let read = store.zip(pointer);
+        Ok(read.map(|(store, pointer)| PointerRead { pointer, store }))
     }
 
     /// Writes a pointer anew; gives the bytes of the file.

@@ -31,24 +31,22 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
-    /// Reads the pointer of the store in `directory`, with the store's id. `None` where there is none.
+    /// The id of the store in `directory`, which needs no keys. `None` where there is no pointer.
+    pub(crate) fn store(fs: &dyn FileSystem, directory: &Path) -> Result<Option<[u8; 16]>> {
+        let read = read_file(fs, &directory.join(POINTER_NAME))?;
+        Ok(read.map(|(header, _)| header.identity.store))
+    }
+
+    /// Reads the pointer of the store in `directory`. `None` where there is none.
     pub(crate) fn read(
         fs: &dyn FileSystem,
         directory: &Path,
         transform: &dyn Transform,
-    ) -> Result<Option<(Self, [u8; 16])>> {
+    ) -> Result<Option<Self>> {
         let path = directory.join(POINTER_NAME);
-        let file = match fs.open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("open", &path, e)),
+        let Some((header, mut bytes)) = read_file(fs, &path)? else {
+            return Ok(None);
         };
-        let mut bytes = vec![0; READ_BYTES_MAX];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|e| Error::io("read", &path, e))?;
-        bytes.truncate(read);
-        let header = FileHeader::decode(&path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
         let blocks = header.open(&path, transform)?;
         let damaged = || Error::corruption(&path, HEADER_BYTES as u64, "the pointer does not open");
         let payload = blocks
@@ -64,7 +62,7 @@ impl Pointer {
             })
         })();
         match pointer {
-            Some(pointer) if decoder.is_empty() => Ok(Some((pointer, header.identity.store))),
+            Some(pointer) if decoder.is_empty() => Ok(Some(pointer)),
             _ => Err(damaged()),
         }
     }
@@ -114,6 +112,22 @@ impl Pointer {
         file.sync()
             .map_err(|e| sync_failed(Error::io("sync", &path, e)))
     }
+}
+
+/// Reads the file whole, with its header. `None` where there is none.
+fn read_file(fs: &dyn FileSystem, path: &Path) -> Result<Option<(FileHeader, Vec<u8>)>> {
+    let file = match fs.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("open", path, e)),
+    };
+    let mut bytes = vec![0; READ_BYTES_MAX];
+    let read = file
+        .read_at(&mut bytes, 0)
+        .map_err(|e| Error::io("read", path, e))?;
+    bytes.truncate(read);
+    let header = FileHeader::decode(path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
+    Ok(Some((header, bytes)))
 }
 
 fn is_taken(error: &Error) -> bool {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vault_core::transform::{BlockIdentity, BlockTransform};
+use vault_core::transform::{BlockIdentity, BlockTransform, Unopened};
 use vault_core::vfs::{File, read_exact_at};
 use vault_core::{Error, Result};
 
@@ -144,7 +144,12 @@ impl Source {
         let content = self
             .transform
             .open(&handle.identity(), sealed)
-            .map_err(|_| self.damaged(handle, "its seal does not match its content and place"))?;
+            .map_err(|unopened| match unopened {
+                Unopened::Damaged => {
+                    self.damaged(handle, "its seal does not match its content and place")
+                }
+                Unopened::Locked => Error::Locked,
+            })?;
         if content.len() != handle.stored_len as usize {
             return Err(self.damaged(handle, "its length is not what the index says"));
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vault_core::Result;
 use vault_core::codec::Decoder;
-use vault_core::transform::{FileIdentity, FileKind, HEADER_BYTES, PARAMETER_BYTES, SALT_BYTES};
+use vault_core::transform::{FileIdentity, FileKind, HEADER_BYTES};
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 
 use super::block::Block;
@@ -17,7 +17,7 @@ use super::footer::Footer;
 use super::index::{IndexPartition, Partition, TopIndex};
 use super::index_builder::{Fence, IndexBuilder};
 use super::{BlockType, Codec, TableMeta, tombstones};
-use crate::fuzzing::{SEAL_BYTES, Seals};
+use crate::fuzzing::{SEAL_BYTES, Seals, blank_header};
 use crate::internal_key::RangeTombstone;
 use crate::memory::Memory;
 use crate::tombstones::Fragments;
@@ -111,9 +111,7 @@ impl Lz4Block {
         let source = Source {
             file: fs.open("/block".as_ref()).ok()?,
             path: "/block".into(),
-            transform: transform
-                .open(&identity, &[0; SALT_BYTES], &[0; PARAMETER_BYTES])
-                .ok()?,
+            transform: transform.open(&blank_header(identity)).ok()?,
             memory: Memory::without_store(0),
         };
         let handle = Handle {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use vault_core::Result;
 use vault_core::transform::{
-    BlockIdentity, BlockTransform, ChecksumTransform, Damaged, FileIdentity, PARAMETER_BYTES,
-    SALT_BYTES, Transform,
+    BlockIdentity, BlockTransform, ChecksumTransform, FileHeader, Transform, Unopened,
 };
 
 #[derive(Debug)]
@@ -22,25 +21,15 @@ impl Transform for Scramble {
         99
     }
 
-    fn create(
-        &self,
-        file: &FileIdentity,
-        salt: &[u8; SALT_BYTES],
-        parameters: &mut [u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
-        parameters[0] = 1;
-        let inner = ChecksumTransform.create(file, salt, &mut [0; PARAMETER_BYTES])?;
+    fn create(&self, header: &mut FileHeader) -> Result<Arc<dyn BlockTransform>> {
+        header.parameters[0] = 1;
+        let inner = ChecksumTransform.create(header)?;
         Ok(Arc::new(ScrambleBlocks(inner)))
     }
 
-    fn open(
-        &self,
-        file: &FileIdentity,
-        salt: &[u8; SALT_BYTES],
-        parameters: &[u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
-        assert_eq!(parameters[0], 1);
-        let inner = ChecksumTransform.open(file, salt, &[0; PARAMETER_BYTES])?;
+    fn open(&self, header: &FileHeader) -> Result<Arc<dyn BlockTransform>> {
+        assert_eq!(header.parameters[0], 1);
+        let inner = ChecksumTransform.open(header)?;
         Ok(Arc::new(ScrambleBlocks(inner)))
     }
 }
@@ -59,10 +48,12 @@ impl BlockTransform for ScrambleBlocks {
         Ok(())
     }
 
-    fn open<'a>(&self, block: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Damaged> {
-        let (content, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>().ok_or(Damaged)?;
+    fn open<'a>(&self, block: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Unopened> {
+        let (content, tag) = sealed
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(Unopened::Damaged)?;
         if *tag != [0xee; TAG_BYTES] {
-            return Err(Damaged);
+            return Err(Unopened::Damaged);
         }
         // Opening a second time must fail.
         *tag = [0; TAG_BYTES];
@@ -82,21 +73,11 @@ impl Transform for Trusting {
         98
     }
 
-    fn create(
-        &self,
-        _: &FileIdentity,
-        _: &[u8; SALT_BYTES],
-        _: &mut [u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
+    fn create(&self, _: &mut FileHeader) -> Result<Arc<dyn BlockTransform>> {
         Ok(Arc::new(Self))
     }
 
-    fn open(
-        &self,
-        _: &FileIdentity,
-        _: &[u8; SALT_BYTES],
-        _: &[u8; PARAMETER_BYTES],
-    ) -> Result<Arc<dyn BlockTransform>> {
+    fn open(&self, _: &FileHeader) -> Result<Arc<dyn BlockTransform>> {
         Ok(Arc::new(Self))
     }
 }
@@ -110,7 +91,7 @@ impl BlockTransform for Trusting {
         Ok(())
     }
 
-    fn open<'a>(&self, _: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Damaged> {
+    fn open<'a>(&self, _: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Unopened> {
         Ok(sealed)
     }
 }
