@@ -60,9 +60,11 @@ fn store(manifest: u64, edits: &[Vec<u8>], records: &[Vec<u8>]) -> Vec<Vec<u8>> 
         &[&[0; 4], &edits.concat()[..]].concat(),
     );
     let mut pointer = header(POINTER, 3);
-    for field in [manifest, 1, manifest_file.len() as u64, 0, 0] {
+    for field in [manifest, 1, manifest_file.len() as u64, 0, 0, 0] {
         pointer.extend_from_slice(&field.to_le_bytes());
     }
+    // The manifest's salt.
+    pointer.extend_from_slice(&[0; 24]);
     pointer.extend_from_slice(&[0; SEAL_BYTES]);
     let mut log = header(LOG, LOG_NUMBER);
     for (ordinal, payload) in (0..).zip(records) {
