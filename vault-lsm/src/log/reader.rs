@@ -331,7 +331,7 @@ impl Walk {
         let durable = |payload: &[u8]| {
             record::decode(payload).is_some_and(|record| record.synced > broken.position)
         };
-        match records.find_behind(durable)? {
+        match records.find_from_here(durable)? {
             Some(at) => Err(Error::corruption(
                 &broken.path,
                 broken.offset,
@@ -469,6 +469,33 @@ mod tests {
             read(&env, &segments, Some(end)),
             Err(Error::Corruption { .. })
         ));
+    }
+
+    /// The last record of a full segment was durable, and the record that begins the next segment was alone in
+    /// saying so. The search for such a record began a byte behind the beginning of each segment, past just that
+    /// one: the damage passed for a torn tail, and a durable write was gone without an error.
+    #[test]
+    fn the_start_of_the_next_segment_says_what_was_durable() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let sync = Arc::new(LogSync::new(0));
+        let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
+        let source = Source(&env, std::cell::Cell::new(0));
+        for sequence in 1.. {
+            let bytes = [(sequence - 1) as u8; 100];
+            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
+            if appended.segment > 1 {
+                break;
+            }
+            sync.wait_for(appended.end).unwrap();
+        }
+        let path = env.path(FileKind::Log, 1);
+        let mut bytes = fs.read_file(&path).unwrap();
+        let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        bytes[last] ^= 1;
+        fs.write_file(&path, &bytes).unwrap();
+        let error = read(&env, &[1, 2], None).unwrap_err();
+        assert!(matches!(error, Error::Corruption { .. }), "{error}");
     }
 
     #[test]
