@@ -12,7 +12,7 @@ use vault_core::{Error, Result};
 use crate::frame::{self, Records};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
-use crate::log::record::{self, Body, Start};
+use crate::log::record::{self, Body, Record, Start};
 use crate::log::records::{Next, SegmentRecords};
 
 /// A batch as the log recorded it.
@@ -328,8 +328,17 @@ impl Walk {
         let Some(broken) = &self.broken else {
             return Ok(());
         };
+        // Where not even the first segment began, nobody knows at which position the log ends. A batch names one
+        // beyond the beginning of its own segment, or none; the start of a segment may name one from before the
+        // log that is left. It proves something where it says that all before it was durable.
+        let known = !self.replay.used.is_empty();
+        let reaches = |record: &Record<'_>| match &record.body {
+            Body::Start(start) => known || record.synced >= start.base,
+            Body::Batch { .. } => true,
+        };
         let durable = |payload: &[u8]| {
-            record::decode(payload).is_some_and(|record| record.synced > broken.position)
+            record::decode(payload)
+                .is_some_and(|record| record.synced > broken.position && reaches(&record))
         };
         match records.find_from_here(durable)? {
             Some(at) => Err(Error::corruption(
@@ -496,6 +505,35 @@ mod tests {
         fs.write_file(&path, &bytes).unwrap();
         let error = read(&env, &[1, 2], None).unwrap_err();
         assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    }
+
+    /// Of a log whose older segments had been let go of, the first that was left had lost its beginning, and the next
+    /// one named a position from before both: all that had ever been synced. With the end of the log unknown, the
+    /// unsynced tail would pass for damage.
+    #[test]
+    fn a_position_from_before_the_log_that_is_left_proves_nothing() {
+        const BASE: u64 = 10_000;
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let sync = Arc::new(LogSync::new(BASE));
+        let mut writer = LogWriter::new(0, 0, BASE, 4096, sync);
+        let source = Source(&env, std::cell::Cell::new(0));
+        let mut last = 0;
+        for sequence in 1.. {
+            let bytes = [(sequence - 1) as u8; 100];
+            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
+            if appended.segment > 1 {
+                break;
+            }
+            last = sequence;
+        }
+        assert!(last > 10);
+        let path = env.path(FileKind::Log, 1);
+        let mut bytes = fs.read_file(&path).unwrap();
+        bytes[HEADER_BYTES..512].fill(0);
+        fs.write_file(&path, &bytes).unwrap();
+        let (seen, replay) = read(&env, &[1, 2], None).unwrap();
+        assert!(seen.is_empty() && replay.unused == [1, 2], "{replay:?}");
     }
 
     #[test]
