@@ -152,12 +152,6 @@ impl Account {
     /// A keyspace comes into being at once and durably, whatever becomes of writes before it that were not
     /// synced: an empty one may be there early.
     pub(crate) fn check(&self, found: &Model, least: usize, context: &str) -> usize {
-        let filled = |model: &Model| -> Model {
-            let filled = model.iter().filter(|(_, entries)| !entries.is_empty());
-            filled
-                .map(|(name, entries)| (name.clone(), entries.clone()))
-                .collect()
-        };
         for name in &self.created {
             assert!(
                 found.contains_key(name),
@@ -228,6 +222,14 @@ impl Account {
         }
         out
     }
+}
+
+/// The keyspaces that are not empty.
+pub(crate) fn filled(model: &Model) -> Model {
+    let filled = model.iter().filter(|(_, entries)| !entries.is_empty());
+    filled
+        .map(|(name, entries)| (name.clone(), entries.clone()))
+        .collect()
 }
 
 pub(crate) fn id(store: &Lsm, name: &str) -> Result<KeyspaceId> {
