@@ -480,6 +480,25 @@ mod tests {
         ));
     }
 
+    /// Fills a segment that begins at position `base`, and writes the first record of the next one. Gives the path of
+    /// the first. With `durable`, each of its records is.
+    fn fill_a_segment(env: &Env, base: u64, durable: bool) -> PathBuf {
+        let sync = Arc::new(LogSync::new(base));
+        let mut writer = LogWriter::new(0, 0, base, 4096, Arc::clone(&sync));
+        let source = Source(env, std::cell::Cell::new(0));
+        for sequence in 1.. {
+            let bytes = [(sequence - 1) as u8; 100];
+            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
+            if appended.segment > 1 {
+                break;
+            }
+            if durable {
+                sync.wait_for(appended.end).unwrap();
+            }
+        }
+        env.path(FileKind::Log, 1)
+    }
+
     /// The last record of a full segment was durable, and the record that begins the next segment was alone in
     /// saying so. The search for such a record began a byte behind the beginning of each segment, past just that
     /// one: the damage passed for a torn tail, and a durable write was gone without an error.
@@ -487,18 +506,7 @@ mod tests {
     fn the_start_of_the_next_segment_says_what_was_durable() {
         let fs = MemoryFileSystem::new();
         let env = env(&fs);
-        let sync = Arc::new(LogSync::new(0));
-        let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
-        let source = Source(&env, std::cell::Cell::new(0));
-        for sequence in 1.. {
-            let bytes = [(sequence - 1) as u8; 100];
-            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
-            if appended.segment > 1 {
-                break;
-            }
-            sync.wait_for(appended.end).unwrap();
-        }
-        let path = env.path(FileKind::Log, 1);
+        let path = fill_a_segment(&env, 0, true);
         let mut bytes = fs.read_file(&path).unwrap();
         let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
         bytes[last] ^= 1;
@@ -512,23 +520,9 @@ mod tests {
     /// unsynced tail would pass for damage.
     #[test]
     fn a_position_from_before_the_log_that_is_left_proves_nothing() {
-        const BASE: u64 = 10_000;
         let fs = MemoryFileSystem::new();
         let env = env(&fs);
-        let sync = Arc::new(LogSync::new(BASE));
-        let mut writer = LogWriter::new(0, 0, BASE, 4096, sync);
-        let source = Source(&env, std::cell::Cell::new(0));
-        let mut last = 0;
-        for sequence in 1.. {
-            let bytes = [(sequence - 1) as u8; 100];
-            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
-            if appended.segment > 1 {
-                break;
-            }
-            last = sequence;
-        }
-        assert!(last > 10);
-        let path = env.path(FileKind::Log, 1);
+        let path = fill_a_segment(&env, 10_000, false);
         let mut bytes = fs.read_file(&path).unwrap();
         bytes[HEADER_BYTES..512].fill(0);
         fs.write_file(&path, &bytes).unwrap();
