@@ -4,7 +4,7 @@ use argon2::{Argon2, Block, Params, Version};
 use zeroize::Zeroize;
 
 use super::{Kdf, KdfProblem};
-use crate::secret::{self, SecretKey, wipe_stack};
+use crate::secret::{self, SecretKey, with_clean_stack};
 use crate::source::Secret;
 
 /// Length of the salt in bytes.
@@ -20,7 +20,7 @@ impl Kdf {
         secret: &Secret,
         salt: &[u8; SALT_BYTES],
     ) -> Result<SecretKey, KdfProblem> {
-        let key = match (*self, secret) {
+        with_clean_stack(|| match (*self, secret) {
             (Self::None, Secret::Key(key)) => Ok(secret::extract(salt, key.expose())),
             (Self::None, Secret::Passphrase(_)) => Err(KdfProblem::NeedsKey),
             (_, Secret::Key(_)) => Err(KdfProblem::NeedsPassphrase),
@@ -44,9 +44,7 @@ impl Kdf {
                     Ok(())
                 })
             }
-        };
-        wipe_stack();
-        key
+        })
     }
 }
 

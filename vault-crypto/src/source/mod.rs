@@ -68,9 +68,7 @@ impl KeySource for Passphrase {
     }
 
     fn secret(&self) -> Result<Secret> {
-        Ok(Secret::Passphrase(SecretBytes::new(
-            self.passphrase.expose(),
-        )))
+        Ok(Secret::Passphrase(self.passphrase.duplicate()))
     }
 }
 
@@ -93,10 +91,6 @@ impl KeySource for RawKey {
     }
 
     fn secret(&self) -> Result<Secret> {
-        SecretKey::build(|bytes| {
-            bytes.copy_from_slice(self.key.expose());
-            Ok(())
-        })
-        .map(Secret::Key)
+        Ok(Secret::Key(self.key.duplicate()))
     }
 }
