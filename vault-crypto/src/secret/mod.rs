@@ -169,13 +169,13 @@ impl SecretBytes {
         }
     }
 
-    /// Takes what `read` puts into the rest of the room, in one go. Gives how much that was.
-    pub(crate) fn extend_by<E>(
+    /// Takes what `read` puts into the rest of the room, in one go. Gives what `read` gave: how much that was.
+    pub(crate) fn try_extend<E>(
         &mut self,
-        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
+        read: impl FnOnce(&mut [u8]) -> Result<Option<usize>, E>,
+    ) -> Result<Option<usize>, E> {
         let taken = read(&mut self.page.bytes_mut()[self.len..])?;
-        self.len += taken;
+        self.len += taken.unwrap_or(0);
         Ok(taken)
     }
 
@@ -290,11 +290,11 @@ mod tests {
     fn bytes_are_read_in_place_and_cut() {
         let mut secret = SecretBytes::empty();
         for part in [b"ab", b"cd"] {
-            let read = secret.extend_by(|room| {
+            let read = secret.try_extend(|room| {
                 room[..2].copy_from_slice(part);
-                Ok::<_, ()>(2)
+                Ok::<_, ()>(Some(2))
             });
-            assert_eq!(read, Ok(2));
+            assert_eq!(read, Ok(Some(2)));
         }
         assert_eq!(secret.expose(), b"abcd");
         secret.truncate(3);
