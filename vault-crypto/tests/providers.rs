@@ -13,7 +13,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What one seals any other opens, and both seal alike. Without the feature `ring` there is one provider of each algorithm, and
     /// this says that it opens what it seals.
