@@ -12,10 +12,14 @@
 
 pub mod cipher;
 pub mod kdf;
+pub mod keyring;
 pub mod secret;
 pub mod source;
+pub mod transform;
 
 pub use cipher::Algorithm;
 pub use kdf::{Kdf, KdfBounds, KdfProblem};
+pub use keyring::{Keyring, KeyringInfo};
 pub use secret::{SecretBytes, SecretKey};
 pub use source::{KeyService, KeySource, Secret};
+pub use transform::{EncryptedProtection, KeyringTransform};
