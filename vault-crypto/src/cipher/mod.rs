@@ -1,5 +1,7 @@
 //! Authenticated ciphers behind one trait.
 
+#[cfg(feature = "ring")]
+mod ring;
 mod rust;
 
 use std::fmt;
@@ -93,19 +95,27 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn key(&self, key: &SecretKey) -> Box<dyn Aead>;
 }
 
-/// All providers of this build.
+/// All providers of this build, the best of each algorithm first.
 #[must_use]
 pub fn providers() -> &'static [&'static dyn Provider] {
-    &[&rust::ChaCha, &rust::Aes]
+    &[
+        #[cfg(feature = "ring")]
+        &ring::Ring(Algorithm::Aes256Gcm),
+        #[cfg(feature = "ring")]
+        &ring::Ring(Algorithm::ChaCha20Poly1305),
+        &rust::Aes,
+        &rust::ChaCha,
+    ]
 }
 
 /// The best provider of an algorithm in this build, on this CPU. There is one for every algorithm in every build.
 #[must_use]
 pub fn provider(algorithm: Algorithm) -> &'static dyn Provider {
-    match algorithm {
-        Algorithm::ChaCha20Poly1305 => &rust::ChaCha,
-        Algorithm::Aes256Gcm => &rust::Aes,
-    }
+    providers()
+        .iter()
+        .copied()
+        .find(|provider| provider.algorithm() == algorithm)
+        .expect("every build has every algorithm in Rust")
 }
 
 /// The algorithm for new stores: the fastest in this build, on this CPU.

@@ -5,7 +5,7 @@ use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
 use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
-use crate::secret::{SecretKey, wipe_stack};
+use crate::secret::{SecretKey, with_clean_stack};
 
 /// ChaCha20-Poly1305 of the crate `chacha20poly1305`.
 #[derive(Debug)]
@@ -25,9 +25,7 @@ impl Provider for ChaCha {
     }
 
     fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
-        let keyed = Box::new(Keyed(ChaCha20Poly1305::new(key.expose().into())));
-        wipe_stack();
-        keyed
+        with_clean_stack(|| Box::new(Keyed(ChaCha20Poly1305::new(key.expose().into()))))
     }
 }
 
@@ -41,9 +39,7 @@ impl Provider for Aes {
     }
 
     fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
-        let keyed = Box::new(Keyed(Aes256Gcm::new(key.expose().into())));
-        wipe_stack();
-        keyed
+        with_clean_stack(|| Box::new(Keyed(Aes256Gcm::new(key.expose().into()))))
     }
 }
 
