@@ -14,7 +14,7 @@ use super::format::{Image, unacceptable};
 use super::keys::{KEYS_MAX, KeyTable, STORE_DOMAIN};
 use super::{Disk, Keyring, OpenKeys};
 use crate::kdf::Kdf;
-use crate::secret::{SecretKey, wipe_stack};
+use crate::secret::SecretKey;
 use crate::source::{KeyService, KeySource};
 
 /// Whether a change has succeeded while an older copy is still there.
@@ -71,7 +71,6 @@ impl Keyring {
             Image::seal(&contents, &self.providers, random)?
         };
         drop(kek);
-        wipe_stack();
         self.install(&mut disk, image, OlderCopy::MustGo, |open| open.root = root)
     }
 

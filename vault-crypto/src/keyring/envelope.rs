@@ -15,7 +15,7 @@ use super::format::{Front, Image, Method, SERVICE_BYTES_MAX, WRAPPED_BYTES, Wrap
 use super::keys::KeyTable;
 use crate::cipher::{Algorithm, NONCE_BYTES, TAG_BYTES};
 use crate::kdf::{Kdf, KdfBounds, SALT_BYTES};
-use crate::secret::{KEY_BYTES, SecretKey, expand, extract, wipe_stack};
+use crate::secret::{KEY_BYTES, SecretKey, expand, extract, with_clean_stack};
 use crate::source::{KeyService, KeySource, Secret};
 use crate::transform::parameters::Parameters;
 use crate::transform::providers::Providers;
@@ -92,7 +92,6 @@ pub(crate) fn key_encryption_key(
         }
     };
     let right = expand(&key, &[COMMITMENT_LABEL]).equals(&wrapping.commitment);
-    wipe_stack();
     if !right {
         return Err(Error::WrongKey {
             path: path.to_path_buf(),
@@ -148,7 +147,6 @@ pub(crate) fn new_wrapping(
         wrap_salt: random_bytes(random)?,
         root: [0; WRAPPED_BYTES],
     };
-    wipe_stack();
     Ok((key, wrapping))
 }
 
@@ -166,10 +164,8 @@ impl Wrapping {
         let aad = self.authenticated(store, algorithm);
         let (text, tag) = self.root.split_at_mut(KEY_BYTES);
         text.copy_from_slice(root.expose());
-        let sealed = aead
-            .seal(&ONLY_NONCE, &aad, text)
-            .expect("32 bytes are not too long for a cipher");
-        tag.copy_from_slice(&sealed);
+        let sealed = with_clean_stack(|| aead.seal(&ONLY_NONCE, &aad, text));
+        tag.copy_from_slice(&sealed.expect("32 bytes are not too long for a cipher"));
     }
 
     fn key(&self, kek: &SecretKey) -> SecretKey {
@@ -194,11 +190,12 @@ impl Image {
         let tag: &[u8; TAG_BYTES] = tag
             .try_into()
             .expect("the rest of a wrapped key is its tag");
-        let root = SecretKey::build(|place| {
-            place.copy_from_slice(text);
-            aead.open(&ONLY_NONCE, &aad, place, tag)
+        let root = with_clean_stack(|| {
+            SecretKey::build(|place| {
+                place.copy_from_slice(text);
+                aead.open(&ONLY_NONCE, &aad, place, tag)
+            })
         });
-        wipe_stack();
         root.map_err(|_| Altered {
             what: "the root key does not open",
         })
@@ -216,13 +213,12 @@ impl Image {
         let (text, tag) = body
             .split_last_chunk_mut::<TAG_BYTES>()
             .expect("a keyring's structure is checked before it is opened");
-        aead.open(&ONLY_NONCE, self.front(), text, tag)
-            .map_err(|_| Altered {
-                what: "the data keys do not open",
-            })?;
-        let table = KeyTable::decode(self.epoch, text);
-        wipe_stack();
-        table.map_err(|what| Altered { what })
+        with_clean_stack(|| {
+            aead.open(&ONLY_NONCE, self.front(), text, tag)
+                .map_err(|_| "the data keys do not open")?;
+            KeyTable::decode(self.epoch, text)
+        })
+        .map_err(|what| Altered { what })
     }
 
     /// Makes the keyring of these keys.
@@ -258,11 +254,9 @@ impl Image {
         let key = expand(root, &[BODY_LABEL, &front.body_salt]);
         let aead = providers.of(algorithm).key(&key);
         let mut body = table.encode(TAG_BYTES);
-        let tag = aead
-            .seal(&ONLY_NONCE, &bytes, &mut body)
+        let tag = with_clean_stack(|| aead.seal(&ONLY_NONCE, &bytes, &mut body))
             .expect("a keyring is not too long for a cipher");
         body.extend_from_slice(&tag);
-        wipe_stack();
         Ok(Self::assemble(&front, bytes, &body))
     }
 }

@@ -7,7 +7,6 @@ use super::files::Which;
 use super::format::unacceptable;
 use super::load::{Loaded, choose, load};
 use super::{Disk, Keyring};
-use crate::secret::wipe_stack;
 use crate::source::{KeyService, KeySource};
 
 impl Keyring {
@@ -22,7 +21,6 @@ impl Keyring {
             file.wipe();
         }
         drop(disk);
-        wipe_stack();
     }
 
     /// Whether the keys have been wiped.
