@@ -18,7 +18,7 @@ use vault_crypto::Kdf;
 
 type Verb = (&'static str, fn(&Store) -> Result<()>);
 
-/// Every verb that writes the store's own keyring, with what has to be destroyed by it.
+/// Every verb that writes a keyring of a store that there is.
 const VERBS: [Verb; 8] = [
     ("add_domain", |store| store.keys().add_domain(100)),
     ("keep_domains", |store| store.keys().keep_domains(&[8])),
@@ -134,6 +134,14 @@ impl Scene {
 /// Holds what is on disk after a verb has succeeded against what it promised: it is durable, and neither file alone has more.
 fn check_done(scene: &Scene, memory: &MemoryFileSystem, after: &Seen, story: &str) {
     assert_eq!(scene.see(memory), *after, "{story}");
+    if after.secret == "new" || after.opens.contains(&false) {
+        let files = memory.read_dir(Path::new("/store")).unwrap();
+        let named = |name: &std::ffi::OsStr| name == "KEYRING" || name == "KEYRING.copy";
+        assert!(
+            files.iter().all(|file| named(&file.name)),
+            "{story}: {files:?}"
+        );
+    }
     for lost in [MAIN, COPY] {
         let other = memory.crash(0, CrashPolicy::KeepUnsynced);
         let gone = other.remove(Path::new(lost));
