@@ -44,6 +44,8 @@ pub enum FindingKind {
     Filter,
     /// Counts, bounds, sequence numbers or expiries are not what the entries add up to.
     Properties,
+    /// The clear checksums at the end of a table of an encrypted store are not those of its bytes.
+    Trailer,
     /// Tables of a run overlap.
     Overlap,
     /// A sequence number or a file number is beyond what was given out.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::batch::OperationKind;
-use vault_core::error::printable;
 use vault_core::transform::{BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind};
 use vault_core::vfs::{File, FileSystem};
 use vault_core::{Compression, Error, FilterPolicy, KeyspaceId, Result, Timestamp};
@@ -15,9 +14,10 @@ use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::ORDINAL_FIRST;
 use super::index_builder::{Fence, IndexBuilder};
+use super::trailer::{Summing, has_trailer, trailer_bytes};
 use super::{
-    BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
-    tombstones,
+    BlockType, Codec, Shown, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash,
+    plain_bytes_max, tombstones,
 };
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
 use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
@@ -47,6 +47,7 @@ pub(crate) struct TableWriter {
     last_trailer: u64,
     totals: Totals,
     memory: Reservation,
+    shown: Shown,
 }
 
 /// The partition that is being gathered.
@@ -113,6 +114,7 @@ impl TableWriter {
                 written: 0,
                 ordinal: ORDINAL_FIRST,
                 scratch: Vec::new(),
+                sums: has_trailer(header.transform).then(Summing::default),
             },
             options: *options,
             block: BlockBuilder::default(),
@@ -128,6 +130,7 @@ impl TableWriter {
                 Class::Background,
                 (write_bytes + write_bytes / 4 + MEMORY_BYTES_AT_FIRST) as u64,
             ),
+            shown: env.shown(),
         })
     }
 
@@ -213,7 +216,8 @@ impl TableWriter {
             + self.top.bytes()
             + tombstones
             + FOOTER_BYTES;
-        self.output.offset() + pending as u64
+        self.output
+            .with_trailer(self.output.offset() + pending as u64)
     }
 
     /// Whether nothing has been added.
@@ -277,7 +281,9 @@ impl TableWriter {
         let overhead = self.output.transform.overhead();
         let properties_len = content.len() as u64;
         // The length of the properties does not depend on the length of the file that they tell.
-        meta.bytes = self.output.offset() + (content.len() + FOOTER_BYTES + 2 * overhead) as u64;
+        let rest = content.len() + FOOTER_BYTES + 2 * overhead;
+        let sealed = self.output.offset() + rest as u64;
+        meta.bytes = self.output.with_trailer(sealed);
         content.clear();
         meta.encode(&mut content);
         self.output.put_block(BlockType::Properties, &content)?;
@@ -292,6 +298,7 @@ impl TableWriter {
         content.clear();
         footer.encode(&mut content);
         self.output.put_footer(&content)?;
+        self.output.put_trailer();
         assert_eq!(
             self.output.offset(),
             meta.bytes,
@@ -360,8 +367,8 @@ impl TableWriter {
     fn out_of_order(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
             "entries in order expected, {} with trailer {trailer:#x} follows {} with trailer {:#x}",
-            printable(key),
-            printable(&self.last_key),
+            (self.shown)(key),
+            (self.shown)(&self.last_key),
             self.last_trailer
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
@@ -371,7 +378,7 @@ impl TableWriter {
     fn no_entry(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
             "no entry has trailer {trailer:#x} and this value: key {}",
-            printable(key)
+            (self.shown)(key)
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
     }
@@ -473,6 +480,8 @@ struct Output {
     ordinal: u64,
     /// Where blocks are compressed into.
     scratch: Vec<u8>,
+    /// The checksums of what was written, where the table is to end in them.
+    sums: Option<Summing>,
 }
 
 impl Output {
@@ -481,7 +490,11 @@ impl Output {
     }
 
     const fn memory_bytes(&self) -> usize {
-        self.buffer.capacity() + self.scratch.capacity()
+        let sums = match &self.sums {
+            Some(sums) => sums.memory_bytes(),
+            None => 0,
+        };
+        self.buffer.capacity() + self.scratch.capacity() + sums
     }
 
     /// Compresses and seals a data block; gives its stored length and what became of it.
@@ -521,6 +534,22 @@ impl Output {
         self.put_block(BlockType::Footer, content)
     }
 
+    /// Length of the file, if what is sealed takes this much of it.
+    const fn with_trailer(&self, sealed: u64) -> u64 {
+        match self.sums {
+            Some(_) => sealed + trailer_bytes(sealed),
+            None => sealed,
+        }
+    }
+
+    /// Ends the file in the checksums of all before it.
+    fn put_trailer(&mut self) {
+        if let Some(mut sums) = self.sums.take() {
+            sums.add(&self.buffer);
+            sums.finish(&mut self.buffer);
+        }
+    }
+
     fn seal(&mut self, block_type: BlockType, codec: Codec, start: usize) -> Result<()> {
         let identity = BlockIdentity {
             ordinal: self.ordinal,
@@ -538,6 +567,9 @@ impl Output {
     }
 
     fn write(&mut self) -> Result<()> {
+        if let Some(sums) = &mut self.sums {
+            sums.add(&self.buffer);
+        }
         self.file
             .write_at(&self.buffer, self.written)
             .map_err(|e| Error::io("write", &self.path, e))?;
