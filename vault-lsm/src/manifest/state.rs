@@ -183,7 +183,9 @@ impl State {
             return Err(format!("more than {KEYSPACES_MAX} keyspaces"));
         }
         if !Arc::make_mut(&mut self.names).insert(name.to_owned()) {
-            return Err(format!("keyspace {name:?} is created twice"));
+            return Err(format!(
+                "keyspace {id} is created with a name that another has"
+            ));
         }
         let keyspace = KeyspaceState {
             name: name.to_owned(),
