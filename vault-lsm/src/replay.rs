@@ -85,12 +85,11 @@ pub(crate) fn finish(
     let Some(from) = store.replay_left_from else {
         return Ok(());
     };
-    let segments: Vec<u64> = {
-        let manifest = store.manifest()?;
-        manifest.state().logs.iter().copied().collect()
-    };
+    let salts = store.manifest()?.state().logs.clone();
+    let segments: Vec<u64> = salts.keys().copied().collect();
     let request = ReplayRequest {
         segments: &segments,
+        salts: &salts,
         clean_end,
         live: false,
     };

@@ -77,6 +77,9 @@ impl FileKind {
     }
 }
 
+/// The random bytes of a file, which tell it from every other that ever had its number.
+pub type Salt = [u8; SALT_BYTES];
+
 /// Which file of which store a block belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileIdentity {

@@ -37,12 +37,13 @@ pub(crate) fn judge(
     pointer: Option<&Pointer>,
     sink: Sink<'_>,
 ) -> Result<(Contents, Replay)> {
-    let segments: Vec<u64> = state.logs.iter().copied().collect();
+    let segments: Vec<u64> = state.logs.keys().copied().collect();
     let clean_end = pointer
         .map(|pointer| pointer.log_end)
         .filter(|end| end.0 != 0);
     let request = ReplayRequest {
         segments: &segments,
+        salts: &state.logs,
         clean_end,
         live: false,
     };
@@ -58,9 +59,10 @@ pub(crate) fn judge(
 /// of the log.
 pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Contents> {
     let mut segments: Vec<u64> = Vec::new();
-    for &number in &state.logs {
-        match env.open_file(FileKind::Log, number, LOG_VERSION) {
-            Ok(_) => segments.push(number),
+    for (&number, salt) in &state.logs {
+        let opened = env.open_file(FileKind::Log, number, LOG_VERSION);
+        match opened.and_then(|opened| opened.check_salt(salt)) {
+            Ok(()) => segments.push(number),
             Err(Error::Corruption { .. } | Error::Io { .. }) => break,
             Err(error) => return Err(error),
         }
@@ -68,6 +70,7 @@ pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Content
     loop {
         let request = ReplayRequest {
             segments: &segments,
+            salts: &state.logs,
             clean_end: None,
             live: true,
         };
@@ -214,6 +217,7 @@ impl Segment {
             file,
             blocks,
             header_checksum,
+            ..
         } = env.open_file(FileKind::Log, number, LOG_VERSION)?;
         let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
         if let Some(to) = to {

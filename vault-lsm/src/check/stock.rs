@@ -196,7 +196,20 @@ impl Stock {
             let path = self.env.path(FileKind::Manifest, number);
             let name = file_name_of(&path);
             let scanned = match scan(&*self.env.fs, &*self.env.transform, &path, number) {
-                Ok(scanned) => scanned,
+                Ok(scanned) => {
+                    let pointer = self.pointer.filter(|_| named == Some(number));
+                    if pointer.is_some_and(|pointer| pointer.manifest_salt != scanned.salt) {
+                        let problem = "another manifest with the same number was put in its place";
+                        self.note(
+                            FindingKind::Manifest,
+                            &name,
+                            Some(40),
+                            ["the manifest that the pointer names", problem],
+                            REPAIR,
+                        );
+                    }
+                    scanned
+                }
                 Err(Error::Corruption {
                     offset, problem, ..
                 }) => {

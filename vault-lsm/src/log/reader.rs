@@ -3,9 +3,10 @@
 //! Segments are walked in order and each batch handed on. The walk ends at the log's end, at a torn
 //! tail, or with [`Error::Corruption`]; `docs/format/log.md` says how they are told apart.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::transform::{FileKind, HEADER_BYTES, Salt};
 use vault_core::vfs::read_beginning;
 use vault_core::{Error, Result};
 
@@ -32,6 +33,8 @@ pub(crate) struct ReplayedBatch<'a> {
 pub(crate) struct ReplayRequest<'a> {
     /// The segments that the manifest knows and still needs, ascending.
     pub(crate) segments: &'a [u64],
+    /// Their salts, as far as they are known: another file with the number of one is refused.
+    pub(crate) salts: &'a BTreeMap<u64, Salt>,
     /// The last segment and where it ends, where the store was closed cleanly.
     pub(crate) clean_end: Option<(u64, u64)>,
     /// Whether a writer may be appending while we read: then the log ends at the first record that is
@@ -81,7 +84,7 @@ pub(crate) fn replay(
 ) -> Result<Replay> {
     let mut starts = Vec::with_capacity(request.segments.len());
     for &number in request.segments {
-        starts.push(peek_start(env, number)?);
+        starts.push(peek_start(env, number, request.salts.get(&number))?);
     }
     check_chain(env, request.segments, &starts)?;
     let mut walk = Walk {
@@ -136,9 +139,10 @@ fn check_chain(env: &Env, segments: &[u64], starts: &[Option<Start>]) -> Result<
 }
 
 /// Reads the start record of a segment. `None` where there is none that opens.
-fn peek_start(env: &Env, number: u64) -> Result<Option<Start>> {
+fn peek_start(env: &Env, number: u64, salt: Option<&Salt>) -> Result<Option<Start>> {
     const PEEK_BYTES: u64 = HEADER_BYTES as u64 + 256;
     let opened = open_segment(env, number)?;
+    salt.map_or(Ok(()), |salt| opened.check_salt(salt))?;
     // A look that came back short would make a segment that holds records one that was never begun.
     let mut bytes = read_beginning(&*opened.file, PEEK_BYTES)
         .map_err(|e| Error::io("read", &opened.path, e))?;
@@ -418,6 +422,7 @@ mod tests {
         let mut seen = Vec::new();
         let request = ReplayRequest {
             segments,
+            salts: &BTreeMap::new(),
             clean_end,
             live: false,
         };

@@ -12,8 +12,9 @@ use super::fetch::{Handle, Source};
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{ORDINAL_FIRST, TopIndex};
 use super::trailer::sealed_end;
-use super::{BlockType, Shown, TABLE_VERSION, TableEnv, TableMeta, tombstones};
+use super::{BlockType, TABLE_VERSION, TableEnv, TableMeta, tombstones};
 use crate::internal_key::RangeTombstone;
+use crate::layout::another_file;
 
 /// What is read of the end of the file in one go: footer, properties and top-level index of all but
 /// the largest tables.
@@ -49,6 +50,9 @@ pub(super) fn open_source(
         let problem = format!("header of {expected:?} expected, {found:?} found");
         return Err(Error::corruption(path, 0, problem));
     }
+    if header.salt != meta.salt {
+        return Err(another_file(path));
+    }
     let len = file.len().map_err(|e| Error::io("measure", path, e))?;
     if len != meta.bytes {
         let problem = format!("file of {} bytes expected, {len} found", meta.bytes);
@@ -68,12 +72,7 @@ pub(super) fn open_source(
 }
 
 /// Reads footer, properties, range tombstones and top-level index.
-pub(super) fn read_parts(
-    source: &Source,
-    sealed_end: u64,
-    meta: &TableMeta,
-    shown: Shown,
-) -> Result<Parts> {
+pub(super) fn read_parts(source: &Source, sealed_end: u64, meta: &TableMeta) -> Result<Parts> {
     let mut end = End::read(source, sealed_end)?;
     let overhead = source.overhead();
     let footer_offset = end.check(sealed_end.checked_sub(FOOTER_BYTES as u64 + overhead))?;
@@ -117,7 +116,7 @@ pub(super) fn read_parts(
         footer.properties_len,
         properties_ordinal,
     );
-    check_properties(&mut end, &properties, meta, shown)?;
+    check_properties(&mut end, &properties, meta)?;
     let top = handle(
         BlockType::TopIndex,
         top_offset,
@@ -147,22 +146,15 @@ pub(super) fn read_parts(
     })
 }
 
-fn check_properties(
-    end: &mut End<'_>,
-    handle: &Option<Handle>,
-    meta: &TableMeta,
-    shown: Shown,
-) -> Result<()> {
+fn check_properties(end: &mut End<'_>, handle: &Option<Handle>, meta: &TableMeta) -> Result<()> {
     let handle = end.check(*handle)?;
     let properties = end.decode(&handle, |bytes| {
         let mut d = Decoder::new(bytes);
         let properties = TableMeta::decode(&mut d)?;
         d.is_empty().then_some(properties)
     })?;
-    let expected = meta.as_written();
-    if properties != expected {
-        let (expected, found) = (expected.describe(shown), properties.describe(shown));
-        let problem = format!("properties of {expected} expected, of {found} found");
+    if properties != meta.as_written() {
+        let problem = "the properties are not those that the manifest has";
         return Err(Error::corruption(&end.source.path, handle.offset, problem));
     }
     Ok(())

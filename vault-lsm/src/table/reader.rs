@@ -51,7 +51,7 @@ impl Table {
         meta: TableMeta,
     ) -> Result<Arc<Self>> {
         let (source, sealed_end) = open_source(env, path, keyspace, &meta)?;
-        let parts = read_parts(&source, sealed_end, &meta, env.shown())?;
+        let parts = read_parts(&source, sealed_end, &meta)?;
         Ok(Arc::new(Self::new(env, source, parts, meta)))
     }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::batch::OperationKind;
-use vault_core::transform::{BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind};
+use vault_core::transform::{
+    BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind, Salt,
+};
 use vault_core::vfs::{File, FileSystem};
 use vault_core::{Compression, Error, FilterPolicy, KeyspaceId, Result, Timestamp};
 
@@ -16,8 +18,8 @@ use super::index::ORDINAL_FIRST;
 use super::index_builder::{Fence, IndexBuilder};
 use super::trailer::{Summing, has_trailer, trailer_bytes};
 use super::{
-    BlockType, Codec, Shown, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash,
-    plain_bytes_max, tombstones,
+    BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
+    tombstones,
 };
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
 use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
@@ -47,7 +49,6 @@ pub(crate) struct TableWriter {
     last_trailer: u64,
     totals: Totals,
     memory: Reservation,
-    shown: Shown,
 }
 
 /// The partition that is being gathered.
@@ -63,6 +64,7 @@ struct PartitionBuilder {
 /// What becomes the table's meta.
 pub(super) struct Totals {
     number: u64,
+    salt: Salt,
     created: Timestamp,
     first_key: Option<Vec<u8>>,
     entries: u64,
@@ -124,13 +126,12 @@ impl TableWriter {
             tombstones: Vec::new(),
             last_key: Vec::new(),
             last_trailer: 0,
-            totals: Totals::new(number, created),
+            totals: Totals::new(number, header.salt, created),
             memory: Reservation::new(
                 &env.memory,
                 Class::Background,
                 (write_bytes + write_bytes / 4 + MEMORY_BYTES_AT_FIRST) as u64,
             ),
-            shown: env.shown(),
         })
     }
 
@@ -366,9 +367,11 @@ impl TableWriter {
     #[cold]
     fn out_of_order(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
-            "entries in order expected, {} with trailer {trailer:#x} follows {} with trailer {:#x}",
-            (self.shown)(key),
-            (self.shown)(&self.last_key),
+            "entries in order expected: entry {} has a key of {} bytes with trailer {trailer:#x}, \
+             and follows one of {} bytes with trailer {:#x}",
+            self.totals.entries,
+            key.len(),
+            self.last_key.len(),
             self.last_trailer
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
@@ -377,8 +380,9 @@ impl TableWriter {
     #[cold]
     fn no_entry(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
-            "no entry has trailer {trailer:#x} and this value: key {}",
-            (self.shown)(key)
+            "no entry has trailer {trailer:#x} and this value: entry {}, with a key of {} bytes",
+            self.totals.entries,
+            key.len()
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
     }
@@ -394,9 +398,10 @@ impl std::fmt::Debug for TableWriter {
 }
 
 impl Totals {
-    pub(super) const fn new(number: u64, created: Timestamp) -> Self {
+    pub(super) const fn new(number: u64, salt: Salt, created: Timestamp) -> Self {
         Self {
             number,
+            salt,
             created,
             first_key: None,
             entries: 0,
@@ -446,6 +451,7 @@ impl Totals {
             self.expiring == self.entries && self.deletes == 0 && tombstones.is_empty();
         TableMeta {
             number: self.number,
+            salt: self.salt,
             bytes: 0,
             entries: self.entries,
             tombstones: self.deletes,

@@ -233,6 +233,18 @@ fn open(
         inspection.note(Fault::Header, 0, expected, &found);
         return Ok(None);
     }
+    if let Some((_, meta)) = request.expected
+        && header.salt != meta.salt
+    {
+        let expected = "the salt that the manifest has".to_owned();
+        inspection.note(
+            Fault::Header,
+            40,
+            expected,
+            "that of another file with the same number",
+        );
+        return Ok(None);
+    }
     inspection.keyspace = Some(identity.domain);
     let stated = request.expected.map_or(len, |(_, meta)| meta.bytes);
     if len != stated {
