@@ -1,0 +1,79 @@
+//! The providers in Rust alone, which build anywhere.
+
+use aes_gcm::Aes256Gcm;
+use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+
+use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
+use crate::secret::{SecretKey, with_clean_stack};
+
+/// ChaCha20-Poly1305 of the crate `chacha20poly1305`.
+#[derive(Debug)]
+pub(super) struct ChaCha;
+
+/// AES-256-GCM of the crate `aes-gcm`.
+#[derive(Debug)]
+pub(super) struct Aes;
+
+impl Provider for ChaCha {
+    fn name(&self) -> &'static str {
+        "rust"
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ChaCha20Poly1305
+    }
+
+    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
+        with_clean_stack(|| Box::new(Keyed(ChaCha20Poly1305::new(key.expose().into()))))
+    }
+}
+
+impl Provider for Aes {
+    fn name(&self) -> &'static str {
+        "rust"
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::Aes256Gcm
+    }
+
+    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
+        with_clean_stack(|| Box::new(Keyed(Aes256Gcm::new(key.expose().into()))))
+    }
+}
+
+struct Keyed<C>(C);
+
+macro_rules! aead {
+    ($cipher:ty) => {
+        impl Aead for Keyed<$cipher> {
+            fn seal(
+                &self,
+                nonce: &[u8; NONCE_BYTES],
+                aad: &[u8],
+                buffer: &mut [u8],
+            ) -> Result<[u8; TAG_BYTES], TooLong> {
+                self.0
+                    .encrypt_inout_detached(nonce.into(), aad, buffer.into())
+                    .map(Into::into)
+                    .map_err(|_| TooLong)
+            }
+
+            fn open(
+                &self,
+                nonce: &[u8; NONCE_BYTES],
+                aad: &[u8],
+                buffer: &mut [u8],
+                tag: &[u8; TAG_BYTES],
+            ) -> Result<(), Unauthentic> {
+                self.0
+                    .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
+                    .map_err(|_| Unauthentic)
+            }
+        }
+    };
+}
+
+aead!(ChaCha20Poly1305);
+aead!(Aes256Gcm);
