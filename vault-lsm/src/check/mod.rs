@@ -9,6 +9,7 @@
 //! decided purely (`plan`) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
 
+mod content;
 mod hints;
 mod log;
 mod loss;
@@ -22,12 +23,11 @@ mod stock;
 mod survey;
 mod verify;
 
+pub use content::{KeyBytes, KeySpan, KeyspaceName};
 pub use loss::{KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 pub use plan::{RepairAction, RepairPlan, RepairVerdict};
 pub use repair::{RepairReport, repair};
-pub use report::{
-    Checked, Count, Finding, FindingKind, KeyBytes, KeySpan, Loss, Severity, VerifyReport,
-};
+pub use report::{Checked, Count, Finding, FindingKind, Loss, Severity, VerifyReport};
 pub use salvage::salvage;
 pub use survey::Progress;
 pub use verify::{VerifyOptions, VerifyProgress, verify};

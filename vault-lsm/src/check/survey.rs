@@ -352,6 +352,11 @@ impl Visitor for Reading<'_, '_> {
         (self.random.below(PARTS) as f64) < self.sample_percent / 100.0 * PARTS as f64
     }
 
+    fn wants_trailer(&mut self) -> bool {
+        // Of all the file, or of none: a sample of blocks is for those who have no time for all of them.
+        self.sample_percent >= 100.0
+    }
+
     fn progress(&mut self, bytes: u64) -> Result<()> {
         self.done += bytes;
         self.meter.add(&self.name, bytes)
@@ -533,6 +538,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         Fault::Fence => (Severity::Damage, FindingKind::Fence),
         Fault::Filter => (Severity::Damage, FindingKind::Filter),
         Fault::Properties => (Severity::Damage, FindingKind::Properties),
+        Fault::Trailer => (Severity::Damage, FindingKind::Trailer),
     };
     Finding {
         severity,
@@ -545,7 +551,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
             FindingKind::Unreadable => {
                 "look at the system's log: where the disk is at fault, copy the store elsewhere first"
             }
-            FindingKind::Filter | FindingKind::Properties => {
+            FindingKind::Filter | FindingKind::Properties | FindingKind::Trailer => {
                 "run repair: the table is written anew, nothing of it is lost"
             }
             FindingKind::Missing => "restore the file from a copy, or run repair",
