@@ -432,6 +432,54 @@ impl Error {
         }
     }
 
+    /// This error without the keys, values and names of keyspaces in it: those of an encrypted store may not reach
+    /// whoever reads its messages.
+    #[must_use]
+    pub fn withholding_content(self) -> Self {
+        let hidden = || "(withheld: the store is encrypted)".to_owned();
+        match self {
+            Self::InvertedRange { .. } => Self::InvertedRange {
+                start: hidden(),
+                end: hidden(),
+            },
+            Self::InvalidKeyspaceName { problem, .. } => Self::InvalidKeyspaceName {
+                name: hidden(),
+                problem,
+            },
+            Self::OptionsConflict {
+                option,
+                stored,
+                requested,
+                ..
+            } => Self::OptionsConflict {
+                subject: format!("a keyspace {}", hidden()),
+                option,
+                stored,
+                requested,
+            },
+            Self::MissingMergeOperator { operator, .. } => Self::MissingMergeOperator {
+                keyspace: hidden(),
+                operator,
+            },
+            Self::NoMergeOperator { .. } => Self::NoMergeOperator { keyspace: hidden() },
+            // What the operator says may quote what it was given.
+            Self::MergeFailed { operator, .. } => Self::MergeFailed {
+                operator,
+                key: hidden(),
+                problem: hidden(),
+            },
+            Self::UnsortedInput { index, .. } => Self::UnsortedInput {
+                index,
+                key: hidden(),
+                previous: hidden(),
+            },
+            Self::Poisoned { cause } => Self::Poisoned {
+                cause: Arc::new(Self::clone(&cause).withholding_content()),
+            },
+            other => other,
+        }
+    }
+
     /// Wraps an error of the operating system, telling apart what a caller can do something about: a full
     /// disk, no file descriptors, a medium that takes no writes.
     pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {

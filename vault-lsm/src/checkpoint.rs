@@ -49,9 +49,16 @@ pub(crate) fn checkpoint(store: &Arc<Store>, target: &Path) -> Result<Checkpoint
             path: target.to_path_buf(),
         });
     }
+    // One at a time: they share the barrier. Nor may keys go before they are copied.
+    let turn = crate::store::lock(&store.checkpoint_turn);
     let stock = take_stock(store)?;
+    let keys = store.env.transform.keys();
     let outcome = create_directories(&**fs, target)
-        .and_then(|()| fill(store, target, stock))
+        .and_then(|()| keys.map_or(Ok(()), |keys| keys.copy_to(target)))
+        .and_then(|()| {
+            drop(turn);
+            fill(store, target, stock)
+        })
         .inspect_err(|_| remove(store, target))?;
     let bytes_shared = outcome.bytes_linked;
     store.env.emit(&Event::Checkpointed {
@@ -81,8 +88,6 @@ impl Drop for Barrier<'_> {
 }
 
 fn take_stock(store: &Arc<Store>) -> Result<Stock> {
-    // One at a time: they share the barrier.
-    let _turn = crate::store::lock(&store.checkpoint_turn);
     let _barrier = Barrier(store);
     let (sequence, waiting) = {
         let commit = store.commit()?;

@@ -1,9 +1,10 @@
 //! What a directory holds before a store is opened in it, and taking it for this process.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use vault_core::transform::{FileKind, HEADER_BYTES};
+use vault_core::transform::{FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME};
 use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, read_beginning};
 use vault_core::{Error, Result};
 
@@ -100,6 +101,8 @@ pub(crate) fn look_at(fs: &dyn FileSystem, directory: &Path) -> Result<Found> {
         let foreign = match meaning_of(Path::new(&entry.name)) {
             NameMeaning::Foreign => true,
             _ if entry.kind != EntryKind::File => true,
+            // Creation writes the keys first.
+            NameMeaning::Fixed if is_keyring(&entry.name) => !is_ours(fs, &path, None, None),
             NameMeaning::Fixed => !is_lock(fs, &path)?,
             // A store whose creation was interrupted: nothing was ever acknowledged by it.
             NameMeaning::Unfinished => false,
@@ -160,6 +163,10 @@ fn begins_as_pointer(fs: &dyn FileSystem, pointer: &Path) -> Result<bool> {
         .read_at(&mut begin, 0)
         .map_err(|e| Error::io("read", pointer, e))?;
     Ok(&begin[..read] == MAGIC)
+}
+
+fn is_keyring(name: &OsStr) -> bool {
+    name == KEYRING_NAME || name == KEYRING_COPY_NAME
 }
 
 /// Whether a file may be the lock file, into which its holder's name will be written.

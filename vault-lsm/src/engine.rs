@@ -104,6 +104,10 @@ impl Lsm {
             // each time.
             store.seal_all()?;
         }
+        if store.manifest()?.state().forget_logs != 0 {
+            // A drop ended midway.
+            keyspaces::erase_dropped(store)?;
+        }
         Ok(lsm)
     }
 
@@ -195,6 +199,29 @@ impl Lsm {
             return Ok(true);
         }
         background::step(self.store())
+    }
+
+    /// A number that grows with each opening for writing, each close and some changes in between, and never goes
+    /// back. A host that keeps it elsewhere can open with [`Settings::least_generation`](crate::Settings), and so
+    /// notice that an older copy of the whole store was put back. It says nothing that is worth hiding.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.store().generation()
+    }
+
+    /// Notes in the pointer that the keyring has changed, so that an older one put back is refused. To be called after
+    /// each change that was made past the engine: another passphrase, for one.
+    ///
+    /// # Errors
+    /// [`Io`](vault_core::Error::Io), [`DiskFull`](vault_core::Error::DiskFull),
+    /// [`Locked`](vault_core::Error::Locked), [`Closed`](vault_core::Error::Closed),
+    /// [`ReadOnly`](vault_core::Error::ReadOnly).
+    pub fn keys_changed(&self) -> Result<()> {
+        let store = self.store();
+        let mut manifest = store.manifest()?;
+        manifest
+            .renew_pointer(&store.env)
+            .map_err(|error| store.poison_if_unknown(error))
     }
 
     /// Waits until there is nothing left to flush or to compact.

@@ -16,7 +16,7 @@ use vault_core::clock::ManualClock;
 use vault_core::random::SeededRandom;
 use vault_core::transform::{
     BlockIdentity, BlockTransform, ChecksumTransform, FileHeader, FileIdentity, HEADER_BYTES,
-    PARAMETER_BYTES, Protection, SALT_BYTES, StorePlace, Transform, Unopened,
+    PARAMETER_BYTES, Protection, SALT_BYTES, Salt, StorePlace, Transform, Unopened,
 };
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 
@@ -180,6 +180,12 @@ pub(crate) fn stated_identity(bytes: &[u8]) -> ([u8; 16], u64) {
     store.copy_from_slice(&header[16..32]);
     let number = u64::from(word(header, 32)) | u64::from(word(header, 36)) << 32;
     (store, number)
+}
+
+/// The salt that a file's header states.
+pub(crate) fn stated_salt(bytes: &[u8]) -> Salt {
+    let salt = bytes.get(40..64).and_then(|salt| salt.try_into().ok());
+    salt.unwrap_or_default()
 }
 
 /// A directory in memory, and what the engine needs to read it.

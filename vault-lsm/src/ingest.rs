@@ -114,11 +114,11 @@ impl Writing<'_> {
             if let Some(previous) = previous.as_mut() {
                 if key <= previous.as_slice() {
                     let (key, previous) = (printable(key), printable(previous));
-                    return Err(Error::UnsortedInput {
+                    return Err(self.store.env.discreet(Error::UnsortedInput {
                         index: entries,
                         key,
                         previous,
-                    });
+                    }));
                 }
                 previous.clear();
                 previous.extend_from_slice(key);

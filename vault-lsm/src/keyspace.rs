@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use vault_core::{KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
+use vault_core::{Error, KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
 use vault_snapshot::policy::Planner;
 
 use crate::memory::{Memory, MemtableAccount};
@@ -19,6 +19,8 @@ pub(crate) struct Keyspace {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    /// Whether no key or value of it may stand in a message.
+    confidential: bool,
     /// Set when the keyspace is dropped: background work on it ends.
     pub(crate) dropped: AtomicBool,
     /// Whether a memtable of it is being flushed right now. One at a time, oldest first.
@@ -37,11 +39,13 @@ impl Keyspace {
         id: KeyspaceId,
         name: String,
         operator: Option<Arc<dyn MergeOperator>>,
+        confidential: bool,
     ) -> Self {
         Self {
             id,
             name,
             operator,
+            confidential,
             dropped: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
@@ -54,6 +58,15 @@ impl Keyspace {
     /// The tables that a compaction is working on.
     pub(crate) fn busy(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An error as it may be told.
+    pub(crate) fn discreet(&self, error: Error) -> Error {
+        if self.confidential {
+            error.withholding_content()
+        } else {
+            error
+        }
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use vault_core::limits::{KEYSPACES_MAX, check_keyspace_name};
 use vault_core::{Error, Event, KeyspaceId, KeyspaceOptions, Result};
 
-use crate::flush::{log_floor, remove_logs_below};
+use crate::flush::{flush_and_wait, log_floor, remove_logs_below};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
 use crate::recover::find_operator;
@@ -15,6 +15,14 @@ use crate::version::Version;
 
 /// Creates a keyspace, or opens it and takes over the options that may change.
 pub(crate) fn create(
+    store: &Arc<Store>,
+    name: &str,
+    options: &KeyspaceOptions,
+) -> Result<KeyspaceId> {
+    create_or_alter(store, name, options).map_err(|error| store.env.discreet(error))
+}
+
+fn create_or_alter(
     store: &Arc<Store>,
     name: &str,
     options: &KeyspaceOptions,
@@ -73,6 +81,11 @@ pub(crate) fn create(
         });
     }
     let id = KeyspaceId(manifest.state().next_keyspace);
+    if let Some(keys) = store.env.transform.keys() {
+        // Before anything is sealed for it. Should this opening end here, the next one destroys the key again.
+        keys.add_domain(id.0)
+            .map_err(|error| store.poison_if_unknown(error))?;
+    }
     let edit = Edit::CreateKeyspace {
         id: id.0,
         name: name.to_owned(),
@@ -82,7 +95,12 @@ pub(crate) fn create(
         .commit(&store.env, &[edit])
         .map_err(|error| store.poison_if_unknown(error))?;
     let view = KeyspaceView {
-        keyspace: Arc::new(Keyspace::new(id, name.to_owned(), operator)),
+        keyspace: Arc::new(Keyspace::new(
+            id,
+            name.to_owned(),
+            operator,
+            store.env.is_confidential(),
+        )),
         options: Arc::new(options.clone()),
         planner: Arc::from(vault_snapshot::policy::planner(&options.policy)),
         active: Arc::new(WriteBuffer::new(&store.memory)),
@@ -93,7 +111,7 @@ pub(crate) fn create(
     std::mem::drop(manifest);
     store.env.emit(&Event::KeyspaceCreated {
         id,
-        name: name.to_owned(),
+        name: store.env.show_name(name),
     });
     Ok(id)
 }
@@ -132,7 +150,7 @@ fn check_compatible(
 pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     let _turn = lock(&store.checkpoint_turn);
     // Under the commit lock, so that no batch is between its check and its memtables.
-    let commit = store.commit()?;
+    let mut commit = store.commit()?;
     store
         .views
         .pin()
@@ -151,10 +169,14 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
             .keyspace(id)
             .ok_or_else(|| unknown_keyspace(id))?,
     );
-    let edits = [
+    let mut edits = vec![
         Edit::LogSynced { segment, position },
         Edit::DropKeyspace { id: id.0 },
     ];
+    let forgets = store.env.transform.keys().is_some() && segment != 0;
+    if forgets {
+        edits.push(Edit::ForgetLogs(segment));
+    }
     manifest
         .commit(&store.env, &edits)
         .map_err(|error| store.poison_if_unknown(error))?;
@@ -162,9 +184,19 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     store.snapshots.keep_dropped(&view, || {
         store.views.update(|current| Some(current.without(id)));
     });
+    std::mem::drop(manifest);
+    let switched = if forgets {
+        // What is written from now on must not keep the segments with its writes.
+        commit.log.switch(&**store).map(|segment| {
+            store.log_current.store(segment, Ordering::Release);
+        })
+    } else {
+        Ok(())
+    };
     std::mem::drop(commit);
 
     // Its unflushed writes no longer need the log.
+    let mut manifest = store.manifest()?;
     let floor = log_floor(store, None);
     match manifest.commit(&store.env, &[Edit::LogFloor(floor)]) {
         Ok(()) => remove_logs_below(store, floor),
@@ -177,10 +209,34 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         bytes += file.meta().bytes;
         file.make_obsolete();
     }
-    let name = view.keyspace.name.clone();
+    let name = store.env.show_name(&view.keyspace.name);
     std::mem::drop(view);
     store.reclaim_files();
     store.background.wake();
     store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
-    Ok(())
+    switched?;
+    erase_dropped(store)
+}
+
+/// Erases what is left of dropped keyspaces in an encrypted store: their writes in the log, which the whole store's
+/// key seals, what manifests said of them, and their keys. From then on nothing in the directory tells of them that
+/// could be opened. Should it end midway, the next opening goes on with it.
+pub(crate) fn erase_dropped(store: &Arc<Store>) -> Result<()> {
+    let Some(keys) = store.env.transform.keys() else {
+        return Ok(());
+    };
+    if store.manifest()?.state().forget_logs != 0 {
+        flush_and_wait(store, None)?;
+        let mut manifest = store.manifest()?;
+        let floor = log_floor(store, None);
+        manifest
+            .commit(&store.env, &[Edit::LogFloor(floor)])
+            .map_err(|error| store.poison_if_unknown(error))?;
+        remove_logs_below(store, floor);
+    }
+    let mut manifest = store.manifest()?;
+    let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
+    keys.keep_domains(&kept)
+        .and_then(|()| manifest.restate(&store.env))
+        .map_err(|error| store.poison_if_unknown(error))
 }

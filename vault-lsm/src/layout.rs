@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use vault_core::error::withheld;
 use vault_core::random::Random;
 use vault_core::transform::{
-    BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, Transform,
+    BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, KEYRING_COPY_NAME,
+    KEYRING_NAME, Salt, Transform,
 };
 use vault_core::vfs::{File, FileSystem, parent_of};
 use vault_core::{Clock, Error, Event, EventListener, Result};
@@ -68,6 +70,29 @@ impl Env {
         }
     }
 
+    /// Whether no key, value or name of the store may stand in a message.
+    pub(crate) fn is_confidential(&self) -> bool {
+        self.transform.keys().is_some()
+    }
+
+    /// An error as it may be told.
+    pub(crate) fn discreet(&self, error: Error) -> Error {
+        if self.is_confidential() {
+            error.withholding_content()
+        } else {
+            error
+        }
+    }
+
+    /// The name of a keyspace as it may stand in a message.
+    pub(crate) fn show_name(&self, name: &str) -> String {
+        if self.is_confidential() {
+            withheld(name.as_bytes())
+        } else {
+            name.to_owned()
+        }
+    }
+
     /// Tells the listener, if there is one. It is called in the middle of the engine's work, which must not
     /// end because somebody who only looks on fails: a panic of its own is counted, and goes no further.
     pub(crate) fn emit(&self, event: &Event) {
@@ -105,6 +130,7 @@ impl Env {
         let identity = self.identity(kind, number);
         let (header, blocks) =
             FileHeader::create(identity, version, &*self.transform, &*self.random)?;
+        let salt = header.salt;
         let header = header.encode();
         let file = self
             .fs
@@ -119,6 +145,7 @@ impl Env {
             path,
             file,
             blocks,
+            salt,
             header_checksum: header_checksum(&header),
         })
     }
@@ -155,6 +182,7 @@ impl Env {
             path,
             file,
             blocks,
+            salt: decoded.salt,
             header_checksum: header_checksum(&header),
         })
     }
@@ -196,8 +224,30 @@ pub(crate) struct NewFile {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn File>,
     pub(crate) blocks: Arc<dyn BlockTransform>,
+    pub(crate) salt: Salt,
     pub(crate) header_checksum: u32,
 }
+
+impl NewFile {
+    /// Refuses a file that is not the very one that was meant, but another with its number: an older one, or
+    /// one of a copy of the store.
+    pub(crate) fn check_salt(&self, expected: &Salt) -> Result<()> {
+        if self.salt == *expected {
+            return Ok(());
+        }
+        Err(another_file(&self.path))
+    }
+}
+
+/// The error for a file with the right number that is not the one that was meant.
+pub(crate) fn another_file(path: &Path) -> Error {
+    let problem =
+        "its salt is not the recorded one: another file with the same number was put in its place";
+    Error::corruption(path, SALT_OFFSET, problem)
+}
+
+/// Where the salt stands in a header.
+const SALT_OFFSET: u64 = 40;
 
 fn header_checksum(header: &[u8; HEADER_BYTES]) -> u32 {
     let at = HEADER_BYTES - 4;
@@ -218,7 +268,7 @@ pub(crate) fn file_name(kind: FileKind, number: u64) -> String {
 /// What the name of a file in a store's directory says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NameMeaning {
-    /// The pointer, the lock, or where repairs keep what they dropped.
+    /// The pointer, the lock, the keyring, or where repairs keep what they dropped.
     Fixed,
     /// A numbered file.
     Numbered(FileKind, u64),
@@ -244,7 +294,14 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
     let Some(name) = name.to_str() else {
         return NameMeaning::Foreign;
     };
-    if [POINTER_NAME, LOCK_NAME, LOST_NAME].contains(&name) {
+    const FIXED: [&str; 5] = [
+        POINTER_NAME,
+        LOCK_NAME,
+        LOST_NAME,
+        KEYRING_NAME,
+        KEYRING_COPY_NAME,
+    ];
+    if FIXED.contains(&name) {
         return NameMeaning::Fixed;
     }
     if let Some(stem) = name.strip_suffix(UNFINISHED_SUFFIX) {
@@ -287,6 +344,9 @@ mod tests {
         assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
         assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);
         assert_eq!(meaning("lost"), NameMeaning::Fixed);
+        assert_eq!(meaning("KEYRING"), NameMeaning::Fixed);
+        assert_eq!(meaning("KEYRING.copy"), NameMeaning::Fixed);
+        assert_eq!(meaning("KEYRING.copy.new"), NameMeaning::Unfinished);
         for foreign in [
             "lost.new",
             "12.log",

@@ -95,6 +95,10 @@ pub struct Settings {
     /// One in how many gets, writes and cursors is timed for the latency histograms; 1: all of them.
     /// Rarer operations always are.
     pub latency_sample_every: u32,
+    /// The least generation that the store may be found at; 0 accepts any. A host that notes
+    /// [`Lsm::generation`](crate::Lsm::generation) elsewhere, after opening and after closing, is told
+    /// ([`Error::RolledBack`]) when an older copy of the whole store was put back, or all of it removed.
+    pub least_generation: u64,
 }
 
 impl Default for Settings {
@@ -114,6 +118,7 @@ impl Default for Settings {
             compaction_bytes_per_second: 0,
             lock_after_idle: None,
             latency_sample_every: 16,
+            least_generation: 0,
         }
     }
 }

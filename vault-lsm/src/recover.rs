@@ -14,7 +14,9 @@ use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
 use crate::directory::{Found, is_ours, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{Env, NameMeaning, create_directories, meaning_of, possible_number};
+use crate::layout::{
+    Env, NameMeaning, POINTER_NAME, create_directories, meaning_of, possible_number,
+};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay, secure};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::memory::{Memory, Shares};
@@ -131,6 +133,7 @@ impl Opening {
         let began = options.clock.monotonic();
         let found = Pointer::store(&*options.fs, directory)?;
         let mut store = found.unwrap_or_default();
+        let least = options.settings.least_generation;
         if found.is_none() {
             options.random.fill(&mut store)?;
         }
@@ -142,11 +145,21 @@ impl Opening {
             writable,
         };
         let (transform, pointer) = match found {
+            None if least > 0 => {
+                return Err(Error::RolledBack {
+                    path: directory.join(POINTER_NAME),
+                    found: 0,
+                    least,
+                });
+            }
             None if writable => (options.protection.create(&place)?, None),
             None => return Err(no_such_store(directory)),
             Some(_) => {
                 let transform = options.protection.open(&place)?;
                 let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
+                if let Some(pointer) = &pointer {
+                    pointer.check_keyring(directory, &*transform)?;
+                }
                 (transform, pointer)
             }
         };
@@ -154,6 +167,14 @@ impl Opening {
             return Err(Error::InvalidSetting {
                 setting: "lock_after_idle",
                 problem: "the store is not encrypted: there are no keys to wipe".to_owned(),
+            });
+        }
+        let generation = pointer.map_or(0, |pointer| pointer.generation);
+        if generation < least {
+            return Err(Error::RolledBack {
+                path: directory.join(POINTER_NAME),
+                found: generation,
+                least,
             });
         }
         let env = Env {
@@ -216,9 +237,10 @@ impl Opening {
         let (settled, log) = self.settle(state.clone(), &replayed)?;
         let manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
+        self.finish_drops(&manifest)?;
 
         let mut log_segments = BTreeMap::new();
-        for &number in &manifest.state().logs {
+        for &number in manifest.state().logs.keys() {
             log_segments.insert(number, self.log_bytes(number)?);
         }
         let log_sync = Arc::new(LogSync::new(log.position));
@@ -279,6 +301,7 @@ impl Opening {
                 .into_iter()
                 .flat_map(|level| &level.runs)
         });
+        let generation = self.generation();
         let next_run = runs.map(|run| run.number).max().unwrap_or(0) + 1;
         Store::new(StoreParts {
             env: self.env,
@@ -291,6 +314,7 @@ impl Opening {
             log_sync,
             log_segments,
             next_run,
+            generation,
             writing,
         })
     }
@@ -303,7 +327,7 @@ impl Opening {
                 continue;
             };
             // Numbers below were given out before the last edit: such a segment was let go of.
-            if number < state.next_file || state.logs.contains(&number) {
+            if number < state.next_file || state.logs.contains_key(&number) {
                 continue;
             }
             let path = self.env.path(FileKind::Log, number);
@@ -368,7 +392,9 @@ impl Opening {
             &self.operators,
             &state.name,
             state.options.merge_operator.as_deref(),
-        )?;
+        )
+        .map_err(|error| self.env.discreet(error))?;
+        let confidential = self.env.is_confidential();
         let mut placed = Vec::with_capacity(state.tables.len());
         for place in state.tables.values() {
             let path = self.env.path(FileKind::Table, place.meta.number);
@@ -382,13 +408,23 @@ impl Opening {
             });
         }
         Ok(KeyspaceView {
-            keyspace: Arc::new(Keyspace::new(id, state.name.clone(), operator)),
+            keyspace: Arc::new(Keyspace::new(
+                id,
+                state.name.clone(),
+                operator,
+                confidential,
+            )),
             options: Arc::new(state.options.clone()),
             planner: Arc::from(vault_snapshot::policy::planner(&state.options.policy)),
             active: Arc::new(WriteBuffer::new(&self.table_env.memory)),
             sealed: Vec::new(),
             version: Arc::new(Version::build(placed)),
         })
+    }
+
+    /// The generation that the store was found at.
+    fn generation(&self) -> u64 {
+        self.pointer.map_or(0, |pointer| pointer.generation)
     }
 
     /// The last log segment and where it ends, where the store was closed cleanly.
@@ -399,10 +435,11 @@ impl Opening {
 
     /// Reads the log into the view's memtables, as far as they have room for it.
     fn replay(&self, state: &State, view: &View, read_only: bool) -> Result<Replayed> {
-        let segments: Vec<u64> = state.logs.iter().copied().collect();
+        let segments: Vec<u64> = state.logs.keys().copied().collect();
         let clean_end = self.clean_end();
         let request = ReplayRequest {
             segments: &segments,
+            salts: &state.logs,
             clean_end,
             live: false,
         };
@@ -412,6 +449,7 @@ impl Opening {
             view,
             memory: &self.table_env.memory,
             read_only,
+            log_last: 0,
             progress: Progress {
                 last_sequence: state.last_sequence,
                 left_from: None,
@@ -439,10 +477,19 @@ impl Opening {
         Err(Error::corruption(&path, replay.last_end, problem))
     }
 
+    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating.
+    fn finish_drops(&self, manifest: &Manifest) -> Result<()> {
+        let Some(keys) = self.env.transform.keys() else {
+            return Ok(());
+        };
+        let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
+        keys.keep_domains(&kept)
+    }
+
     /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what
     /// nobody needs any more goes first.
     fn begin_manifest(&self, read: &State, settled: State) -> Result<Manifest> {
-        let generation = self.pointer.map_or(0, |pointer| pointer.generation);
+        let generation = self.generation();
         let bytes_max = self.settings.manifest_bytes_max;
         let begin = |state| Manifest::begin(&self.env, state, generation, bytes_max);
         let begun = match (begin(settled.clone()), &self.pointer) {
@@ -473,7 +520,7 @@ impl Opening {
         state.last_sequence = state.last_sequence.max(replayed.progress.last_sequence);
         // Segments behind the end hold nothing that counts: they must not come back.
         let unused: BTreeSet<u64> = replayed.replay.unused.iter().copied().collect();
-        state.logs.retain(|number| !unused.contains(number));
+        state.logs.retain(|number, _| !unused.contains(number));
         let replay = &replayed.replay;
         let log = LogEnd {
             last: replay.last_segment,
@@ -495,7 +542,7 @@ impl Opening {
             let (needed, number) = match meaning_of(&name) {
                 NameMeaning::Fixed => (true, None),
                 NameMeaning::Numbered(FileKind::Table, n) => (tables.contains(&n), Some(n)),
-                NameMeaning::Numbered(FileKind::Log, n) => (state.logs.contains(&n), Some(n)),
+                NameMeaning::Numbered(FileKind::Log, n) => (state.logs.contains_key(&n), Some(n)),
                 NameMeaning::Numbered(FileKind::Manifest, n) => (n == manifest, Some(n)),
                 NameMeaning::Numbered(_, n) => (false, Some(n)),
                 NameMeaning::Unfinished | NameMeaning::Foreign => (false, None),

@@ -66,6 +66,8 @@ pub(crate) struct Store {
     pub(crate) checkpoint_turn: Mutex<()>,
     /// From which sequence number on the log did not fit into memtables when it was first read.
     pub(crate) replay_left_from: Option<SequenceNumber>,
+    /// The generation that the store was opened at.
+    generation: u64,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     pub(crate) locking: Locking,
@@ -99,6 +101,7 @@ pub(crate) struct StoreParts {
     pub(crate) log_sync: Arc<LogSync>,
     pub(crate) log_segments: BTreeMap<u64, u64>,
     pub(crate) next_run: u64,
+    pub(crate) generation: u64,
     /// The log, the manifest and the process lock; `None` when opened read-only.
     pub(crate) writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
 }
@@ -151,6 +154,7 @@ impl Store {
             views: parts.views,
             reclaim: parts.reclaim,
             log_sync: parts.log_sync,
+            generation: parts.generation,
             writable,
             locking: Locking::default(),
             status: AtomicU8::new(0),
@@ -292,6 +296,12 @@ impl Store {
         self.writable
             .as_ref()
             .map(|writable| lock(&writable.commit))
+    }
+
+    /// The generation of the store: one more with each opening for writing, each close, and some changes between.
+    pub(crate) fn generation(&self) -> u64 {
+        let manifest = self.manifest_unchecked();
+        manifest.map_or(self.generation, |manifest| manifest.generation())
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

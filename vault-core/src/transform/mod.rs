@@ -34,6 +34,8 @@ pub use keys::{KEYRING_COPY_NAME, KEYRING_NAME, Keys, Plain, Protection, StorePl
 
 use crate::error::Result;
 
+/// The id of the transform that encrypts, in a file's header.
+pub const ENCRYPTED_ID: u16 = 1;
 /// Length of the header that every file begins with, in bytes.
 pub const HEADER_BYTES: usize = 128;
 /// Bytes of the header that belong to the transform.
@@ -76,6 +78,9 @@ impl FileKind {
         }
     }
 }
+
+/// The random bytes of a file, which tell it from every other that ever had its number.
+pub type Salt = [u8; SALT_BYTES];
 
 /// Which file of which store a block belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

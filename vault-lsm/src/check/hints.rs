@@ -28,7 +28,7 @@ impl Hints {
             let logs = stock.numbers(FileKind::Log);
             let no_more = logs
                 .iter()
-                .all(|n| *n < state.next_file || state.logs.contains(n));
+                .all(|n| *n < state.next_file || state.logs.contains_key(n));
             let exact = named && manifest.is_sound(durable) && all_there && no_more;
             return Ok(Self { state, exact });
         }

@@ -18,6 +18,7 @@ use crate::layout::{Env, NewFile};
 use crate::log::record::{self, Body, Start};
 use crate::log::{LOG_VERSION, Replay, ReplayRequest, ReplayedBatch, replay};
 use crate::manifest::{Pointer, State};
+use crate::replay::check_follows;
 
 /// Takes the operations of the log, in their order, with their sequence numbers.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Operation<'_>, SequenceNumber) -> Result<()>;
@@ -37,12 +38,13 @@ pub(crate) fn judge(
     pointer: Option<&Pointer>,
     sink: Sink<'_>,
 ) -> Result<(Contents, Replay)> {
-    let segments: Vec<u64> = state.logs.iter().copied().collect();
+    let segments: Vec<u64> = state.logs.keys().copied().collect();
     let clean_end = pointer
         .map(|pointer| pointer.log_end)
         .filter(|end| end.0 != 0);
     let request = ReplayRequest {
         segments: &segments,
+        salts: &state.logs,
         clean_end,
         live: false,
     };
@@ -58,9 +60,10 @@ pub(crate) fn judge(
 /// of the log.
 pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Contents> {
     let mut segments: Vec<u64> = Vec::new();
-    for &number in &state.logs {
-        match env.open_file(FileKind::Log, number, LOG_VERSION) {
-            Ok(_) => segments.push(number),
+    for (&number, salt) in &state.logs {
+        let opened = env.open_file(FileKind::Log, number, LOG_VERSION);
+        match opened.and_then(|opened| opened.check_salt(salt)) {
+            Ok(()) => segments.push(number),
             Err(Error::Corruption { .. } | Error::Io { .. }) => break,
             Err(error) => return Err(error),
         }
@@ -68,6 +71,7 @@ pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Content
     loop {
         let request = ReplayRequest {
             segments: &segments,
+            salts: &state.logs,
             clean_end: None,
             live: true,
         };
@@ -95,6 +99,7 @@ impl Contents {
         batch: &ReplayedBatch<'_>,
         sink: Sink<'_>,
     ) -> Result<()> {
+        check_follows(env, state, self.last_sequence, batch)?;
         let path = env.path(FileKind::Log, batch.segment);
         let damaged = |problem: &str| Error::corruption(&path, 0, problem);
         // All of it is looked at before any of it is used: a batch is taken whole.
@@ -214,6 +219,7 @@ impl Segment {
             file,
             blocks,
             header_checksum,
+            ..
         } = env.open_file(FileKind::Log, number, LOG_VERSION)?;
         let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
         if let Some(to) = to {

@@ -284,7 +284,7 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
     }
     let logs = stock.numbers(FileKind::Log);
     for number in &logs {
-        if !state.logs.contains(number)
+        if !state.logs.contains_key(number)
             && super::log::holds_records(&stock.env, *number).unwrap_or(true)
         {
             let file = file_name(FileKind::Log, *number);
@@ -293,7 +293,7 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
             ));
         }
     }
-    for number in state.logs.iter().filter(|number| !logs.contains(number)) {
+    for number in state.logs.keys().filter(|number| !logs.contains(number)) {
         let file = file_name(FileKind::Log, *number);
         reasons.push(format!("{file} is missing, and the manifest's end with it"));
     }
@@ -411,7 +411,7 @@ fn older_overlaps(survey: &Survey, table: &SurveyedTable, keys: &KeySpan) -> boo
 }
 
 fn plan_log(plan: &mut RepairPlan, survey: &Survey, state: &State, damage: &LogDamage) {
-    let segments = state.logs.iter();
+    let segments = state.logs.keys();
     let segments: Vec<String> = segments.map(|&n| file_name(FileKind::Log, n)).collect();
     let there = |name: &&String| {
         let mut entries = survey.stock.entries.iter();

@@ -107,7 +107,7 @@ fn log_damage(survey: &Survey) -> Result<Option<LogDamage>> {
         ..LogDamage::default()
     };
     let mut ends = log::Ends::new(survey.stock.pointer.as_ref());
-    for &number in state.logs.iter().rev() {
+    for &number in state.logs.keys().rev() {
         let mut lost = |operation: &vault_core::Operation<'_>, sequence: SequenceNumber| {
             damage.last_sequence = damage.last_sequence.max(sequence);
             let keyspace = state.keyspaces.get(&operation.keyspace.0);
@@ -412,7 +412,7 @@ fn flush_log(env: &Env, table_env: &TableEnv, state: &mut State) -> Result<()> {
     }
     // Numbers that were given out once are never given out again, whatever became of what had them.
     let mut last = state.last_sequence.max(kept.last_sequence);
-    for &number in &state.logs {
+    for &number in state.logs.keys() {
         let read = Segment::read(env, number, None, &mut |_, sequence| {
             last = last.max(sequence);
             Ok(())

@@ -224,7 +224,7 @@ impl Salvage<'_> {
     fn logs_to_read(&self) -> Vec<u64> {
         let mut numbers = self.stock.numbers(FileKind::Log);
         if self.hints.exact {
-            numbers.retain(|number| self.hints.state.logs.contains(number));
+            numbers.retain(|number| self.hints.state.logs.contains_key(number));
         }
         numbers
     }

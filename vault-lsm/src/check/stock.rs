@@ -47,7 +47,8 @@ const SALVAGE: &str = "run salvage into a new directory, or restore a copy";
 ///
 /// # Errors
 /// [`Error::NoSuchStore`], [`Error::NotAStore`] where nothing of it is Vault's; [`Error::NewerFormat`],
-/// [`Error::OptionsConflict`] where this build, or these options, cannot read it; [`Error::Io`].
+/// [`Error::Encrypted`], [`Error::NotEncrypted`] where this build, or these options, cannot read it; [`Error::Io`];
+/// what the keys say.
 pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
     let env = Env {
         directory: directory.to_path_buf(),
@@ -196,7 +197,20 @@ impl Stock {
             let path = self.env.path(FileKind::Manifest, number);
             let name = file_name_of(&path);
             let scanned = match scan(&*self.env.fs, &*self.env.transform, &path, number) {
-                Ok(scanned) => scanned,
+                Ok(scanned) => {
+                    let pointer = self.pointer.filter(|_| named == Some(number));
+                    if pointer.is_some_and(|pointer| pointer.manifest_salt != scanned.salt) {
+                        let problem = "another manifest with the same number was put in its place";
+                        self.note(
+                            FindingKind::Manifest,
+                            &name,
+                            Some(40),
+                            ["the manifest that the pointer names", problem],
+                            REPAIR,
+                        );
+                    }
+                    scanned
+                }
                 Err(Error::Corruption {
                     offset, problem, ..
                 }) => {

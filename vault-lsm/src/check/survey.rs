@@ -210,7 +210,7 @@ fn log_finding(error: &Error) -> Finding {
 fn unknown_logs(stock: &Stock, state: &State) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for number in stock.numbers(FileKind::Log) {
-        if number < state.next_file || state.logs.contains(&number) {
+        if number < state.next_file || state.logs.contains_key(&number) {
             continue;
         }
         match log::holds_records(&stock.env, number) {
@@ -368,7 +368,12 @@ impl Survey {
             self.checked.files += 1;
         }
         self.checked.files += u64::from(self.stock.pointer.is_some());
-        for &number in self.stock.state().into_iter().flat_map(|state| &state.logs) {
+        for &number in self
+            .stock
+            .state()
+            .into_iter()
+            .flat_map(|state| state.logs.keys())
+        {
             let path = self.stock.env.path(FileKind::Log, number);
             let len = self.stock.env.fs.open(&path).and_then(|file| file.len());
             self.checked.files += u64::from(len.is_ok());
@@ -459,7 +464,7 @@ impl Survey {
         for entry in &self.stock.entries {
             let known = |kind, number| match (kind, state) {
                 (FileKind::Manifest, _) => Some(number) == manifest,
-                (FileKind::Log, Some(state)) => state.logs.contains(&number),
+                (FileKind::Log, Some(state)) => state.logs.contains_key(&number),
                 (FileKind::Table, Some(state)) => {
                     let mut keyspaces = state.keyspaces.values();
                     keyspaces.any(|keyspace| keyspace.tables.contains_key(&number))

@@ -22,7 +22,9 @@ pub(crate) fn compact_range(
     range: &KeyRange,
     progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 ) -> Result<CompactionOutcome> {
-    range.check_order()?;
+    range
+        .check_order()
+        .map_err(|error| store.env.discreet(error))?;
     crate::flush::flush_and_wait(store, Some(id))?;
     let keyspace = {
         let pinned = store.views.pin();

@@ -117,6 +117,7 @@ impl LogFiles {
         debug_assert_eq!(self.env.transform.id(), self.seals.transform().id());
         let request = ReplayRequest {
             segments: &self.numbers,
+            salts: &std::collections::BTreeMap::new(),
             clean_end,
             live,
         };

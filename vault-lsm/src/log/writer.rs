@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES};
+use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES, Salt};
 use vault_core::vfs::{File, WriteMap};
 use vault_core::{Error, Result};
 
@@ -31,6 +31,7 @@ pub(crate) trait SegmentSource {
 /// A segment that can be appended to.
 pub(crate) struct Segment {
     pub(crate) number: u64,
+    pub(crate) salt: Salt,
     file: Arc<dyn File>,
     target: Target,
     blocks: Arc<dyn BlockTransform>,
@@ -52,6 +53,7 @@ impl Segment {
             path,
             file,
             blocks,
+            salt,
             header_checksum,
         } = env.create_file(FileKind::Log, number, LOG_VERSION)?;
         let made = (|| {
@@ -72,6 +74,7 @@ impl Segment {
         match made {
             Ok((target, capacity)) => Ok(Self {
                 number,
+                salt,
                 file,
                 target,
                 blocks,
@@ -209,12 +212,23 @@ impl LogWriter {
         }
     }
 
+    /// Begins the next segment now, whatever room there is, and gives its number: what is in the ones before can
+    /// be let go of once it is in tables.
+    pub(crate) fn switch(&mut self, source: &dyn SegmentSource) -> Result<u64> {
+        self.begin_segment(source, 0)?;
+        Ok(self.end().0)
+    }
+
     fn ensure_room(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {
         if let Some(active) = &self.current
             && active.offset + bytes <= active.segment.capacity
         {
             return Ok(());
         }
+        self.begin_segment(source, bytes)
+    }
+
+    fn begin_segment(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {
         const START_BYTES_MAX: usize = 128;
         let wanted = self
             .next_bytes

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vault_core::codec::{Decoder, put_bytes, put_varint};
+use vault_core::transform::Salt;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::options;
@@ -42,7 +43,7 @@ pub(crate) enum Edit {
         sequence: SequenceNumber,
     },
     /// A log segment exists.
-    AddLog(u64),
+    AddLog { number: u64, salt: Salt },
     /// Log segments below are not needed.
     LogFloor(u64),
     /// The log is durable up to this position, which lies in this segment; later writes in tables rely
@@ -50,6 +51,8 @@ pub(crate) enum Edit {
     LogSynced { segment: u64, position: u64 },
     /// At least this sequence number was given out.
     LastSequence(SequenceNumber),
+    /// Log segments up to this one hold writes to a keyspace that was dropped, and must not stay.
+    ForgetLogs(u64),
     /// At least this many keyspace ids have been given out.
     NextKeyspace(u32),
 }
@@ -94,10 +97,14 @@ impl Edit {
             Self::FlushedThrough { keyspace, sequence } => {
                 numbers(out, 7, &[u64::from(*keyspace), *sequence]);
             }
-            Self::AddLog(number) => numbers(out, 8, &[*number]),
+            Self::AddLog { number, salt } => {
+                numbers(out, 8, &[*number]);
+                out.extend_from_slice(salt);
+            }
             Self::LogFloor(number) => numbers(out, 9, &[*number]),
             Self::LastSequence(sequence) => numbers(out, 10, &[*sequence]),
             Self::NextKeyspace(id) => numbers(out, 11, &[u64::from(*id)]),
+            Self::ForgetLogs(number) => numbers(out, 13, &[*number]),
             Self::LogSynced { segment, position } => numbers(out, 12, &[*segment, *position]),
         }
     }
@@ -143,7 +150,10 @@ impl Edit {
                 keyspace: small(decoder)?,
                 sequence: decoder.varint()?,
             },
-            8 => Self::AddLog(decoder.varint()?),
+            8 => Self::AddLog {
+                number: decoder.varint()?,
+                salt: decoder.array()?,
+            },
             9 => Self::LogFloor(decoder.varint()?),
             10 => Self::LastSequence(decoder.varint()?),
             11 => Self::NextKeyspace(small(decoder)?),
@@ -151,6 +161,7 @@ impl Edit {
                 segment: decoder.varint()?,
                 position: decoder.varint()?,
             },
+            13 => Self::ForgetLogs(decoder.varint()?),
             _ => return None,
         })
     }

@@ -8,7 +8,7 @@ use vault_core::vfs::{FileSystem, MemoryFileSystem, read_whole};
 use vault_core::{KeyspaceOptions, Result};
 
 use super::{Edit, Pointer, State, options};
-use crate::fuzzing::{Chained, Seals, memory_env, put_file, stated_identity};
+use crate::fuzzing::{Chained, Seals, memory_env, put_file, stated_identity, stated_salt};
 use crate::layout::{Env, POINTER_NAME};
 
 /// An edit, decoded.
@@ -80,6 +80,8 @@ impl ManifestFile {
         put_file(&fs, env.path(FileKind::Manifest, number), &bytes);
         let pointer = Pointer {
             manifest: number,
+            manifest_salt: stated_salt(&bytes),
+            keyring_version: 0,
             generation: 1,
             manifest_bytes: durable,
             log_end: (0, 0),

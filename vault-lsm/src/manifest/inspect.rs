@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use vault_core::codec::Decoder;
-use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
+use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Salt, Transform};
 use vault_core::vfs::{FileSystem, read_whole};
 use vault_core::{Error, Result};
 
@@ -18,6 +18,8 @@ pub(crate) struct Scanned {
     pub(crate) number: u64,
     /// The store it belongs to.
     pub(crate) store: [u8; 16],
+    /// Its salt.
+    pub(crate) salt: Salt,
     /// What the records up to `end` add up to.
     pub(crate) state: State,
     /// Records up to `end`.
@@ -36,7 +38,7 @@ pub(crate) struct Scanned {
 ///
 /// # Errors
 /// [`Error::Corruption`] where its header cannot be used, so that nothing can be read; [`Error::NewerFormat`],
-/// [`Error::OptionsConflict`], [`Error::Io`].
+/// [`Error::Encrypted`], [`Error::NotEncrypted`], [`Error::Io`].
 pub(crate) fn scan(
     fs: &dyn FileSystem,
     transform: &dyn Transform,
@@ -58,6 +60,7 @@ pub(crate) fn scan(
     let mut scanned = Scanned {
         number,
         store: header.identity.store,
+        salt: header.salt,
         state: State::default(),
         records: 0,
         end: HEADER_BYTES as u64,

@@ -20,7 +20,7 @@ mod state;
 
 use std::sync::Arc;
 
-use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES};
+use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES, Keys, Salt};
 use vault_core::vfs::{File, read_whole};
 use vault_core::{Error, Result};
 
@@ -53,6 +53,7 @@ pub(crate) struct Manifest {
 
 struct OpenManifest {
     number: u64,
+    salt: Salt,
     file: Arc<dyn File>,
     path: std::path::PathBuf,
     blocks: Arc<dyn BlockTransform>,
@@ -93,6 +94,11 @@ impl Manifest {
     /// What all edits so far add up to.
     pub(crate) const fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The generation of the pointer, one more with every replacement.
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Number of the current file.
@@ -155,6 +161,14 @@ impl Manifest {
         Ok(())
     }
 
+    /// States everything in a new file, points to it and removes the old one, with all that stood in it before.
+    ///
+    /// # Errors
+    /// As [`Manifest::commit`].
+    pub(crate) fn restate(&mut self, env: &Env) -> Result<()> {
+        self.replace(env, self.state.clone())
+    }
+
     /// States everything in a new file, points to it and removes the old one.
     fn replace(&mut self, env: &Env, mut state: State) -> Result<()> {
         // Numbers may have been taken meanwhile.
@@ -193,9 +207,19 @@ impl Manifest {
         self.point(env, log_end).map_err(cause)
     }
 
+    /// Writes the pointer again, with what has changed beside the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: nobody knows whether it was replaced.
+    pub(crate) fn renew_pointer(&mut self, env: &Env) -> Result<()> {
+        self.point(env, (0, 0))
+    }
+
     fn point(&mut self, env: &Env, log_end: (u64, u64)) -> Result<()> {
         let pointer = Pointer {
             manifest: self.file.number,
+            manifest_salt: self.file.salt,
+            keyring_version: env.transform.keys().map_or(0, Keys::version),
             generation: self.generation + 1,
             manifest_bytes: self.file.offset,
             log_end,
@@ -216,10 +240,12 @@ impl OpenManifest {
             path,
             file,
             blocks,
+            salt,
             header_checksum,
         } = env.create_file(FileKind::Manifest, number, MANIFEST_VERSION)?;
         let mut manifest = Self {
             number,
+            salt,
             file,
             path,
             blocks,
@@ -293,12 +319,7 @@ pub(crate) fn cause(error: Error) -> Error {
 /// # Errors
 /// [`Error::Corruption`], [`Error::NewerFormat`], [`Error::Io`].
 pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
-    let NewFile {
-        path,
-        file,
-        blocks,
-        header_checksum,
-    } = env
+    let opened = env
         .open_file(FileKind::Manifest, pointer.manifest, MANIFEST_VERSION)
         .map_err(|error| match error {
             Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -306,6 +327,14 @@ pub(crate) fn read(env: &Env, pointer: &Pointer, live: bool) -> Result<State> {
             }
             other => other,
         })?;
+    opened.check_salt(&pointer.manifest_salt)?;
+    let NewFile {
+        path,
+        file,
+        blocks,
+        header_checksum,
+        ..
+    } = opened;
     let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
     let mut records = Records::new(&mut bytes, header_checksum, &*blocks);
     let mut state = State::default();

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use vault_core::codec::Decoder;
-use vault_core::transform::{FileHeader, FileKind, HEADER_BYTES, Transform};
+use vault_core::transform::{
+    FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
+};
 use vault_core::vfs::{EntryKind, FileSystem};
 use vault_core::{Error, Result};
 
@@ -13,7 +15,7 @@ use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
 use crate::store::{outcome_unknown, sync_failed, write_failed};
 
 const POINTER_VERSION: u16 = 1;
-const PAYLOAD_BYTES: usize = 5 * 8;
+const PAYLOAD_BYTES: usize = 6 * 8 + SALT_BYTES;
 /// More than a pointer can be, whatever the transform adds.
 const READ_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES + 256;
 
@@ -22,6 +24,10 @@ const READ_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES + 256;
 pub(crate) struct Pointer {
     /// Number of the current manifest.
     pub(crate) manifest: u64,
+    /// Its salt: another file with its number is not it.
+    pub(crate) manifest_salt: Salt,
+    /// The version of the keyring: an older one was put back. 0 without keys.
+    pub(crate) keyring_version: u64,
     /// One more with every replacement.
     pub(crate) generation: u64,
     /// Bytes of the manifest that were durable when this was written.
@@ -59,12 +65,27 @@ impl Pointer {
                 generation: decoder.u64()?,
                 manifest_bytes: decoder.u64()?,
                 log_end: (decoder.u64()?, decoder.u64()?),
+                keyring_version: decoder.u64()?,
+                manifest_salt: decoder.array()?,
             })
         })();
         match pointer {
             Some(pointer) if decoder.is_empty() => Ok(Some(pointer)),
             _ => Err(damaged()),
         }
+    }
+
+    /// Refuses a keyring that is older than the one this pointer was written beside.
+    pub(crate) fn check_keyring(&self, directory: &Path, transform: &dyn Transform) -> Result<()> {
+        let found = transform.keys().map_or(0, Keys::version);
+        if found >= self.keyring_version {
+            return Ok(());
+        }
+        Err(Error::RolledBack {
+            path: directory.join(KEYRING_NAME),
+            found,
+            least: self.keyring_version,
+        })
     }
 
     /// Replaces the pointer atomically and durably.
@@ -102,10 +123,12 @@ impl Pointer {
             self.manifest_bytes,
             self.log_end.0,
             self.log_end.1,
+            self.keyring_version,
         ];
         fields
             .iter()
             .for_each(|field| payload.extend_from_slice(&field.to_le_bytes()));
+        payload.extend_from_slice(&self.manifest_salt);
         blocks.seal(&record_identity(0), &mut payload, 0)?;
         file.write_at(&payload, HEADER_BYTES as u64)
             .map_err(|e| Error::io("write", &path, e))?;

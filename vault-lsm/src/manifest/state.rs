@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vault_core::limits::KEYSPACES_MAX;
+use vault_core::transform::Salt;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::Edit;
@@ -20,8 +21,10 @@ pub(crate) struct State {
     /// A log segment and a position in it up to which the log is durable; zeros once the segment is
     /// below the floor.
     pub(crate) log_synced: (u64, u64),
-    /// Log segments at or above the floor.
-    pub(crate) logs: BTreeSet<u64>,
+    /// Log segments at or above the floor, with their salts.
+    pub(crate) logs: BTreeMap<u64, Salt>,
+    /// Log segments up to this one hold what must not stay; 0 once they are below the floor.
+    pub(crate) forget_logs: u64,
     pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
     /// The names of the keyspaces: none is taken twice.
     pub(super) names: Arc<BTreeSet<String>>,
@@ -60,7 +63,8 @@ impl Default for State {
             last_sequence: 0,
             log_floor: 0,
             log_synced: (0, 0),
-            logs: BTreeSet::new(),
+            logs: BTreeMap::new(),
+            forget_logs: 0,
             keyspaces: BTreeMap::new(),
             names: Arc::default(),
         }
@@ -74,9 +78,9 @@ impl State {
             Edit::NextFile(number) => self.use_number(number.saturating_sub(1))?,
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
             Edit::LastSequence(sequence) => self.use_sequence(*sequence)?,
-            Edit::AddLog(number) => {
+            Edit::AddLog { number, salt } => {
                 self.use_number(*number)?;
-                if !self.logs.insert(*number) {
+                if self.logs.insert(*number, *salt).is_some() {
                     return Err(format!("log segment {number} is added twice"));
                 }
             }
@@ -85,6 +89,14 @@ impl State {
                 self.logs = self.logs.split_off(floor);
                 if self.log_synced.0 < self.log_floor {
                     self.log_synced = (0, 0);
+                }
+                if self.forget_logs < self.log_floor {
+                    self.forget_logs = 0;
+                }
+            }
+            Edit::ForgetLogs(segment) => {
+                if *segment >= self.log_floor {
+                    self.forget_logs = self.forget_logs.max(*segment);
                 }
             }
             Edit::LogSynced { segment, position } => {
@@ -155,7 +167,11 @@ impl State {
             Edit::LastSequence(self.last_sequence),
             Edit::LogFloor(self.log_floor),
         ];
-        edits.extend(self.logs.iter().map(|&number| Edit::AddLog(number)));
+        let add = |(&number, &salt)| Edit::AddLog { number, salt };
+        edits.extend(self.logs.iter().map(add));
+        if self.forget_logs != 0 {
+            edits.push(Edit::ForgetLogs(self.forget_logs));
+        }
         if self.log_synced.0 != 0 {
             let (segment, position) = self.log_synced;
             edits.push(Edit::LogSynced { segment, position });
@@ -183,7 +199,9 @@ impl State {
             return Err(format!("more than {KEYSPACES_MAX} keyspaces"));
         }
         if !Arc::make_mut(&mut self.names).insert(name.to_owned()) {
-            return Err(format!("keyspace {name:?} is created twice"));
+            return Err(format!(
+                "keyspace {id} is created with a name that is taken"
+            ));
         }
         let keyspace = KeyspaceState {
             name: name.to_owned(),

@@ -21,7 +21,9 @@ pub(crate) fn get(
     if !ask_memtables(view, key, snapshot, &mut resolver)? {
         ask_runs(view, key, snapshot, &mut resolver)?;
     }
-    resolver.finish()
+    resolver
+        .finish()
+        .map_err(|error| view.keyspace.discreet(error))
 }
 
 /// Offers the versions in memtables. Gives whether the outcome is decided.

@@ -152,7 +152,8 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish()
+        let found = resolver.finish();
+        found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
     /// Moves the merge forward behind all versions of `self.key`.
@@ -226,7 +227,8 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        resolver.finish()
+        let found = resolver.finish();
+        found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
     /// Decides `self.key`, of which there are too many versions to gather, as going forward would; the

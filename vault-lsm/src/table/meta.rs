@@ -3,6 +3,7 @@
 use vault_core::Timestamp;
 use vault_core::codec::{Decoder, put_bytes, put_varint};
 use vault_core::limits::RANGE_END_BYTES_MAX;
+use vault_core::transform::Salt;
 
 use crate::internal_key::SEQUENCE_MAX;
 
@@ -16,6 +17,8 @@ const INGESTED: u8 = 0x04;
 pub(crate) struct TableMeta {
     /// File number.
     pub(crate) number: u64,
+    /// The salt in the file's header: another table with its number is not it.
+    pub(crate) salt: Salt,
     /// Length of the file.
     pub(crate) bytes: u64,
     /// Entries, range tombstones not counted.
@@ -76,6 +79,7 @@ impl TableMeta {
     /// Appends the meta's bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.number);
+        out.extend_from_slice(&self.salt);
         out.extend_from_slice(&self.bytes.to_le_bytes());
         put_varint(out, self.entries);
         put_varint(out, self.tombstones);
@@ -114,6 +118,7 @@ impl TableMeta {
     /// Reads a meta off the front. `None` where the bytes end too early or contradict themselves.
     pub(crate) fn decode(d: &mut Decoder<'_>) -> Option<Self> {
         let number = d.varint()?;
+        let salt = d.array()?;
         let bytes = d.u64()?;
         let entries = d.varint()?;
         let tombstones = d.varint()?;
@@ -131,6 +136,7 @@ impl TableMeta {
         };
         let meta = Self {
             number,
+            salt,
             bytes,
             entries,
             tombstones,
@@ -185,6 +191,7 @@ mod tests {
     fn meta() -> TableMeta {
         TableMeta {
             number: 300,
+            salt: [7; 24],
             bytes: 1 << 40,
             entries: 10,
             tombstones: 2,

@@ -13,6 +13,7 @@ use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{ORDINAL_FIRST, TopIndex};
 use super::{BlockType, TABLE_VERSION, TableEnv, TableMeta, tombstones};
 use crate::internal_key::RangeTombstone;
+use crate::layout::another_file;
 
 /// What is read of the end of the file in one go: footer, properties and top-level index of all but
 /// the largest tables.
@@ -47,6 +48,9 @@ pub(super) fn open_source(
         let found = header.identity;
         let problem = format!("header of {expected:?} expected, {found:?} found");
         return Err(Error::corruption(path, 0, problem));
+    }
+    if header.salt != meta.salt {
+        return Err(another_file(path));
     }
     let len = file.len().map_err(|e| Error::io("measure", path, e))?;
     if len != meta.bytes {
@@ -144,7 +148,7 @@ fn check_properties(end: &mut End<'_>, handle: &Option<Handle>, meta: &TableMeta
         d.is_empty().then_some(properties)
     })?;
     if properties != meta.as_written() {
-        let problem = format!("properties {meta:?} expected, {properties:?} found");
+        let problem = "the properties are not those that the manifest has";
         return Err(Error::corruption(&end.source.path, handle.offset, problem));
     }
     Ok(())

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::batch::OperationKind;
-use vault_core::error::printable;
-use vault_core::transform::{BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind};
+use vault_core::transform::{
+    BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind, Salt,
+};
 use vault_core::vfs::{File, FileSystem};
 use vault_core::{Compression, Error, FilterPolicy, KeyspaceId, Result, Timestamp};
 
@@ -62,6 +63,7 @@ struct PartitionBuilder {
 /// What becomes the table's meta.
 pub(super) struct Totals {
     number: u64,
+    salt: Salt,
     created: Timestamp,
     first_key: Option<Vec<u8>>,
     entries: u64,
@@ -122,7 +124,7 @@ impl TableWriter {
             tombstones: Vec::new(),
             last_key: Vec::new(),
             last_trailer: 0,
-            totals: Totals::new(number, created),
+            totals: Totals::new(number, header.salt, created),
             memory: Reservation::new(
                 &env.memory,
                 Class::Background,
@@ -359,9 +361,11 @@ impl TableWriter {
     #[cold]
     fn out_of_order(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
-            "entries in order expected, {} with trailer {trailer:#x} follows {} with trailer {:#x}",
-            printable(key),
-            printable(&self.last_key),
+            "entries in order expected: entry {} has a key of {} bytes with trailer {trailer:#x}, \
+             and follows one of {} bytes with trailer {:#x}",
+            self.totals.entries,
+            key.len(),
+            self.last_key.len(),
             self.last_trailer
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
@@ -370,8 +374,9 @@ impl TableWriter {
     #[cold]
     fn no_entry(&self, key: &[u8], trailer: u64) -> Error {
         let problem = format!(
-            "no entry has trailer {trailer:#x} and this value: key {}",
-            printable(key)
+            "no entry has trailer {trailer:#x} and this value: entry {}, with a key of {} bytes",
+            self.totals.entries,
+            key.len()
         );
         Error::corruption(&self.output.path, self.output.offset(), problem)
     }
@@ -387,9 +392,10 @@ impl std::fmt::Debug for TableWriter {
 }
 
 impl Totals {
-    pub(super) const fn new(number: u64, created: Timestamp) -> Self {
+    pub(super) const fn new(number: u64, salt: Salt, created: Timestamp) -> Self {
         Self {
             number,
+            salt,
             created,
             first_key: None,
             entries: 0,
@@ -439,6 +445,7 @@ impl Totals {
             self.expiring == self.entries && self.deletes == 0 && tombstones.is_empty();
         TableMeta {
             number: self.number,
+            salt: self.salt,
             bytes: 0,
             entries: self.entries,
             tombstones: self.deletes,

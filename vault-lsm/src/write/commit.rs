@@ -304,7 +304,8 @@ impl Store {
         let number = manifest.next_file_number();
         let segment = Segment::create(&self.env, number, bytes)
             .map_err(|error| self.poison_if_unknown(error))?;
-        if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog(number)]) {
+        let salt = segment.salt;
+        if let Err(error) = manifest.commit(&self.env, &[Edit::AddLog { number, salt }]) {
             // Where the next opening may find it named, it has to be there.
             if !matches!(error, Error::Poisoned { .. }) {
                 let _ = self.env.fs.remove(&self.env.path(FileKind::Log, number));

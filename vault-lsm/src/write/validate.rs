@@ -22,7 +22,7 @@ pub(crate) fn check(store: &Store, view: &View, batch: &WriteBatch) -> Result<()
             Some(keyspace) if keyspace.keyspace.id == operation.keyspace => keyspace,
             _ => find(view, operation.keyspace)?,
         };
-        check_operation(store, keyspace, &operation)?;
+        check_operation(store, keyspace, &operation).map_err(|error| store.env.discreet(error))?;
         last = Some(keyspace);
     }
     Ok(())

@@ -149,7 +149,7 @@ fn describe(fault: Fault, error: &Error) -> (Fault, String) {
 ///
 /// # Errors
 /// What the visitor says, and what makes it impossible to judge the file at all:
-/// [`Error::NewerFormat`], [`Error::OptionsConflict`].
+/// [`Error::NewerFormat`], [`Error::Encrypted`], [`Error::NotEncrypted`].
 pub(crate) fn inspect(
     env: &TableEnv,
     request: &Request<'_>,
@@ -187,7 +187,11 @@ fn open(
     });
     let (file, len, header) = match read {
         Ok(read) => read,
-        Err(error @ (Error::NewerFormat { .. } | Error::OptionsConflict { .. })) => {
+        Err(
+            error @ (Error::NewerFormat { .. }
+            | Error::Encrypted { .. }
+            | Error::NotEncrypted { .. }),
+        ) => {
             return Err(error);
         }
         Err(error) => {
@@ -205,6 +209,18 @@ fn open(
     if identity != expected {
         let (expected, found) = (format!("header of {expected:?}"), format!("{identity:?}"));
         inspection.note(Fault::Header, 0, expected, &found);
+        return Ok(None);
+    }
+    if let Some((_, meta)) = request.expected
+        && header.salt != meta.salt
+    {
+        let expected = "the salt that the manifest has".to_owned();
+        inspection.note(
+            Fault::Header,
+            40,
+            expected,
+            "that of another file with the same number",
+        );
         return Ok(None);
     }
     inspection.keyspace = Some(identity.domain);

@@ -1,6 +1,7 @@
 //! Walks over the blocks of a table, and holds each entry against its neighbours, fences and filter.
 
 use vault_core::error::printable;
+use vault_core::transform::SALT_BYTES;
 use vault_core::{Result, Timestamp};
 
 use super::{Fault, Inspection, LostSpan, Request, Visitor};
@@ -45,8 +46,10 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let known = inspection.properties.as_ref();
         let created = known.map_or(Timestamp(0), |properties| properties.created);
+        // What the header says was compared with what the manifest has.
+        let salt = known.map_or([0; SALT_BYTES], |properties| properties.salt);
         Self {
-            totals: Totals::new(request.number, created),
+            totals: Totals::new(request.number, salt, created),
             complete: !inspection.tombstones_lost,
             source,
             top,

@@ -172,7 +172,7 @@ fn a_table_that_is_not_the_one_expected_is_refused() {
     };
     assert!(matches!(
         open(&other, KEYSPACE, meta.clone()),
-        Err(Error::OptionsConflict { .. })
+        Err(Error::NotEncrypted { .. })
     ));
 
     // Another idea of the same table.
