@@ -183,7 +183,11 @@ impl Running {
         let gone = self.is_gone()?;
         // Somebody may have inherited the pipe, and end the line yet: then there is the time limit.
         let nothing_to_come = gone && (self.line_ended || self.stdout.is_none());
-        let wait = if nothing_to_come { Duration::ZERO } else { wait };
+        let wait = if nothing_to_come {
+            Duration::ZERO
+        } else {
+            wait
+        };
         let idle = !self.read_what_is_there(wait)?;
         if nothing_to_come && idle {
             self.ended = true;
