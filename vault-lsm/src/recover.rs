@@ -443,6 +443,7 @@ impl Opening {
             view,
             memory: &self.table_env.memory,
             read_only,
+            log_last: 0,
             progress: Progress {
                 last_sequence: state.last_sequence,
                 left_from: None,

@@ -43,12 +43,15 @@ pub(crate) struct Reading<'a> {
     pub(crate) memory: &'a Arc<Memory>,
     /// Whether memtables cannot be flushed: then what does not fit is an error.
     pub(crate) read_only: bool,
+    /// The last sequence number of the batches so far; 0: there was none.
+    pub(crate) log_last: SequenceNumber,
     pub(crate) progress: Progress,
 }
 
 impl Reading<'_> {
     /// Takes the next batch.
     pub(crate) fn take(&mut self, batch: &ReplayedBatch<'_>) -> Result<()> {
+        check_follows(self.env, self.state, self.log_last, batch)?;
         let bytes = batch.operations.len() as u64;
         if self.progress.left_from.is_none() && !has_room(self.memory, bytes) {
             if self.read_only {
@@ -61,10 +64,33 @@ impl Reading<'_> {
         let insert = self.progress.left_from.is_none();
         operations(self.env, self.state, self.view, batch, insert)?;
         let last = batch.first_sequence + u64::from(batch.count);
+        self.log_last = last.saturating_sub(1);
         let last_sequence = &mut self.progress.last_sequence;
-        *last_sequence = (*last_sequence).max(last.saturating_sub(1));
+        *last_sequence = (*last_sequence).max(self.log_last);
         Ok(())
     }
+}
+
+/// Checks that a batch follows on the one before it, which ended at `log_last` (0: there was none). A number
+/// that no batch has is one that the manifest knows: that of an ingest, durable there before the next batch was
+/// written. Else the manifest has lost its end. That of a writer at work may also be older than its log.
+pub(crate) fn check_follows(
+    env: &Env,
+    state: &State,
+    log_last: SequenceNumber,
+    batch: &ReplayedBatch<'_>,
+) -> Result<()> {
+    let known = log_last.max(state.last_sequence);
+    let first = batch.first_sequence;
+    if log_last == 0 || first.saturating_sub(1) <= known {
+        return Ok(());
+    }
+    let path = env.path(FileKind::Log, batch.segment);
+    let problem = format!(
+        "a batch begins at sequence number {first} behind one that ends at {log_last}, and the manifest knows of \
+         nothing in between: it has lost its end"
+    );
+    Err(Error::corruption(&path, 0, problem))
 }
 
 /// Whether memtables may grow by a batch without any of them being flushed. An eighth of their share stays

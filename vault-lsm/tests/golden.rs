@@ -185,6 +185,53 @@ fn this_build_writes_the_same_bytes() {
     }
 }
 
+/// Each byte of each file of each golden store changed, and each file cut at each length: the store holds what it
+/// held, or is refused. `tests/damage.rs` does more to one store; here are the features it does without. By default
+/// every 29th place is visited; `VAULT_SWEEP=full` visits all.
+#[test]
+fn damage_of_any_of_them_is_refused_or_harmless() {
+    let full = std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full");
+    let stride = if full { 1 } else { 29 };
+    // Where the writer was not closed, the end of its log may be gone.
+    let closed = kept(FORMAT)
+        .into_iter()
+        .filter(|golden| golden.name != "unclean-end");
+    let (mut right, mut refused) = (0, 0);
+    for golden in closed {
+        let content = golden.content();
+        for (file, whole) in &golden.files {
+            let changed = (0..whole.len()).step_by(stride).map(|at| {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << (at % 8);
+                (format!("byte {at} changed"), bytes)
+            });
+            let cut = (0..whole.len()).step_by(stride);
+            let cut = cut.map(|len| (format!("cut to {len}"), whole[..len].to_vec()));
+            for (damage, bytes) in changed.chain(cut) {
+                let fs = golden.copy();
+                fs.write_file(Path::new(DIRECTORY).join(file), &bytes)
+                    .unwrap();
+                let opened = Lsm::open(DIRECTORY, options(&fs));
+                let context = format!("{}/{file}, {damage}", golden.name);
+                match opened.and_then(|store| describe(&store)) {
+                    Ok(found) => {
+                        assert_eq!(found, content, "{context}");
+                        right += 1;
+                    }
+                    Err(
+                        Error::Corruption { .. }
+                        | Error::NewerFormat { .. }
+                        | Error::NotAStore { .. },
+                    ) => refused += 1,
+                    Err(error) => panic!("{context}: {error:?}"),
+                }
+            }
+        }
+    }
+    println!("golden stores damaged: right {right}, refused {refused}");
+    assert!(refused > 10 * right, "damage went unnoticed too often");
+}
+
 #[test]
 fn golden_stores_are_small() {
     for format in names(&root(), EntryKind::Directory) {

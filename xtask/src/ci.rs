@@ -189,11 +189,11 @@ fn quickstart(context: &Context<'_>) -> Outcome {
 /// is all of them, in release mode.
 fn sweeps(context: &Context<'_>) -> Outcome {
     let arguments = ["test", "--release", "--package", "vault-lsm"];
-    let sweeps = ["--test", "crash", "--test", "faults", "--test", "damage"];
+    let sweeps = ["crash", "faults", "damage", "golden"].map(|sweep| ["--test", sweep]);
     let mut command = cargo_command(context.root);
     command
         .args(arguments)
-        .args(sweeps)
+        .args(sweeps.concat())
         .args(["--", "--nocapture"]);
     run_command(command.env("VAULT_SWEEP", "full"))
 }

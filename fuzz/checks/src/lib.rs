@@ -167,7 +167,7 @@ pub(crate) fn assert_blames_the_file(error: &vault_core::Error) {
     assert!(
         matches!(
             error,
-            Error::Corruption { .. } | Error::NewerFormat { .. } | Error::OptionsConflict { .. }
+            Error::Corruption { .. } | Error::NewerFormat { .. } | Error::Encrypted { .. }
         ),
         "an error of another kind: {error:?}"
     );

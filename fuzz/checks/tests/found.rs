@@ -51,6 +51,13 @@ fn keyspace() -> Vec<u8> {
     edit
 }
 
+/// The edit that names the log segment, whose salt is zeros.
+fn segment() -> Vec<u8> {
+    let mut edit = numbers(8, &[LOG_NUMBER]);
+    edit.extend_from_slice(&[0; 24]);
+    edit
+}
+
 /// The files of a store whose manifest is number `manifest`, holds these edits, and whose log holds these records.
 fn store(manifest: u64, edits: &[Vec<u8>], records: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut manifest_file = header(MANIFEST, manifest);
@@ -60,9 +67,11 @@ fn store(manifest: u64, edits: &[Vec<u8>], records: &[Vec<u8>]) -> Vec<Vec<u8>> 
         &[&[0; 4], &edits.concat()[..]].concat(),
     );
     let mut pointer = header(POINTER, 3);
-    for field in [manifest, 1, manifest_file.len() as u64, 0, 0] {
+    for field in [manifest, 1, manifest_file.len() as u64, 0, 0, 0] {
         pointer.extend_from_slice(&field.to_le_bytes());
     }
+    // The manifest's salt.
+    pointer.extend_from_slice(&[0; 24]);
     pointer.extend_from_slice(&[0; SEAL_BYTES]);
     let mut log = header(LOG, LOG_NUMBER);
     for (ordinal, payload) in (0..).zip(records) {
@@ -109,7 +118,7 @@ fn assert_refused(files: &[Vec<u8>], problem: &str) {
 /// The forgeries below are refused for what they forge, and for nothing else.
 #[test]
 fn a_forged_store_that_makes_sense_opens() {
-    let edits = [keyspace(), numbers(8, &[LOG_NUMBER])];
+    let edits = [keyspace(), segment()];
     let records = [numbers(1, &[0, 0, 0, 0])];
     let opened = open(&store(MANIFEST_NUMBER, &edits, &records));
     opened
@@ -132,8 +141,8 @@ fn a_manifest_whose_number_is_beyond_all_numbers_is_refused() {
 fn a_run_whose_number_is_beyond_all_numbers_is_refused() {
     for run in [(1 << 56) + 1, u64::MAX] {
         let mut table = numbers(5, &[1, 0, run]);
-        // Number 9; eight bytes of length; one entry; no key, as no test gets to see it.
-        let meta = [&[9], &[0; 8][..], &[1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]].concat();
+        // Number 9; a salt; eight bytes of length; one entry; no key, as no test gets to see it.
+        let meta = [&[9], &[0; 24 + 8][..], &[1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]].concat();
         put_bytes(&mut table, &meta);
         assert_refused(
             &store(MANIFEST_NUMBER, &[keyspace(), table], &[]),
@@ -160,7 +169,7 @@ fn sequence_numbers_that_no_entry_can_have_are_refused() {
 /// overflowed with the first write.
 #[test]
 fn a_log_that_begins_beyond_all_positions_does_not_overflow() {
-    let edits = [keyspace(), numbers(8, &[LOG_NUMBER])];
+    let edits = [keyspace(), segment()];
     for base in [(1 << 62) + 1, u64::MAX - 100, u64::MAX] {
         let records = [numbers(1, &[0, 0, 0, base])];
         (target("store").expect("the target of stores").check)(&joined(&store(

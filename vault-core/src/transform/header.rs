@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    BlockTransform, ChecksumTransform, FileIdentity, FileKind, HEADER_BYTES, PARAMETER_BYTES,
-    SALT_BYTES, Transform,
+    BlockTransform, ChecksumTransform, ENCRYPTED_ID, FileIdentity, FileKind, HEADER_BYTES,
+    PARAMETER_BYTES, SALT_BYTES, Transform,
 };
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ impl FileHeader {
         match (self.transform, transform.id()) {
             (found, wanted) if found == wanted => transform.open(self),
             (ChecksumTransform::ID, _) => Err(Error::NotEncrypted { path: path() }),
-            (_, ChecksumTransform::ID) => Err(Error::Encrypted { path: path() }),
+            (ENCRYPTED_ID, ChecksumTransform::ID) => Err(Error::Encrypted { path: path() }),
             (found, wanted) => Err(Error::NewerFormat {
                 path: path(),
                 found: u32::from(found),

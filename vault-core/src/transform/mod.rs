@@ -34,6 +34,8 @@ pub use keys::{KEYRING_COPY_NAME, KEYRING_NAME, Keys, Plain, Protection, StorePl
 
 use crate::error::Result;
 
+/// The id of the transform that encrypts, in a file's header.
+pub const ENCRYPTED_ID: u16 = 1;
 /// Length of the header that every file begins with, in bytes.
 pub const HEADER_BYTES: usize = 128;
 /// Bytes of the header that belong to the transform.

@@ -174,7 +174,9 @@ impl Image {
             return Err(damaged(content.len(), &problem));
         }
         let parameters = check_header(path, &header)?;
-        let mut decoder = Decoder::new(&content[HEADER_BYTES..]);
+        // A file that ends with its header has that header's checksum in the place of its own.
+        let rest = content.get(HEADER_BYTES..);
+        let mut decoder = Decoder::new(rest.ok_or_else(|| damaged(0, "it ends with its header"))?);
         let wrapping = decode_wrapping(path, &mut decoder, bounds)?;
         let body = (|| {
             let keys = decoder.u32()? as usize;

@@ -27,8 +27,6 @@ mod info;
 mod keys;
 mod load;
 mod lock;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -79,10 +79,11 @@ impl EncryptedProtection {
         self
     }
 
-    /// Accepts key derivation that protects no passphrase, for tests that open many stores.
+    /// Which parameters of key derivation are accepted, from the caller and from a keyring. Without it:
+    /// [`KdfBounds::STANDARD`].
     #[must_use]
-    pub const fn danger_weak_kdf(mut self) -> Self {
-        self.bounds = KdfBounds::danger_weak();
+    pub const fn kdf_bounds(mut self, bounds: KdfBounds) -> Self {
+        self.bounds = bounds;
         self
     }
 

@@ -19,6 +19,7 @@ use crate::layout::{Env, NewFile};
 use crate::log::record::{self, Body, Start};
 use crate::log::{LOG_VERSION, Replay, ReplayRequest, ReplayedBatch, replay};
 use crate::manifest::{Pointer, State};
+use crate::replay::check_follows;
 
 /// Takes the operations of the log, in their order, with their sequence numbers.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Operation<'_>, SequenceNumber) -> Result<()>;
@@ -103,6 +104,7 @@ impl Contents {
         batch: &ReplayedBatch<'_>,
         sink: Sink<'_>,
     ) -> Result<()> {
+        check_follows(env, state, self.last_sequence, batch)?;
         let path = env.path(FileKind::Log, batch.segment);
         let damaged = |problem: &str| Error::corruption(&path, 0, problem);
         // All of it is looked at before any of it is used: a batch is taken whole.

@@ -52,7 +52,8 @@ const SALVAGE: &str = "run salvage into a new directory, or restore a copy";
 ///
 /// # Errors
 /// [`Error::NoSuchStore`], [`Error::NotAStore`] where nothing of it is Vault's; [`Error::NewerFormat`],
-/// [`Error::OptionsConflict`] where this build, or these options, cannot read it; [`Error::Io`].
+/// [`Error::Encrypted`], [`Error::NotEncrypted`] where this build, or these options, cannot read it; [`Error::Io`];
+/// what the keys say.
 pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
     let env = Env {
         directory: directory.to_path_buf(),

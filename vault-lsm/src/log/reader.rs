@@ -13,7 +13,7 @@ use vault_core::{Error, Result};
 use crate::frame::{self, Records};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
-use crate::log::record::{self, Body, Start};
+use crate::log::record::{self, Body, Record, Start};
 use crate::log::records::{Next, SegmentRecords};
 
 /// A batch as the log recorded it.
@@ -332,10 +332,19 @@ impl Walk {
         let Some(broken) = &self.broken else {
             return Ok(());
         };
-        let durable = |payload: &[u8]| {
-            record::decode(payload).is_some_and(|record| record.synced > broken.position)
+        // Where not even the first segment began, nobody knows at which position the log ends. A batch names one
+        // beyond the beginning of its own segment, or none; the start of a segment may name one from before the
+        // log that is left. It proves something where it says that all before it was durable.
+        let known = !self.replay.used.is_empty();
+        let reaches = |record: &Record<'_>| match &record.body {
+            Body::Start(start) => known || record.synced >= start.base,
+            Body::Batch { .. } => true,
         };
-        match records.find_behind(durable)? {
+        let durable = |payload: &[u8]| {
+            record::decode(payload)
+                .is_some_and(|record| record.synced > broken.position && reaches(&record))
+        };
+        match records.find_from_here(durable)? {
             Some(at) => Err(Error::corruption(
                 &broken.path,
                 broken.offset,
@@ -474,6 +483,56 @@ mod tests {
             read(&env, &segments, Some(end)),
             Err(Error::Corruption { .. })
         ));
+    }
+
+    /// Fills a segment that begins at position `base`, and writes the first record of the next one. Gives the path of
+    /// the first. With `durable`, each of its records is.
+    fn fill_a_segment(env: &Env, base: u64, durable: bool) -> PathBuf {
+        let sync = Arc::new(LogSync::new(base));
+        let mut writer = LogWriter::new(0, 0, base, 4096, Arc::clone(&sync));
+        let source = Source(env, std::cell::Cell::new(0));
+        for sequence in 1.. {
+            let bytes = [(sequence - 1) as u8; 100];
+            let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
+            if appended.segment > 1 {
+                break;
+            }
+            if durable {
+                sync.wait_for(appended.end).unwrap();
+            }
+        }
+        env.path(FileKind::Log, 1)
+    }
+
+    /// The last record of a full segment was durable, and the record that begins the next segment was alone in
+    /// saying so. The search for such a record began a byte behind the beginning of each segment, past just that
+    /// one: the damage passed for a torn tail, and a durable write was gone without an error.
+    #[test]
+    fn the_start_of_the_next_segment_says_what_was_durable() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let path = fill_a_segment(&env, 0, true);
+        let mut bytes = fs.read_file(&path).unwrap();
+        let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        bytes[last] ^= 1;
+        fs.write_file(&path, &bytes).unwrap();
+        let error = read(&env, &[1, 2], None).unwrap_err();
+        assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    }
+
+    /// Of a log whose older segments had been let go of, the first that was left had lost its beginning, and the next
+    /// one named a position from before both: all that had ever been synced. With the end of the log unknown, the
+    /// unsynced tail would pass for damage.
+    #[test]
+    fn a_position_from_before_the_log_that_is_left_proves_nothing() {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let path = fill_a_segment(&env, 10_000, false);
+        let mut bytes = fs.read_file(&path).unwrap();
+        bytes[HEADER_BYTES..512].fill(0);
+        fs.write_file(&path, &bytes).unwrap();
+        let (seen, replay) = read(&env, &[1, 2], None).unwrap();
+        assert!(seen.is_empty() && replay.unused == [1, 2], "{replay:?}");
     }
 
     #[test]

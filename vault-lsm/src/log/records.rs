@@ -101,14 +101,15 @@ impl<'a> SegmentRecords<'a> {
         }
     }
 
-    /// Looks behind broken bytes for a whole record that satisfies `wanted`; gives its offset.
-    pub(super) fn find_behind(
+    /// Looks from the current place on, whatever stands there, for a whole record that satisfies `wanted`; gives
+    /// its offset. In a segment behind the broken one the first record counts as well.
+    pub(super) fn find_from_here(
         &mut self,
         mut wanted: impl FnMut(&[u8]) -> bool,
     ) -> Result<Option<u64>> {
         // Opening may have destroyed what is there.
         self.window.clear();
-        let mut at = self.offset + 1;
+        let mut at = self.offset;
         while let Some(frame) = self.bytes(at, FRAME_BYTES)? {
             // Most of an unused segment is zero: skip it in strides.
             if frame.iter().all(|&byte| byte == 0) {

@@ -38,7 +38,7 @@ pub(crate) struct Scanned {
 ///
 /// # Errors
 /// [`Error::Corruption`] where its header cannot be used, so that nothing can be read; [`Error::NewerFormat`],
-/// [`Error::OptionsConflict`], [`Error::Io`].
+/// [`Error::Encrypted`], [`Error::NotEncrypted`], [`Error::Io`].
 pub(crate) fn scan(
     fs: &dyn FileSystem,
     transform: &dyn Transform,

@@ -10,7 +10,7 @@ use vault_core::{
 };
 use vault_lsm::Lsm;
 
-use super::{Change, Model, Step, batch, contents, contents_of, keyspace_options, open};
+use super::{Change, Model, Step, batch, contents, contents_of, keyspace_options, open, options};
 
 /// What a run came to.
 pub(crate) struct Account {
@@ -30,6 +30,8 @@ pub(crate) struct Account {
     /// Keyspaces that may be there.
     pub(crate) possible: BTreeSet<String>,
     pub(crate) store: Option<Lsm>,
+    /// Checkpoints by their directory, with the state that each was made of, and whether it was acknowledged.
+    copies: Vec<(&'static str, Model, bool)>,
     /// A snapshot, with the state that it was taken of.
     held: Option<(Arc<dyn Snapshot>, Vec<KeyspaceInfo>, Model)>,
 }
@@ -45,6 +47,7 @@ impl Account {
             created: BTreeSet::new(),
             possible: BTreeSet::new(),
             store: None,
+            copies: Vec::new(),
             held: None,
         }
     }
@@ -90,6 +93,10 @@ impl Account {
             Step::Drop(name) => {
                 self.created.remove(*name);
             }
+            Step::Checkpoint(path) => {
+                let state = self.state().clone();
+                self.copies.push((*path, state, false));
+            }
             _ => {}
         }
     }
@@ -97,6 +104,9 @@ impl Account {
     /// Notes that a step succeeded.
     pub(crate) fn end(&mut self, store: &Lsm, step: &Step) {
         self.acknowledged = self.states.len() - 1;
+        if let (Step::Checkpoint(_), Some((_, _, complete))) = (step, self.copies.last_mut()) {
+            *complete = true;
+        }
         match step {
             Step::Hold => self.hold(store),
             Step::Compact(_) => self.check_held(),
@@ -142,12 +152,6 @@ impl Account {
     /// A keyspace comes into being at once and durably, whatever becomes of writes before it that were not
     /// synced: an empty one may be there early.
     pub(crate) fn check(&self, found: &Model, least: usize, context: &str) -> usize {
-        let filled = |model: &Model| -> Model {
-            let filled = model.iter().filter(|(_, entries)| !entries.is_empty());
-            filled
-                .map(|(name, entries)| (name.clone(), entries.clone()))
-                .collect()
-        };
         for name in &self.created {
             assert!(
                 found.contains_key(name),
@@ -171,6 +175,18 @@ impl Account {
                 "{context}: what was recovered never was\n{}",
                 self.closest(found)
             ),
+        }
+    }
+
+    /// Checks that each checkpoint opens with what it was made of. One that was interrupted may be refused, but
+    /// shows nothing else either.
+    fn check_copies(&self, fs: &MemoryFileSystem, context: &str) {
+        for (path, model, complete) in &self.copies {
+            let found = Lsm::open_read_only(path, &options(fs)).and_then(|copy| contents(&copy));
+            match found {
+                Ok(found) => assert!(found == *model, "{context}: {path} is not as it was made"),
+                Err(error) => assert!(!complete, "{context}: {path}: {error}"),
+            }
         }
     }
 
@@ -206,6 +222,14 @@ impl Account {
         }
         out
     }
+}
+
+/// The keyspaces that are not empty.
+pub(crate) fn filled(model: &Model) -> Model {
+    let filled = model.iter().filter(|(_, entries)| !entries.is_empty());
+    filled
+        .map(|(name, entries)| (name.clone(), entries.clone()))
+        .collect()
 }
 
 pub(crate) fn id(store: &Lsm, name: &str) -> Result<KeyspaceId> {
@@ -285,6 +309,7 @@ pub(crate) fn recover(
     let store = open(fs).unwrap_or_else(|error| panic!("{context}: {error}"));
     let found = contents(&store).unwrap_or_else(|error| panic!("{context}: {error}"));
     let at = account.check(&found, least, context);
+    account.check_copies(fs, context);
     (store, at)
 }
 

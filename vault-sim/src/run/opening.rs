@@ -62,6 +62,8 @@ impl Simulation {
         self.poisoned = None;
         self.keyspaces_in_doubt = false;
         self.faults_since_opening = self.faults_until.is_some();
+        // An opening that could not read a file leaves it where it is, for the next one to remove.
+        let opened_in_trouble = self.is_troubled();
         let found = match everything(&store) {
             Err(error) => {
                 self.excuse("read after opening", &error)?;
@@ -89,7 +91,7 @@ impl Simulation {
         ));
         self.promise = Promise::Acknowledged;
         self.store = Some(store);
-        if !self.is_troubled() && self.armed.is_none() {
+        if !opened_in_trouble && self.armed.is_none() {
             self.check_files()?;
         }
         self.check_everything()

@@ -55,7 +55,7 @@ pub(super) const NETS: [(&str, &[&str]); 8] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges.
-pub(super) const MUTANTS: [Mutant; 24] = [
+pub(super) const MUTANTS: [Mutant; 25] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -179,8 +179,16 @@ pub(super) const MUTANTS: [Mutant; 24] = [
         name: "cut-a-damaged-middle",
         breaks: "damage in the middle of the log is taken for a torn tail, and acknowledged writes go",
         file: "vault-lsm/src/log/reader.rs",
-        find: "record::decode(payload).is_some_and(|record| record.synced > broken.position)",
-        replace: "record::decode(payload).is_some_and(|record| record.synced > broken.position) && false",
+        find: "record.synced > broken.position && reaches(&record)",
+        replace: "record.synced > broken.position && reaches(&record) && false",
+        nets: &[DAMAGE],
+    },
+    Mutant {
+        name: "believe-a-shorter-manifest",
+        breaks: "an ingest that the manifest has lost goes, and writes from after it stay",
+        file: "vault-lsm/src/replay.rs",
+        find: "if log_last == 0 || first.saturating_sub(1) <= known {",
+        replace: "if log_last == 0 || first.saturating_sub(1) <= known || true {",
         nets: &[DAMAGE],
     },
     Mutant {

@@ -158,7 +158,7 @@ fn describe(fault: Fault, error: &Error) -> (Fault, String) {
 ///
 /// # Errors
 /// What the visitor says, and what makes it impossible to judge the file at all:
-/// [`Error::NewerFormat`], [`Error::OptionsConflict`].
+/// [`Error::NewerFormat`], [`Error::Encrypted`], [`Error::NotEncrypted`].
 pub(crate) fn inspect(
     env: &TableEnv,
     request: &Request<'_>,
@@ -213,7 +213,11 @@ fn open(
     });
     let (file, len, header) = match read {
         Ok(read) => read,
-        Err(error @ (Error::NewerFormat { .. } | Error::OptionsConflict { .. })) => {
+        Err(
+            error @ (Error::NewerFormat { .. }
+            | Error::Encrypted { .. }
+            | Error::NotEncrypted { .. }),
+        ) => {
             return Err(error);
         }
         Err(error) => {
