@@ -1,4 +1,13 @@
 //! Authenticated ciphers behind one trait.
+//!
+//! A store records the [`Algorithm`] that its files are sealed with. Any build opens any of them, on any processor: which
+//! [`Provider`] does the work is nobody's business but this process's. So what is chosen for speed is chosen twice:
+//! [`preferred`] says which algorithm a new store gets, and [`provider`] who carries it out. The figures behind both are in
+//! `docs/adr/0020-providers.md`.
+//!
+//! A cipher takes each nonce for one text only: with two texts under one nonce, both can be read, and anything can be forged.
+//! That is up to whoever calls. Neither algorithm commits to its key: a text can be made that opens under two keys,
+//! so that a key is checked by other means before anything is opened with it.
 
 #[cfg(feature = "ring")]
 mod ring;
@@ -49,7 +58,7 @@ impl Algorithm {
     }
 }
 
-/// The text is longer than the cipher takes under one nonce.
+/// The text is longer than the cipher takes under one nonce: over 64 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong;
 
@@ -57,12 +66,26 @@ pub struct TooLong;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unauthentic;
 
-/// A cipher with its key. Wipes its key schedule when dropped.
+/// A cipher with its key. Wipes what it made of the key when it is dropped.
+///
+/// ```
+/// use vault_crypto::SecretKey;
+/// use vault_crypto::cipher::{Unauthentic, preferred, provider};
+/// let cipher = provider(preferred()).key(&SecretKey::from_bytes(&mut [7; 32]));
+/// let mut buffer = *b"a block of a file";
+/// let tag = cipher.seal(&[0; 12], b"its place", &mut buffer).unwrap();
+/// assert_ne!(&buffer, b"a block of a file");
+///
+/// let elsewhere = cipher.open(&[0; 12], b"another place", &mut buffer.clone(), &tag);
+/// assert_eq!(elsewhere, Err(Unauthentic));
+/// cipher.open(&[0; 12], b"its place", &mut buffer, &tag).unwrap();
+/// assert_eq!(&buffer, b"a block of a file");
+/// ```
 pub trait Aead: Send + Sync {
-    /// Encrypts `buffer` in place and gives the tag.
+    /// Encrypts `buffer` in place and gives the tag. No nonce is used twice with one key.
     ///
     /// # Errors
-    /// [`TooLong`]: over 64 GiB.
+    /// [`TooLong`].
     fn seal(
         &self,
         nonce: &[u8; NONCE_BYTES],
@@ -70,7 +93,8 @@ pub trait Aead: Send + Sync {
         buffer: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], TooLong>;
 
-    /// Decrypts `buffer` in place. After an error its content is of no use.
+    /// Checks the tag and decrypts `buffer` in place. After an error it holds nothing that can be used, and never a part of the
+    /// text.
     ///
     /// # Errors
     /// [`Unauthentic`].
@@ -91,7 +115,7 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// What it implements.
     fn algorithm(&self) -> Algorithm;
 
-    /// Prepares a key.
+    /// Prepares a key: once for each file, not for each block.
     fn key(&self, key: &SecretKey) -> Box<dyn Aead>;
 }
 
@@ -118,8 +142,77 @@ pub fn provider(algorithm: Algorithm) -> &'static dyn Provider {
         .expect("every build has every algorithm in Rust")
 }
 
-/// The algorithm for new stores: the fastest in this build, on this CPU.
+/// The algorithm for new stores: AES-256-GCM where the processor has instructions for it, which are faster than
+/// ChaCha20-Poly1305 with every provider, and ChaCha20-Poly1305 elsewhere.
 #[must_use]
 pub fn preferred() -> Algorithm {
-    Algorithm::ChaCha20Poly1305
+    if has_aes_instructions() {
+        Algorithm::Aes256Gcm
+    } else {
+        Algorithm::ChaCha20Poly1305
+    }
+}
+
+/// Whether the processor computes AES, and the carry-less products of GCM. Without the two, AES in constant time is several
+/// times as slow as ChaCha20.
+fn has_aes_instructions() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    let has = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_algorithms_are_part_of_the_format() {
+        assert_eq!(Algorithm::from_id(1), Some(Algorithm::ChaCha20Poly1305));
+        assert_eq!(Algorithm::from_id(2), Some(Algorithm::Aes256Gcm));
+        for unknown in [0, 3, 0x0100, u16::MAX] {
+            assert_eq!(Algorithm::from_id(unknown), None);
+        }
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_id(algorithm.id()), Some(algorithm));
+        }
+    }
+
+    #[test]
+    fn every_build_has_every_algorithm_and_the_tuned_one_first() {
+        for algorithm in Algorithm::ALL {
+            let best = provider(algorithm);
+            assert_eq!(best.algorithm(), algorithm);
+            let tuned = cfg!(feature = "ring");
+            assert_eq!(best.name(), if tuned { "ring" } else { "rust" });
+            let of_it = providers().iter().filter(|p| p.algorithm() == algorithm);
+            assert_eq!(of_it.count(), 1 + usize::from(tuned));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn new_stores_get_the_algorithm_that_the_processor_has() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what the system says of the processor, which is no file"
+        )]
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let flags: Vec<&str> = processor
+            .lines()
+            .filter(|line| line.starts_with("flags") || line.starts_with("Features"))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let products = flags.contains(&"pclmulqdq") || flags.contains(&"pmull");
+        let expected = if flags.contains(&"aes") && products {
+            Algorithm::Aes256Gcm
+        } else {
+            Algorithm::ChaCha20Poly1305
+        };
+        assert_eq!(preferred(), expected);
+    }
 }

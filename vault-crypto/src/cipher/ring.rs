@@ -3,7 +3,10 @@
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
-use crate::secret::{KEY_BYTES, SecretKey, with_clean_stack};
+use crate::secret::{KEY_BYTES, SecretKey, with_clean_stack, with_clean_stack_of};
+
+/// How much stack its ChaCha20-Poly1305 uses, in bytes. It hands the key to its assembly by a copy on the stack.
+const CHACHA_STACK_BYTES: usize = 4 << 10;
 
 /// An algorithm of `ring`.
 #[derive(Debug)]
@@ -33,6 +36,21 @@ fn schedule(algorithm: Algorithm, key: &[u8; KEY_BYTES]) -> LessSafeKey {
 
 struct Keyed(LessSafeKey);
 
+impl Keyed {
+    fn is_chacha(&self) -> bool {
+        self.0.algorithm() == &CHACHA20_POLY1305
+    }
+
+    /// Calls the cipher, and wipes the stack where that left a copy of the key on it.
+    fn call<T>(&self, operation: impl FnOnce(&LessSafeKey) -> T) -> T {
+        if self.is_chacha() {
+            with_clean_stack_of::<CHACHA_STACK_BYTES, T>(|| operation(&self.0))
+        } else {
+            operation(&self.0)
+        }
+    }
+}
+
 impl Aead for Keyed {
     fn seal(
         &self,
@@ -41,10 +59,9 @@ impl Aead for Keyed {
         buffer: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], TooLong> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let sealed = self
-            .0
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), buffer);
-        let tag = sealed.map_err(|_| TooLong)?;
+        let tag = self
+            .call(|key| key.seal_in_place_separate_tag(nonce, Aad::from(aad), buffer))
+            .map_err(|_| TooLong)?;
         let mut bytes = [0; TAG_BYTES];
         bytes.copy_from_slice(tag.as_ref());
         Ok(bytes)
@@ -59,16 +76,17 @@ impl Aead for Keyed {
     ) -> Result<(), Unauthentic> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = Tag::from(*tag);
-        self.0
-            .open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer, 0..)
-            .map_or(Err(Unauthentic), |_| Ok(()))
+        self.call(|key| {
+            key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer, 0..)
+                .map_or(Err(Unauthentic), |_| Ok(()))
+        })
     }
 }
 
 impl Drop for Keyed {
     /// `ring` does not wipe its keys. The schedule of another key is put in the place of this one: it has the same size.
     fn drop(&mut self) {
-        let algorithm = if self.0.algorithm() == &CHACHA20_POLY1305 {
+        let algorithm = if self.is_chacha() {
             Algorithm::ChaCha20Poly1305
         } else {
             Algorithm::Aes256Gcm

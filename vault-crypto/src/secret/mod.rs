@@ -220,21 +220,26 @@ pub fn expand(prk: &SecretKey, info: &[&[u8]]) -> SecretKey {
 /// Runs `work`, and then overwrites the stack that it used, as far as that is within 32 KiB. What it gives back should be
 /// a reference or a box: a value is copied to the caller's own stack.
 pub fn with_clean_stack<T>(work: impl FnOnce() -> T) -> T {
+    with_clean_stack_of::<STACK_BYTES, T>(work)
+}
+
+/// As [`with_clean_stack`], for work of which it is known how much stack it uses.
+#[inline(always)]
+pub(crate) fn with_clean_stack_of<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     // In a frame of its own: what the compiler keeps in this one is not overwritten.
     #[inline(never)]
     fn framed<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
+    #[inline(never)]
+    fn wipe<const BYTES: usize>() {
+        let mut stack = [0_u8; BYTES];
+        // As far as the compiler knows, somebody reads the zeros: so it writes them.
+        std::hint::black_box(&mut stack);
+    }
     let result = framed(work);
-    wipe_stack();
+    wipe::<BYTES>();
     result
-}
-
-#[inline(never)]
-fn wipe_stack() {
-    let mut stack = [0_u8; STACK_BYTES];
-    // As far as the compiler knows, somebody reads the zeros: so it writes them.
-    std::hint::black_box(&mut stack);
 }
 
 #[cfg(test)]
