@@ -5,7 +5,7 @@ use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
 use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
-use crate::secret::{SecretKey, with_clean_stack};
+use crate::secret::{SecretKey, with_clean_stack, with_clean_stack_of};
 
 /// ChaCha20-Poly1305 of the crate `chacha20poly1305`.
 #[derive(Debug)]
@@ -43,6 +43,10 @@ impl Provider for Aes {
     }
 }
 
+/// How much stack a call uses, in bytes. Both ciphers leave parts of the key on it: the state of ChaCha20, and round keys of AES
+/// as the wide registers of the processor hold them.
+const STACK_BYTES: usize = 4 << 10;
+
 struct Keyed<C>(C);
 
 macro_rules! aead {
@@ -54,10 +58,12 @@ macro_rules! aead {
                 aad: &[u8],
                 buffer: &mut [u8],
             ) -> Result<[u8; TAG_BYTES], TooLong> {
-                self.0
-                    .encrypt_inout_detached(nonce.into(), aad, buffer.into())
-                    .map(Into::into)
-                    .map_err(|_| TooLong)
+                with_clean_stack_of::<STACK_BYTES, _>(|| {
+                    self.0
+                        .encrypt_inout_detached(nonce.into(), aad, buffer.into())
+                        .map(Into::into)
+                        .map_err(|_| TooLong)
+                })
             }
 
             fn open(
@@ -67,9 +73,11 @@ macro_rules! aead {
                 buffer: &mut [u8],
                 tag: &[u8; TAG_BYTES],
             ) -> Result<(), Unauthentic> {
-                self.0
-                    .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
-                    .map_err(|_| Unauthentic)
+                with_clean_stack_of::<STACK_BYTES, _>(|| {
+                    self.0
+                        .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
+                        .map_err(|_| Unauthentic)
+                })
             }
         }
     };
