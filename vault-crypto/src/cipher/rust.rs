@@ -43,9 +43,22 @@ impl Provider for Aes {
     }
 }
 
-/// How much stack a call uses, in bytes. Both ciphers leave parts of the key on it: the state of ChaCha20, and round keys of AES
-/// as the wide registers of the processor hold them.
-const STACK_BYTES: usize = 4 << 10;
+/// A text from this length is worked on in many blocks at a time, which takes more stack. In bytes.
+const LONG_BYTES: usize = 1 << 10;
+/// How much stack a call uses, for short and for long texts, in bytes. Both ciphers leave parts of the key on it: the state of
+/// ChaCha20, and round keys of AES as the widest registers of the processor hold them. To overwrite what a record of the
+/// log has used costs some 20 ns; to overwrite as much for it as for a block would cost 80.
+const SHORT_STACK_BYTES: usize = 4 << 10;
+const LONG_STACK_BYTES: usize = 12 << 10;
+
+/// Calls the cipher for a text of this length, and wipes the stack that it used.
+fn call<T>(len: usize, operation: impl FnOnce() -> T) -> T {
+    if len < LONG_BYTES {
+        with_clean_stack_of::<SHORT_STACK_BYTES, T>(operation)
+    } else {
+        with_clean_stack_of::<LONG_STACK_BYTES, T>(operation)
+    }
+}
 
 struct Keyed<C>(C);
 
@@ -58,7 +71,7 @@ macro_rules! aead {
                 aad: &[u8],
                 buffer: &mut [u8],
             ) -> Result<[u8; TAG_BYTES], TooLong> {
-                with_clean_stack_of::<STACK_BYTES, _>(|| {
+                call(buffer.len(), || {
                     self.0
                         .encrypt_inout_detached(nonce.into(), aad, buffer.into())
                         .map(Into::into)
@@ -73,7 +86,7 @@ macro_rules! aead {
                 buffer: &mut [u8],
                 tag: &[u8; TAG_BYTES],
             ) -> Result<(), Unauthentic> {
-                with_clean_stack_of::<STACK_BYTES, _>(|| {
+                call(buffer.len(), || {
                     self.0
                         .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
                         .map_err(|_| Unauthentic)
