@@ -184,7 +184,10 @@ fn a_key_goes_through_extract() {
     })
     .unwrap();
     let file = place.main();
-    assert_eq!(file[128..146], [&[1, 0, 14, 0][..], &[3, 0], &[0; 12]].concat());
+    assert_eq!(
+        file[128..146],
+        [&[1, 0, 14, 0][..], &[3, 0], &[0; 12]].concat()
+    );
     let kek = extract(&file[146..178], key().expose());
     assert_eq!(
         *expand(&kek, &[b"vault keyring commitment 1"]).expose(),
