@@ -5,7 +5,7 @@ use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 
 use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
-use crate::secret::{SecretKey, with_clean_stack};
+use crate::secret::{SecretKey, with_clean_stack, with_clean_stack_of};
 
 /// ChaCha20-Poly1305 of the crate `chacha20poly1305`.
 #[derive(Debug)]
@@ -43,6 +43,23 @@ impl Provider for Aes {
     }
 }
 
+/// A text from this length is worked on in many blocks at a time, which takes more stack. In bytes.
+const LONG_BYTES: usize = 1 << 10;
+/// How much stack a call uses, for short and for long texts, in bytes. Both ciphers leave parts of the key on it: the state of
+/// ChaCha20, and round keys of AES as the widest registers of the processor hold them. To overwrite what a record of the
+/// log has used costs some 20 ns; to overwrite as much for it as for a block would cost 80.
+const SHORT_STACK_BYTES: usize = 4 << 10;
+const LONG_STACK_BYTES: usize = 12 << 10;
+
+/// Calls the cipher for a text of this length, and wipes the stack that it used.
+fn call<T>(len: usize, operation: impl FnOnce() -> T) -> T {
+    if len < LONG_BYTES {
+        with_clean_stack_of::<SHORT_STACK_BYTES, T>(operation)
+    } else {
+        with_clean_stack_of::<LONG_STACK_BYTES, T>(operation)
+    }
+}
+
 struct Keyed<C>(C);
 
 macro_rules! aead {
@@ -54,10 +71,12 @@ macro_rules! aead {
                 aad: &[u8],
                 buffer: &mut [u8],
             ) -> Result<[u8; TAG_BYTES], TooLong> {
-                self.0
-                    .encrypt_inout_detached(nonce.into(), aad, buffer.into())
-                    .map(Into::into)
-                    .map_err(|_| TooLong)
+                call(buffer.len(), || {
+                    self.0
+                        .encrypt_inout_detached(nonce.into(), aad, buffer.into())
+                        .map(Into::into)
+                        .map_err(|_| TooLong)
+                })
             }
 
             fn open(
@@ -67,9 +86,11 @@ macro_rules! aead {
                 buffer: &mut [u8],
                 tag: &[u8; TAG_BYTES],
             ) -> Result<(), Unauthentic> {
-                self.0
-                    .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
-                    .map_err(|_| Unauthentic)
+                call(buffer.len(), || {
+                    self.0
+                        .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
+                        .map_err(|_| Unauthentic)
+                })
             }
         }
     };
