@@ -215,7 +215,17 @@ impl Stock {
     fn read_pointer(&mut self) -> Result<()> {
         let env = &self.env;
         match Pointer::read(&*env.fs, &env.directory, &*env.transform) {
-            Ok(Some(pointer)) => self.pointer = Some(pointer),
+            Ok(Some(pointer)) => {
+                self.pointer = Some(pointer);
+                if let Err(error) = pointer.check_keyring(&env.directory, &*env.transform) {
+                    let words = [
+                        "the keyring that the pointer was written beside",
+                        &*error.to_string(),
+                    ];
+                    let advice = KEYRING_LOST_ADVICE;
+                    self.note(FindingKind::Keyring, KEYRING_NAME, None, words, advice);
+                }
+            }
             Ok(None) => {
                 let words = ["the pointer to the manifest", "no file"];
                 self.note(FindingKind::Pointer, POINTER_NAME, None, words, REPAIR);

@@ -177,11 +177,19 @@ impl Walk<'_> {
         if end >= self.used && at_the_end >= ZEROS_MIN {
             // Behind it, too, there are only zeros.
             Fault::Torn
-        } else if at_the_end > 0 || sealed.windows(ZEROS_MIN).any(run) {
+        } else if (at_the_end > 0 && self.sector_ends_empty(end))
+            || sealed.windows(ZEROS_MIN).any(run)
+        {
             Fault::Unclear
         } else {
             Fault::Damaged
         }
+    }
+
+    /// Whether nothing stands behind `end` in its sector: what was lost with a sector's end, was lost to that end.
+    fn sector_ends_empty(&self, end: usize) -> bool {
+        let sector_end = end.next_multiple_of(SECTOR_BYTES).min(self.bytes.len());
+        self.bytes[end..sector_end].iter().all(|&byte| byte == 0)
     }
 
     /// Whether there are zeros from `end` on, at least to the end of its sector.
