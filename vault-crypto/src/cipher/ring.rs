@@ -8,9 +8,13 @@ use crate::secret::{KEY_BYTES, SecretKey, with_clean_stack, with_clean_stack_of}
 /// How much stack its ChaCha20-Poly1305 uses, in bytes. It hands the key to its assembly by a copy on the stack.
 const CHACHA_STACK_BYTES: usize = 4 << 10;
 
-/// An algorithm of `ring`.
+/// ChaCha20-Poly1305 of `ring`.
+pub(super) const CHACHA: &dyn Provider = &Ring(Algorithm::ChaCha20Poly1305);
+/// AES-256-GCM of `ring`.
+pub(super) const AES: &dyn Provider = &Ring(Algorithm::Aes256Gcm);
+
 #[derive(Debug)]
-pub(super) struct Ring(pub(super) Algorithm);
+struct Ring(Algorithm);
 
 impl Provider for Ring {
     fn name(&self) -> &'static str {

@@ -8,12 +8,15 @@ use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthen
 use crate::secret::{SecretKey, with_clean_stack, with_clean_stack_of};
 
 /// ChaCha20-Poly1305 of the crate `chacha20poly1305`.
-#[derive(Debug)]
-pub(super) struct ChaCha;
-
+pub(super) const CHACHA: &dyn Provider = &ChaCha;
 /// AES-256-GCM of the crate `aes-gcm`.
+pub(super) const AES: &dyn Provider = &Aes;
+
 #[derive(Debug)]
-pub(super) struct Aes;
+struct ChaCha;
+
+#[derive(Debug)]
+struct Aes;
 
 impl Provider for ChaCha {
     fn name(&self) -> &'static str {
