@@ -130,9 +130,7 @@ impl Background {
 
     /// Whether this thread is in the midst of a step or a flush.
     pub(crate) fn is_at_work_here(&self) -> bool {
-        lock(&self.state)
-            .at_work
-            .contains(&thread::current().id())
+        lock(&self.state).at_work.contains(&thread::current().id())
     }
 
     /// Whether another thread is in the midst of a step or a flush.

@@ -296,7 +296,7 @@ impl Reader for Lsm {
         store
             .counters
             .end(Operation::Get, &timing, &*store.env.clock);
-        found
+        found.map_err(|error| store.told(error))
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
@@ -308,14 +308,14 @@ impl Reader for Lsm {
         let view = view
             .keyspace(keyspace)
             .ok_or_else(|| unknown_keyspace(keyspace))?;
-        let found = keys
+        let found: Result<_> = keys
             .iter()
             .map(|key| get::get(view, key, sequence, &*store.env.clock))
             .collect();
         store
             .counters
             .end(Operation::MultiGet, &timing, &*store.env.clock);
-        found
+        found.map_err(|error| store.told(error))
     }
 
     fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {

@@ -235,6 +235,21 @@ impl Store {
         }
     }
 
+    /// Whether the store writes, but for being locked.
+    pub(crate) fn is_writing(&self) -> bool {
+        let refused = self.status.load(Ordering::Acquire) & (CLOSED | POISONED) != 0;
+        self.writable.is_some() && !refused
+    }
+
+    /// What a read that failed is told: whose keys went because the store was closed need not unlock it.
+    #[cold]
+    pub(crate) fn told(&self, error: Error) -> Error {
+        match error {
+            Error::Locked if self.is_closed() => Error::Closed,
+            error => error,
+        }
+    }
+
     /// Refuses callers from now on, and where `all_work` says so the engine's own work too.
     pub(crate) fn refuse_as_locked(&self, all_work: bool) {
         let bits = if all_work { LOCKED | PAUSED } else { LOCKED };

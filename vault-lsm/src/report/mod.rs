@@ -43,7 +43,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         writes_synced,
     };
     stats.memory = MemoryStats {
-        log_mapped: store.log_mapped_bytes(),
+        // A locked store has let go of its segments.
+        log_mapped: if named { store.log_mapped_bytes() } else { 0 },
         ..store.memory.stats()
     };
     stats.cache = cache;
