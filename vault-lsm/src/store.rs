@@ -28,6 +28,7 @@ use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::replay::Progress;
+use crate::rotation::Rotation;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
 use crate::sync::{self, Mutex, MutexGuard, hint};
@@ -71,6 +72,7 @@ pub(crate) struct Store {
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     pub(crate) locking: Locking,
+    pub(crate) rotation: Rotation,
     /// What stands in the way of operations, bit by bit; 0: nothing.
     status: AtomicU8,
     poison: Mutex<Option<Arc<Error>>>,
@@ -157,6 +159,7 @@ impl Store {
             generation: parts.generation,
             writable,
             locking: Locking::default(),
+            rotation: Rotation::default(),
             status: AtomicU8::new(0),
             poison: Mutex::new(None),
             locked,
@@ -285,6 +288,14 @@ impl Store {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
         let guard = lock_spinning(&writable.commit);
         self.check_writable()?;
+        Ok(guard)
+    }
+
+    /// As [`Store::commit`], for work that nobody asked for.
+    pub(crate) fn commit_for_job(&self) -> Result<MutexGuard<'_, Commit>> {
+        let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
+        let guard = lock(&writable.commit);
+        self.check_job()?;
         Ok(guard)
     }
 

@@ -75,6 +75,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         stopped_for: Duration::from_nanos(count(&counters.stopped_ns)),
         longest: Duration::from_nanos(count(&counters.longest_wait_ns)),
     };
+    let keys = store.env.transform.keys();
+    stats.key_rotation = keys.map(|keys| crate::rotation::status(store, keys));
     stats.listener_panics = count(&store.env.listener_panics);
     stats.latest_sequence = store.visible.load(Acquire);
     stats.snapshots_open = store.snapshots.open().len() as u64 + count(&counters.cursors_open);
