@@ -23,7 +23,7 @@ fn the_next_attempt_takes_another_number() {
     let mut created = 0;
     let mut create = || {
         created += 1;
-        store.create_keyspace(&format!("keyspace {created}"), &roomy_keyspace())
+        store.create_keyspace(&format!("keyspace-{created}"), &roomy_keyspace())
     };
     let ks = create().unwrap();
     put_all(&store, ks, 0..10, 1);
