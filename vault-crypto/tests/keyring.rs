@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use support::*;
+use vault_core::random::SystemRandom;
 use vault_core::transform::{FileKind, Protection};
-use vault_core::vfs::FileSystem;
+use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Error, ErrorKind, Result};
 use vault_crypto::keyring::{self, RootWrapping};
 use vault_crypto::source::RawKey;
@@ -29,6 +31,52 @@ fn what_is_sealed_opens_in_a_later_session() {
     assert_eq!(blocks.open(&block(1), &mut sealed), Ok(&b"content"[..]));
     assert_eq!((again.keys().version(), again.keys().epoch()), (2, 1));
     assert!(again.keyring.recovered_from_copy().is_none());
+}
+
+#[test]
+fn on_a_real_disk_it_is_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut place = Place::new(1);
+    place.fs = Arc::new(DiskFileSystem);
+    place.random = Arc::new(SystemRandom);
+    place.directory = directory.path().to_path_buf();
+    let store = place.create("old");
+    for domain in 1..9 {
+        store.keys().add_domain(domain).unwrap();
+    }
+    let file = store.create_file(FileKind::Table, 3, 7).unwrap();
+    let sealed = file.seal(1, b"content").unwrap();
+    store.keys().begin_epoch().unwrap();
+    store.keys().keep_domains(&[7]).unwrap();
+    store
+        .keyring
+        .change_secret(&passphrase("new"), Some(Kdf::danger_weak()))
+        .unwrap();
+    let copy = place.directory.join("copy");
+    place.fs.create_dir_all(&copy).unwrap();
+    store.keys().copy_to(&copy).unwrap();
+    drop(store);
+    place.fs.remove(&place.directory.join("KEYRING")).unwrap();
+    assert!(matches!(
+        place.try_open("old").err(),
+        Some(Error::WrongKey { .. })
+    ));
+    let store = place.open("new");
+    store.keys().mend().unwrap();
+    let names = place.fs.read_dir(&place.directory).unwrap();
+    let names: BTreeSet<_> = names.into_iter().map(|entry| entry.name).collect();
+    assert_eq!(
+        names,
+        ["KEYRING", "KEYRING.copy", "copy"].map(Into::into).into()
+    );
+    place.directory = copy;
+    for store in [store, place.open("new")] {
+        let blocks = store.open_file(&file.header).unwrap();
+        assert_eq!(
+            blocks.open(&block(1), &mut sealed.clone()),
+            Ok(&b"content"[..])
+        );
+    }
 }
 
 #[test]
