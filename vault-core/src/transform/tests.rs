@@ -1,3 +1,5 @@
+//! Headers round trip, and blocks open in their place only.
+
 use std::path::Path;
 
 use super::*;
