@@ -330,8 +330,12 @@ struct LockingListener {
 
 impl EventListener for LockingListener {
     fn on_event(&self, event: &Event) {
+        let mut outcome = self.outcome.lock().unwrap();
+        if outcome.is_some() {
+            return;
+        }
         if let Some(store) = self.store.get().filter(|_| (self.wanted)(event)) {
-            *self.outcome.lock().unwrap() = Some(store.lock());
+            *outcome = Some(store.lock());
             *self.resumed.lock().unwrap() = Some(store.resume());
         }
     }
