@@ -210,6 +210,15 @@ impl Lsm {
         self.store().generation()
     }
 
+    /// Whether this handle can write now.
+    ///
+    /// # Errors
+    /// [`Closed`](vault_core::Error::Closed), [`ReadOnly`](vault_core::Error::ReadOnly),
+    /// [`Locked`](vault_core::Error::Locked), [`Poisoned`](vault_core::Error::Poisoned).
+    pub fn check_writable(&self) -> Result<()> {
+        self.store().check_writable()
+    }
+
     /// Notes in the pointer that the keyring has changed, so that an older one put back is refused. To be called after
     /// each change that was made past the engine: another passphrase, for one.
     ///

@@ -42,7 +42,7 @@ pub trait Protection: Send + Sync + fmt::Debug {
     /// What the file system says, and where the keys come from.
     fn create(&self, place: &StorePlace<'_>) -> Result<Arc<dyn Transform>>;
 
-    /// Takes up an existing store.
+    /// Takes up an existing store. Writes nothing: see [`Keys::mend`].
     ///
     /// # Errors
     /// As [`Protection::create`]; [`Error::WrongKey`](crate::Error::WrongKey),
@@ -101,11 +101,20 @@ pub trait Keys: Send + Sync {
 
     /// Writes the keyring of a copy of the store into `directory`, durable but for its name: the same secret opens it, and
     /// its first new file is sealed under an epoch of its own, so that nothing written to one of the two is ever taken for
-    /// a part of the other.
+    /// a part of the other. Its version is one more than the version here.
     ///
     /// # Errors
     /// As [`Keys::add_domain`].
     fn copy_to(&self, directory: &Path) -> Result<()>;
+
+    /// Writes anew what opening found missing, damaged or behind of what is kept twice. For whoever opens a store for writing,
+    /// when its version was found to be no older than it must be and the rest of it sound.
+    ///
+    /// # Errors
+    /// What the file system says. The keys are usable nevertheless.
+    fn mend(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Wipes the keys from memory, those of open files too. Whatever needs one from now on gets
     /// [`Error::Locked`](crate::Error::Locked).

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::content::KeyspaceName;
+
 /// What the caller knows of a keyspace that the store does not tell any more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KnownKeyspace {
@@ -40,7 +42,7 @@ pub struct SalvagedKeyspace {
     /// Its id in both stores.
     pub id: u32,
     /// Its name in the new one.
-    pub name: String,
+    pub name: KeyspaceName,
     /// Whether the name is the one it had.
     pub name_known: bool,
     /// Entries written: versions, deletes and merge operands each count.
@@ -68,4 +70,12 @@ pub struct SalvageReport {
     pub keyspaces: Vec<SalvagedKeyspace>,
     /// What cannot be known.
     pub unknown: Vec<String>,
+}
+
+impl SalvageReport {
+    /// Has the names of keyspaces told in the report's text, of an encrypted store too.
+    pub fn reveal_names(&mut self) {
+        let keyspaces = self.keyspaces.iter_mut();
+        keyspaces.for_each(|keyspace| keyspace.name.reveal());
+    }
 }

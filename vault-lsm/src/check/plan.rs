@@ -19,8 +19,9 @@ use vault_core::SequenceNumber;
 use vault_core::transform::FileKind;
 use vault_core::vfs::EntryKind;
 
+use super::content::{Content, KeySpan};
 use super::log::Contents;
-use super::report::{Count, Finding, FindingKind, KeyBytes, KeySpan, Loss, Severity};
+use super::report::{Count, Finding, FindingKind, Loss, Severity};
 use super::survey::{Survey, SurveyedTable};
 use crate::layout::{NameMeaning, POINTER_NAME, file_name};
 use crate::manifest::State;
@@ -128,6 +129,13 @@ pub struct RepairPlan {
     pub losses: Vec<Loss>,
     /// Files of which a copy goes into the directory `lost`.
     pub set_aside: Vec<String>,
+}
+
+impl RepairPlan {
+    /// Has the names of keyspaces told in the text of the plan, of an encrypted store too. Keys never are.
+    pub fn reveal_names(&mut self) {
+        self.losses.iter_mut().for_each(|loss| loss.name.reveal());
+    }
 }
 
 impl fmt::Display for RepairPlan {
@@ -305,6 +313,7 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
     if inspection.problems.is_empty() {
         return;
     }
+    let content = Content::of(&*survey.stock.env.transform);
     let meta = &*table.meta;
     let file = file_name(FileKind::Table, meta.number);
     if !inspection
@@ -330,7 +339,7 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
         name: state
             .keyspaces
             .get(&table.keyspace)
-            .map_or_else(String::new, |keyspace| keyspace.name.clone()),
+            .map_or_else(|| content.name(""), |keyspace| content.name(&keyspace.name)),
         resurrects,
         keys,
         entries,
@@ -339,7 +348,7 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
         reason: reason.to_owned(),
     };
     if let Some(reason) = &inspection.lost_whole {
-        let keys = span_of(meta);
+        let keys = span_of(content, meta);
         let deletes = meta.range_tombstones;
         let (entries, deletes) = (Count::Exactly(meta.entries), Count::Exactly(deletes));
         let resurrects = older(&keys);
@@ -353,7 +362,7 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
         _ => Count::AtMost(missing),
     };
     for lost in &inspection.lost {
-        let keys = span_within(meta, lost);
+        let keys = span_within(content, meta, lost);
         // Older versions of the last key may stand in the next block of the same table.
         let resurrects = older(&keys) || (lost.end.is_some() && lost.end_included);
         let reason = format!(
@@ -367,29 +376,30 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
     if inspection.tombstones_lost {
         let deletes = Count::Exactly(meta.range_tombstones);
         let reason = "the block of range deletes cannot be read";
-        let (keys, none) = (span_of(meta), Count::Exactly(0));
+        let (keys, none) = (span_of(content, meta), Count::Exactly(0));
         plan.losses.push(loss(keys, none, deletes, true, reason));
     }
 }
 
 /// Where a table's keys lie.
-fn span_of(meta: &TableMeta) -> KeySpan {
+fn span_of(content: Content, meta: &TableMeta) -> KeySpan {
     KeySpan {
-        start: Some(KeyBytes(meta.smallest.clone())),
-        end: Some(KeyBytes(meta.largest.clone())),
+        start: Some(content.key(meta.smallest.clone())),
+        end: Some(content.key(meta.largest.clone())),
         end_included: !meta.largest_exclusive,
     }
 }
 
-fn span_within(meta: &TableMeta, lost: &LostSpan) -> KeySpan {
-    let whole = span_of(meta);
+fn span_within(content: Content, meta: &TableMeta, lost: &LostSpan) -> KeySpan {
+    let whole = span_of(content, meta);
+    let key = |bytes| content.key(bytes);
     KeySpan {
-        start: lost.start.clone().map(KeyBytes).or(whole.start),
+        start: lost.start.clone().map(key).or(whole.start),
         end_included: lost
             .end
             .as_ref()
             .map_or(whole.end_included, |_| lost.end_included),
-        end: lost.end.clone().map(KeyBytes).or(whole.end),
+        end: lost.end.clone().map(key).or(whole.end),
     }
 }
 
@@ -401,11 +411,14 @@ fn older_overlaps(survey: &Survey, table: &SurveyedTable, keys: &KeySpan) -> boo
     };
     survey.tables.iter().filter(older).any(|other| {
         let meta = &*other.meta;
-        let starts_behind = keys.end.as_ref().is_some_and(|end| meta.smallest > end.0);
+        let starts_behind = keys
+            .end
+            .as_ref()
+            .is_some_and(|end| meta.smallest[..] > *end.bytes());
         let ends_before = keys
             .start
             .as_ref()
-            .is_some_and(|start| meta.largest < start.0);
+            .is_some_and(|start| meta.largest[..] < *start.bytes());
         !starts_behind && !ends_before
     })
 }
@@ -424,6 +437,7 @@ fn plan_log(plan: &mut RepairPlan, survey: &Survey, state: &State, damage: &LogD
         batches_kept: damage.kept.batches,
         last_sequence_kept: damage.kept.last_sequence,
     });
+    let content = Content::of(&*survey.stock.env.transform);
     let first = damage.kept.last_sequence + 1;
     for (&id, keyspace) in &state.keyspaces {
         let lost = damage.lost.get(&id);
@@ -432,8 +446,8 @@ fn plan_log(plan: &mut RepairPlan, survey: &Survey, state: &State, damage: &LogD
         }
         let keys = match lost {
             Some(lost) if !damage.more => KeySpan {
-                start: Some(KeyBytes(lost.first.clone())),
-                end: Some(KeyBytes(lost.last.clone())),
+                start: Some(content.key(lost.first.clone())),
+                end: Some(content.key(lost.last.clone())),
                 end_included: true,
             },
             _ => KeySpan::ALL,
@@ -450,7 +464,7 @@ fn plan_log(plan: &mut RepairPlan, survey: &Survey, state: &State, damage: &LogD
         plan.losses.push(Loss {
             file: damage.file.clone(),
             keyspace: id,
-            name: keyspace.name.clone(),
+            name: content.name(&keyspace.name),
             keys,
             entries: count(lost.map(|lost| lost.entries)),
             range_deletes: count(lost.map(|lost| lost.range_deletes)),

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
-use vault_core::Operation;
-use vault_core::batch::OperationKind;
+use serde::Serialize;
 use vault_core::transform::Assurance;
+
+use super::content::{KeySpan, KeyspaceName};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -44,12 +44,16 @@ pub enum FindingKind {
     Filter,
     /// Counts, bounds, sequence numbers or expiries are not what the entries add up to.
     Properties,
+    /// The clear checksums at the end of a table of an encrypted store are not those of its bytes.
+    Trailer,
     /// Tables of a run overlap.
     Overlap,
     /// A sequence number or a file number is beyond what was given out.
     Numbers,
     /// The log does not open where it was durable, or its segments don't follow one another.
     Log,
+    /// The keyring, or its copy, is missing or is not what was written.
+    Keyring,
     /// The end of the log, or of the manifest, that was never whole and that nothing relies on.
     TornTail,
     /// A file with a name of Vault's that nothing refers to.
@@ -150,82 +154,6 @@ impl VerifyReport {
     }
 }
 
-/// A key, shown as printable ASCII with the rest as `\xNN`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyBytes(pub Vec<u8>);
-
-impl fmt::Display for KeyBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
-    }
-}
-
-impl Serialize for KeyBytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.escape_ascii())
-    }
-}
-
-/// A stretch of keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct KeySpan {
-    /// The first key; `None`: from the beginning.
-    pub start: Option<KeyBytes>,
-    /// The last key; `None`: to the end.
-    pub end: Option<KeyBytes>,
-    /// Whether `end` belongs to it.
-    pub end_included: bool,
-}
-
-impl KeySpan {
-    /// Every key.
-    pub const ALL: Self = Self {
-        start: None,
-        end: None,
-        end_included: true,
-    };
-
-    /// Whether the key lies within.
-    #[must_use]
-    pub fn contains(&self, key: &[u8]) -> bool {
-        let behind_start = self.start.as_ref().is_none_or(|start| &start.0[..] <= key);
-        let before_end = self.end.as_ref().is_none_or(|end| {
-            if self.end_included {
-                key <= &end.0[..]
-            } else {
-                key < &end.0[..]
-            }
-        });
-        behind_start && before_end
-    }
-
-    /// Whether the operation says something of a key within.
-    pub(super) fn is_touched_by(&self, operation: &Operation<'_>) -> bool {
-        if operation.kind != OperationKind::RangeDelete {
-            return self.contains(operation.key);
-        }
-        let start = self.start.as_ref().map(|start| &start.0[..]);
-        let end = self.end.as_ref().map(|end| &end.0[..]);
-        let starts_behind = end.is_some_and(|end| operation.key > end);
-        let ends_before = start.is_some_and(|start| operation.value <= start);
-        !starts_behind && !ends_before
-    }
-}
-
-impl fmt::Display for KeySpan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.start {
-            Some(start) => write!(f, "from {start}")?,
-            None => f.write_str("from the first key")?,
-        }
-        match &self.end {
-            Some(end) if self.end_included => write!(f, " to {end}"),
-            Some(end) => write!(f, " to before {end}"),
-            None => f.write_str(" to the last key"),
-        }
-    }
-}
-
 /// How many there are, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,7 +187,7 @@ pub struct Loss {
     /// Their keyspace.
     pub keyspace: u32,
     /// Its name.
-    pub name: String,
+    pub name: KeyspaceName,
     /// Where their keys lie.
     pub keys: KeySpan,
     /// How many entries: versions, deletes and merge operands each count.
@@ -277,14 +205,14 @@ pub struct Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file, name, keys, ..
-        } = self;
-        write!(
-            f,
-            "lost with {file}: {} entries of keyspace {name:?}, keys {keys}",
-            self.entries
-        )?;
+        let (file, keys, entries) = (&self.file, &self.keys, self.entries);
+        write!(f, "lost with {file}: {entries} entries of keyspace ")?;
+        if self.name.is_withheld() {
+            write!(f, "{}", self.keyspace)?;
+        } else {
+            write!(f, "{:?}", self.name.as_str())?;
+        }
+        write!(f, ", keys {keys}")?;
         if self.range_deletes != Count::Exactly(0) {
             write!(f, ", and {} range deletes", self.range_deletes)?;
         }

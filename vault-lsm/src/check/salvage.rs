@@ -31,12 +31,12 @@ use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
 use super::VerifyProgress;
+use super::content::{Content, KeySpan};
 use super::hints::Hints;
 use super::log::Ends;
 use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 use super::merge::{Doubts, Merging, Source};
 use super::repair::{Rescue, place};
-use super::report::{KeyBytes, KeySpan};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
@@ -287,8 +287,15 @@ impl Salvage<'_> {
         Ok(())
     }
 
+    /// Gives a keyspace of the new store keys of its own, where the store has keys.
+    fn give_keys(&self, id: u32) -> Result<()> {
+        let keys = self.env.transform.keys();
+        keys.map_or(Ok(()), |keys| keys.add_domain(id))
+    }
+
     /// Copies a table into the new store.
     fn copy(&mut self, id: u32, request: &Request<'_>, found: &Inspection) -> Result<()> {
+        self.give_keys(id)?;
         let options = self.hints.options(id, self.given);
         let created = request.expected.map(|(_, meta)| meta.created);
         let created = created.or(found.properties.as_ref().map(|meta| meta.created));
@@ -388,7 +395,11 @@ impl Salvage<'_> {
             Some(name) => (name, true),
             None => (format!("recovered-{id}"), false),
         };
-        let taken = self.report.keyspaces.iter().any(|other| other.name == name);
+        let taken = self
+            .report
+            .keyspaces
+            .iter()
+            .any(|other| other.name == *name);
         if taken {
             return (
                 format!("recovered-{id}-{}", self.report.keyspaces.len()),
@@ -402,10 +413,17 @@ impl Salvage<'_> {
     fn write(&mut self) -> Result<State> {
         let mut state = State::default();
         for (id, rescued) in std::mem::take(&mut self.rescued) {
+            self.give_keys(id)?;
             let (name, name_known) = self.name_of(id);
+            let content = if name_known {
+                Content::of(&*self.env.transform)
+            } else {
+                // A name that was made up just now tells nobody anything.
+                Content::Told
+            };
             let mut written = SalvagedKeyspace {
                 id,
-                name: name.clone(),
+                name: content.name(&name),
                 name_known,
                 entries: 0,
                 range_deletes: 0,
@@ -564,6 +582,11 @@ impl Salvage<'_> {
         }
         for keyspace in &self.report.keyspaces {
             let SalvagedKeyspace { id, name, .. } = keyspace;
+            let whose = if name.is_withheld() {
+                format!("keyspace {id}")
+            } else {
+                format!("{name:?}")
+            };
             if !keyspace.name_known {
                 unknown.push(format!(
                     "the name and the options of keyspace {id}, here {name:?}, and whether it had been dropped"
@@ -571,13 +594,13 @@ impl Salvage<'_> {
             }
             if keyspace.undecided > 0 {
                 unknown.push(format!(
-                    "which of two values is the newer one, for {} keys of {name:?}",
+                    "which of two values is the newer one, for {} keys of {whose}",
                     keyspace.undecided
                 ));
             }
             if keyspace.uncertain_merges > 0 {
                 unknown.push(format!(
-                    "whether {} merge operands of {name:?} were in tables already: they may count twice",
+                    "whether {} merge operands of {whose} were in tables already: they may count twice",
                     keyspace.uncertain_merges
                 ));
             }
@@ -588,16 +611,19 @@ impl Salvage<'_> {
 
 /// Notes where entries of a keyspace could not be read.
 fn note_lost_spans(rescued: &mut Rescued, found: &Inspection, meta: Option<&TableMeta>) {
+    // None of these is told: they decide what of the log counts.
+    let content = Content::Withheld;
+    let key = |bytes| content.key(bytes);
     let meta = meta.or(found.properties.as_ref());
     let whole = meta.map_or(KeySpan::ALL, |meta| KeySpan {
-        start: Some(KeyBytes(meta.smallest.clone())),
-        end: Some(KeyBytes(meta.largest.clone())),
+        start: Some(content.key(meta.smallest.clone())),
+        end: Some(content.key(meta.largest.clone())),
         end_included: !meta.largest_exclusive,
     });
     for lost in &found.lost {
         rescued.lost.push(KeySpan {
-            start: lost.start.clone().map(KeyBytes),
-            end: lost.end.clone().map(KeyBytes),
+            start: lost.start.clone().map(key),
+            end: lost.end.clone().map(key),
             end_included: lost.end_included,
         });
     }

@@ -5,6 +5,7 @@ use vault_core::codec::{Decoder, put_bytes, put_varint};
 use vault_core::limits::RANGE_END_BYTES_MAX;
 use vault_core::transform::Salt;
 
+use super::Shown;
 use crate::internal_key::SEQUENCE_MAX;
 
 const LARGEST_EXCLUSIVE: u8 = 0x01;
@@ -74,6 +75,33 @@ impl TableMeta {
             ingest_sequence: 0,
             ..self.clone()
         }
+    }
+
+    /// Says what it says, to be held against another.
+    pub(super) fn describe(&self, shown: Shown) -> String {
+        format!(
+            "table {} with the salt {:02x?}, of {} bytes with {} entries ({} deletes, {} that expire, the last at {:?}), {} range deletes, {} bytes \
+             of content, keys {} to {}{}, sequence numbers {} to {}, made at {}",
+            self.number,
+            self.salt,
+            self.bytes,
+            self.entries,
+            self.tombstones,
+            self.expiring,
+            self.expiry_max.map(|expiry| expiry.0),
+            self.range_tombstones,
+            self.raw_bytes,
+            shown(&self.smallest),
+            if self.largest_exclusive {
+                "before "
+            } else {
+                ""
+            },
+            shown(&self.largest),
+            self.sequence_min,
+            self.sequence_max,
+            self.created.0
+        )
     }
 
     /// Appends the meta's bytes.

@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 
+use vault_core::error::{printable, withheld};
 use vault_core::random::Random;
 use vault_core::transform::Transform;
 use vault_core::vfs::FileSystem;
@@ -43,6 +44,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+pub(crate) mod trailer;
 mod writer;
 
 pub(crate) use budget::MetadataBudget;
@@ -105,6 +107,25 @@ pub(crate) struct TableEnv {
     pub(crate) metadata_budget: Arc<MetadataBudget>,
     /// Where the rest is counted.
     pub(crate) memory: Arc<Memory>,
+}
+
+impl TableEnv {
+    /// How keys are told in messages: those of an encrypted store are not.
+    pub(crate) fn shown(&self) -> Shown {
+        shown(&*self.transform)
+    }
+}
+
+/// Writes a key, or some other content, so that it may stand in a message.
+pub(crate) type Shown = fn(&[u8]) -> String;
+
+/// How the content of a store is told in messages.
+pub(crate) fn shown(transform: &dyn Transform) -> Shown {
+    if transform.keys().is_some() {
+        withheld
+    } else {
+        printable
+    }
 }
 
 /// How a table is laid out.

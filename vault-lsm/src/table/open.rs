@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::vfs::read_up_to;
 use vault_core::{Error, KeyspaceId, Result};
 
 use super::fetch::{Handle, Source};
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{ORDINAL_FIRST, TopIndex};
+use super::trailer::sealed_end;
 use super::{BlockType, TABLE_VERSION, TableEnv, TableMeta, tombstones};
 use crate::internal_key::RangeTombstone;
 use crate::layout::another_file;
@@ -25,18 +27,16 @@ pub(super) struct Parts {
     pub(super) tombstones: Box<[RangeTombstone]>,
 }
 
-/// Opens the file and checks its header and length.
+/// Opens the file and checks its header and length. Gives also where what is sealed ends.
 pub(super) fn open_source(
     env: &TableEnv,
     path: &Path,
     keyspace: KeyspaceId,
     meta: &TableMeta,
-) -> Result<Source> {
+) -> Result<(Source, u64)> {
     let file = env.fs.open(path).map_err(|e| Error::io("open", path, e))?;
     let mut bytes = [0; HEADER_BYTES];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
+    let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
     let expected = FileIdentity {
         store: env.store,
@@ -57,19 +57,24 @@ pub(super) fn open_source(
         let problem = format!("file of {} bytes expected, {len} found", meta.bytes);
         return Err(Error::corruption(path, len.min(meta.bytes), problem));
     }
-    Ok(Source {
+    let Some(sealed_end) = sealed_end(header.transform, len) else {
+        let problem = format!("no table that is sealed with keys has {len} bytes");
+        return Err(Error::corruption(path, len, problem));
+    };
+    let source = Source {
         file,
         path: path.to_path_buf(),
         transform: header.open(path, &*env.transform)?,
         memory: Arc::clone(&env.memory),
-    })
+    };
+    Ok((source, sealed_end))
 }
 
 /// Reads footer, properties, range tombstones and top-level index.
-pub(super) fn read_parts(source: &Source, meta: &TableMeta) -> Result<Parts> {
-    let mut end = End::read(source, meta.bytes)?;
+pub(super) fn read_parts(source: &Source, sealed_end: u64, meta: &TableMeta) -> Result<Parts> {
+    let mut end = End::read(source, sealed_end)?;
     let overhead = source.overhead();
-    let footer_offset = end.check(meta.bytes.checked_sub(FOOTER_BYTES as u64 + overhead))?;
+    let footer_offset = end.check(sealed_end.checked_sub(FOOTER_BYTES as u64 + overhead))?;
     let footer_handle = Handle::raw(BlockType::Footer, footer_offset, FOOTER_BYTES as u32, 0);
     let footer = end.decode(&footer_handle, Footer::decode)?;
     let agrees = footer.file_bytes == meta.bytes && footer.entries == meta.entries;
@@ -154,24 +159,24 @@ fn check_properties(end: &mut End<'_>, handle: &Option<Handle>, meta: &TableMeta
     Ok(())
 }
 
-/// The end of the file, read at once.
+/// The end of what is sealed, read at once.
 struct End<'a> {
     source: &'a Source,
     bytes: Vec<u8>,
     offset: u64,
-    file_bytes: u64,
+    sealed_end: u64,
 }
 
 impl<'a> End<'a> {
-    fn read(source: &'a Source, file_bytes: u64) -> Result<Self> {
-        let mut bytes = vec![0; file_bytes.min(END_BYTES) as usize];
-        let offset = file_bytes - bytes.len() as u64;
+    fn read(source: &'a Source, sealed_end: u64) -> Result<Self> {
+        let mut bytes = vec![0; sealed_end.min(END_BYTES) as usize];
+        let offset = sealed_end - bytes.len() as u64;
         source.read(&mut bytes, offset)?;
         Ok(Self {
             source,
             bytes,
             offset,
-            file_bytes,
+            sealed_end,
         })
     }
 
@@ -179,7 +184,7 @@ impl<'a> End<'a> {
     fn check<T>(&self, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| {
             let problem = "the footer's lengths don't fit into the file";
-            Error::corruption(&self.source.path, self.file_bytes, problem)
+            Error::corruption(&self.source.path, self.sealed_end, problem)
         })
     }
 

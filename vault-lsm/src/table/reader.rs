@@ -50,8 +50,8 @@ impl Table {
         keyspace: KeyspaceId,
         meta: TableMeta,
     ) -> Result<Arc<Self>> {
-        let source = open_source(env, path, keyspace, &meta)?;
-        let parts = read_parts(&source, &meta)?;
+        let (source, sealed_end) = open_source(env, path, keyspace, &meta)?;
+        let parts = read_parts(&source, sealed_end, &meta)?;
         Ok(Arc::new(Self::new(env, source, parts, meta)))
     }
 

@@ -16,6 +16,7 @@ use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::ORDINAL_FIRST;
 use super::index_builder::{Fence, IndexBuilder};
+use super::trailer::{Summing, has_trailer, trailer_bytes};
 use super::{
     BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
     tombstones,
@@ -115,6 +116,7 @@ impl TableWriter {
                 written: 0,
                 ordinal: ORDINAL_FIRST,
                 scratch: Vec::new(),
+                sums: has_trailer(header.transform).then(Summing::default),
             },
             options: *options,
             block: BlockBuilder::default(),
@@ -215,7 +217,8 @@ impl TableWriter {
             + self.top.bytes()
             + tombstones
             + FOOTER_BYTES;
-        self.output.offset() + pending as u64
+        self.output
+            .with_trailer(self.output.offset() + pending as u64)
     }
 
     /// Whether nothing has been added.
@@ -279,7 +282,9 @@ impl TableWriter {
         let overhead = self.output.transform.overhead();
         let properties_len = content.len() as u64;
         // The length of the properties does not depend on the length of the file that they tell.
-        meta.bytes = self.output.offset() + (content.len() + FOOTER_BYTES + 2 * overhead) as u64;
+        let rest = content.len() + FOOTER_BYTES + 2 * overhead;
+        let sealed = self.output.offset() + rest as u64;
+        meta.bytes = self.output.with_trailer(sealed);
         content.clear();
         meta.encode(&mut content);
         self.output.put_block(BlockType::Properties, &content)?;
@@ -294,6 +299,7 @@ impl TableWriter {
         content.clear();
         footer.encode(&mut content);
         self.output.put_footer(&content)?;
+        self.output.put_trailer();
         assert_eq!(
             self.output.offset(),
             meta.bytes,
@@ -480,6 +486,8 @@ struct Output {
     ordinal: u64,
     /// Where blocks are compressed into.
     scratch: Vec<u8>,
+    /// The checksums of what was written, where the table is to end in them.
+    sums: Option<Summing>,
 }
 
 impl Output {
@@ -488,7 +496,11 @@ impl Output {
     }
 
     const fn memory_bytes(&self) -> usize {
-        self.buffer.capacity() + self.scratch.capacity()
+        let sums = match &self.sums {
+            Some(sums) => sums.memory_bytes(),
+            None => 0,
+        };
+        self.buffer.capacity() + self.scratch.capacity() + sums
     }
 
     /// Compresses and seals a data block; gives its stored length and what became of it.
@@ -528,6 +540,22 @@ impl Output {
         self.put_block(BlockType::Footer, content)
     }
 
+    /// Length of the file, if what is sealed takes this much of it.
+    const fn with_trailer(&self, sealed: u64) -> u64 {
+        match self.sums {
+            Some(_) => sealed + trailer_bytes(sealed),
+            None => sealed,
+        }
+    }
+
+    /// Ends the file in the checksums of all before it.
+    fn put_trailer(&mut self) {
+        if let Some(mut sums) = self.sums.take() {
+            sums.add(&self.buffer);
+            sums.finish(&mut self.buffer);
+        }
+    }
+
     fn seal(&mut self, block_type: BlockType, codec: Codec, start: usize) -> Result<()> {
         let identity = BlockIdentity {
             ordinal: self.ordinal,
@@ -545,6 +573,9 @@ impl Output {
     }
 
     fn write(&mut self) -> Result<()> {
+        if let Some(sums) = &mut self.sums {
+            sums.add(&self.buffer);
+        }
         self.file
             .write_at(&self.buffer, self.written)
             .map_err(|e| Error::io("write", &self.path, e))?;

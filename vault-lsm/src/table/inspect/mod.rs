@@ -8,7 +8,8 @@
 //! # What is compared
 //! - each entry with the one before, with the fences of its block, and with the filter of its partition;
 //! - what all entries add up to with the properties, the properties with what the manifest has;
-//! - the length of the file with what footer, properties and manifest say.
+//! - the length of the file with what footer, properties and manifest say;
+//! - where the table has a trailer, and the visitor asks for it, the file with its checksums.
 
 mod walk;
 
@@ -17,13 +18,15 @@ use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::vfs::read_up_to;
 use vault_core::{Error, KeyspaceId, Result};
 
 use self::walk::Walk;
 use super::fetch::{Handle, Source};
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{ORDINAL_FIRST, TopIndex};
-use super::{BlockType, TABLE_VERSION, TableEnv, TableMeta, tombstones};
+use super::trailer::{self, TrailerFault, has_trailer, sealed_end};
+use super::{BlockType, Shown, TABLE_VERSION, TableEnv, TableMeta, tombstones};
 use crate::internal_key::RangeTombstone;
 
 /// Which table is to be read, and what is known of it beforehand.
@@ -46,6 +49,11 @@ pub(crate) trait Visitor {
         Ok(())
     }
 
+    /// Whether the file is to be held against its trailer.
+    fn wants_trailer(&mut self) -> bool {
+        false
+    }
+
     /// So many bytes more have been dealt with. An error ends the reading.
     fn progress(&mut self, _bytes: u64) -> Result<()> {
         Ok(())
@@ -66,6 +74,8 @@ pub(crate) enum Fault {
     Fence,
     Filter,
     Properties,
+    /// The checksums at the end of a table that is sealed with keys are not those of its bytes.
+    Trailer,
 }
 
 /// Something that is not as it should be.
@@ -157,7 +167,12 @@ pub(crate) fn inspect(
 ) -> Result<Inspection> {
     let mut inspection = Inspection::default();
     let whole = match open(env, request, &mut inspection)? {
-        Some((source, file_bytes)) => read(&source, file_bytes, request, &mut inspection, visitor)?,
+        Some(opened) => {
+            if has_trailer(opened.transform) && visitor.wants_trailer() {
+                check_trailer(&opened, &mut inspection, visitor)?;
+            }
+            read(&opened, request, &mut inspection, visitor)?
+        }
         None => false,
     };
     if !whole && inspection.lost_whole.is_none() {
@@ -167,19 +182,29 @@ pub(crate) fn inspect(
     Ok(inspection)
 }
 
+/// A table whose header is the one that belongs there.
+struct Opened {
+    source: Source,
+    /// As the header says.
+    transform: u16,
+    /// Length of the file; without what somebody appended to it.
+    file_bytes: u64,
+    /// Where what is sealed ends.
+    sealed_end: u64,
+    shown: Shown,
+}
+
 /// Opens the file and reads its header. `None` where nothing behind it can be opened.
 fn open(
     env: &TableEnv,
     request: &Request<'_>,
     inspection: &mut Inspection,
-) -> Result<Option<(Source, u64)>> {
+) -> Result<Option<Opened>> {
     let path = request.path;
     let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
     let read = opened.and_then(|file| {
         let mut bytes = [0; HEADER_BYTES];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|e| Error::io("read", path, e))?;
+        let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
         inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
@@ -229,14 +254,85 @@ fn open(
         let (expected, found) = (format!("{stated} bytes"), format!("{len} bytes"));
         inspection.note(Fault::Length, len.min(stated), expected, &found);
     }
-    let source = Source {
-        file,
-        path: path.to_path_buf(),
-        transform: header.open(path, &*env.transform)?,
-        memory: Arc::clone(&env.memory),
+    let transform = match header.open(path, &*env.transform) {
+        Ok(transform) => transform,
+        Err(error @ (Error::Locked | Error::NewerFormat { .. })) => return Err(error),
+        // It is not sealed as the others are, or under a key that there is not (any more): a keyspace that was dropped
+        // has taken its keys with it. The other tables are read all the same.
+        Err(error) => {
+            let (expected, found) = ("a table that the store's keys open", error.to_string());
+            inspection.note(Fault::Header, 10, expected, &found);
+            return Ok(None);
+        }
     };
     // What was appended to a table does not hide its own end.
-    Ok(Some((source, len.min(stated))))
+    let file_bytes = len.min(stated);
+    let Some(sealed_end) = sealed_end(header.transform, file_bytes) else {
+        let expected = "a file as long as a table that is sealed with keys can be";
+        inspection.note(
+            Fault::Block,
+            file_bytes,
+            expected,
+            &format!("{file_bytes} bytes"),
+        );
+        return Ok(None);
+    };
+    Ok(Some(Opened {
+        source: Source {
+            file,
+            path: path.to_path_buf(),
+            transform,
+            memory: Arc::clone(&env.memory),
+        },
+        transform: header.transform,
+        file_bytes,
+        sealed_end,
+        shown: env.shown(),
+    }))
+}
+
+/// Holds the file against the checksums at its end.
+fn check_trailer(
+    opened: &Opened,
+    inspection: &mut Inspection,
+    visitor: &mut dyn Visitor,
+) -> Result<()> {
+    let file = &*opened.source.file;
+    let faults = trailer::check(file, opened.file_bytes, &mut |_| visitor.progress(0))?;
+    for fault in faults {
+        let (fault, offset, expected, found) = match fault {
+            TrailerFault::Absent => {
+                let found = "something else".to_owned();
+                (
+                    Fault::Trailer,
+                    opened.sealed_end,
+                    "checksums of the file".to_owned(),
+                    found,
+                )
+            }
+            TrailerFault::Trailer { problem } => {
+                let expected = "checksums of the file".to_owned();
+                (Fault::Trailer, opened.sealed_end, expected, problem)
+            }
+            TrailerFault::Chunk {
+                offset,
+                bytes,
+                stored,
+                found,
+            } => {
+                let expected = format!("{bytes} bytes with the checksum {stored:08x}");
+                (Fault::Trailer, offset, expected, format!("{found:08x}"))
+            }
+            TrailerFault::Unreadable { offset, problem } => (
+                Fault::Unreadable,
+                offset,
+                "bytes of the table".to_owned(),
+                problem,
+            ),
+        };
+        inspection.note(fault, offset, expected, &found);
+    }
+    Ok(())
 }
 
 /// Where the parts behind the partitions are.
@@ -282,18 +378,18 @@ impl Layout {
 
 /// Reads everything behind the header. Gives whether the table could be walked.
 fn read(
-    source: &Source,
-    file_bytes: u64,
+    opened: &Opened,
     request: &Request<'_>,
     inspection: &mut Inspection,
     visitor: &mut dyn Visitor,
 ) -> Result<bool> {
+    let (source, file_bytes) = (&opened.source, opened.file_bytes);
     let overhead = source.overhead();
-    let Some((footer, layout)) = read_footer(source, file_bytes, inspection) else {
+    let Some((footer, layout)) = read_footer(opened, inspection) else {
         return Ok(false);
     };
     inspection.blocks += 1;
-    read_properties(source, &layout, request, inspection);
+    read_properties(opened, &layout, request, inspection);
     if let Some(handle) = &layout.tombstones {
         match source.decode(handle, tombstones::decode) {
             Ok(found) => {
@@ -326,7 +422,7 @@ fn read(
         inspection.note(Fault::Properties, layout.top.offset, expected, &found);
     }
     visitor.progress(file_bytes - top.end + HEADER_BYTES as u64)?;
-    let mut walk = Walk::new(source, &top, request, inspection, visitor);
+    let mut walk = Walk::new(opened, &top, request, inspection, visitor);
     for partition in 0..top.partitions.len() {
         walk.partition(partition)?;
     }
@@ -334,13 +430,11 @@ fn read(
     Ok(true)
 }
 
-fn read_footer(
-    source: &Source,
-    file_bytes: u64,
-    inspection: &mut Inspection,
-) -> Option<(Footer, Layout)> {
+fn read_footer(opened: &Opened, inspection: &mut Inspection) -> Option<(Footer, Layout)> {
+    let (source, file_bytes) = (&opened.source, opened.file_bytes);
     let overhead = source.overhead();
-    let Some(offset) = file_bytes.checked_sub(FOOTER_BYTES as u64 + overhead) else {
+    let footer_bytes = FOOTER_BYTES as u64 + overhead;
+    let Some(offset) = opened.sealed_end.checked_sub(footer_bytes) else {
         let found = format!("a file of {file_bytes} bytes");
         inspection.note(Fault::Block, file_bytes, "a footer", &found);
         return None;
@@ -362,13 +456,13 @@ fn read_footer(
 }
 
 fn read_properties(
-    source: &Source,
+    opened: &Opened,
     layout: &Layout,
     request: &Request<'_>,
     inspection: &mut Inspection,
 ) {
     let offset = layout.properties.offset;
-    let decoded = source.decode(&layout.properties, |bytes| {
+    let decoded = opened.source.decode(&layout.properties, |bytes| {
         let mut decoder = Decoder::new(bytes);
         let meta = TableMeta::decode(&mut decoder)?;
         decoder.is_empty().then_some(meta)
@@ -380,7 +474,8 @@ fn read_properties(
             if let Some(expected) = expected
                 && expected != properties
             {
-                let (expected, found) = (format!("{expected:?}"), format!("{properties:?}"));
+                let shown = opened.shown;
+                let (expected, found) = (expected.describe(shown), properties.describe(shown));
                 inspection.note(Fault::Properties, offset, expected, &found);
             }
             inspection.properties = Some(properties);

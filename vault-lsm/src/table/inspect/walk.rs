@@ -1,10 +1,9 @@
 //! Walks over the blocks of a table, and holds each entry against its neighbours, fences and filter.
 
-use vault_core::error::printable;
 use vault_core::transform::SALT_BYTES;
 use vault_core::{Result, Timestamp};
 
-use super::{Fault, Inspection, LostSpan, Request, Visitor};
+use super::{Fault, Inspection, LostSpan, Opened, Request, Visitor};
 use crate::internal_key::{compare, pack};
 use crate::table::block::{Block, GROUP_ENTRIES};
 use crate::table::fetch::{Handle, Source};
@@ -12,7 +11,7 @@ use crate::table::filter::Filter;
 use crate::table::footer::Footer;
 use crate::table::index::{IndexPartition, Partition, TopIndex};
 use crate::table::writer::Totals;
-use crate::table::{BlockType, key_hash};
+use crate::table::{BlockType, Shown, key_hash};
 
 /// Walks over the partitions of a table.
 pub(super) struct Walk<'a> {
@@ -28,6 +27,7 @@ pub(super) struct Walk<'a> {
     last_key: Vec<u8>,
     complete: bool,
     key: Vec<u8>,
+    shown: Shown,
 }
 
 /// Internal keys between which the entries of a block lie.
@@ -38,7 +38,7 @@ struct Between {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        source: &'a Source,
+        opened: &'a Opened,
         top: &'a TopIndex,
         request: &'a Request<'a>,
         inspection: &'a mut Inspection,
@@ -51,7 +51,8 @@ impl<'a> Walk<'a> {
         Self {
             totals: Totals::new(request.number, salt, created),
             complete: !inspection.tombstones_lost,
-            source,
+            source: &opened.source,
+            shown: opened.shown,
             top,
             request,
             inspection,
@@ -172,6 +173,7 @@ impl<'a> Walk<'a> {
     ) -> Result<()> {
         // One problem of each kind a block says enough.
         let (mut unordered, mut outside, mut unfiltered) = (None, None, None);
+        let shown = self.shown;
         let ingested = self
             .request
             .expected
@@ -186,23 +188,23 @@ impl<'a> Walk<'a> {
             let own = (key, trailer);
             let after = |last: &(Vec<u8>, u64)| compare((&last.0, last.1), own).is_lt();
             if !self.last.as_ref().is_none_or(after) {
-                unordered.get_or_insert_with(|| printable(key));
+                unordered.get_or_insert_with(|| shown(key));
             }
             let above = |fence: &(Vec<u8>, u64)| compare((&fence.0, fence.1), own).is_le();
             if !between.lower.as_ref().is_none_or(above)
                 || between.upper.as_ref().is_some_and(above)
             {
-                outside.get_or_insert_with(|| printable(key));
+                outside.get_or_insert_with(|| shown(key));
             }
             let new_key = self.last.as_ref().is_none_or(|last| last.0 != key);
             if let (Some(filter), true) = (filter, new_key) {
                 self.inspection.filter_probes += 1;
                 if !filter.may_contain(key_hash(key)) {
-                    unfiltered.get_or_insert_with(|| printable(key));
+                    unfiltered.get_or_insert_with(|| shown(key));
                 }
             }
             if self.totals.add(key, trailer, value).is_none() {
-                let found = format!("trailer {trailer:#x} at key {}", printable(key));
+                let found = format!("trailer {trailer:#x} at key {}", shown(key));
                 self.inspection
                     .note(Fault::Block, offset, "entries of a known kind", &found);
                 self.complete = false;
@@ -276,7 +278,10 @@ impl<'a> Walk<'a> {
         if let Some(properties) = &self.inspection.properties
             && *properties != counted
         {
-            let (expected, found) = (format!("{properties:?}"), format!("{counted:?}"));
+            let (expected, found) = (
+                properties.describe(self.shown),
+                counted.describe(self.shown),
+            );
             self.inspection
                 .note(Fault::Properties, offset, expected, &found);
         } else if footer.entries != counted.entries {

@@ -3,13 +3,17 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use vault_core::transform::{Protection, StorePlace};
 use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind};
+use vault_crypto::EncryptedProtection;
+use vault_crypto::source::RawKey;
 
 use super::scramble::{Scramble, Trusting};
 use super::*;
 use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
+use crate::table::inspect::{Fault as Wrong, Request, Visitor, inspect};
 
 fn small_entries() -> Vec<Entry> {
     let mut entries: Vec<Entry> = (0..60_u64)
@@ -69,7 +73,10 @@ fn every_flipped_byte_is_noticed() {
             read_all(&bench.open(&meta).unwrap()).unwrap(),
             small_entries()
         );
-        for at in 0..bytes.len() {
+        let sealed_end = trailer::sealed_end(bench.env.transform.id(), bytes.len() as u64);
+        let sealed_end =
+            sealed_end.expect("a writer ends tables so that this can be told") as usize;
+        for at in 0..sealed_end {
             for flip in [0x01, 0x80, 0xff] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
@@ -81,6 +88,121 @@ fn every_flipped_byte_is_noticed() {
                 assert!(matches!(&error, Error::Corruption { path: p, .. } if *p == path()));
             }
         }
+        // What is no authority does not keep anybody from reading either.
+        for at in sealed_end..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
+            bench.set_bytes(&damaged);
+            let read = bench.open(&meta).and_then(|table| read_all(&table));
+            assert_eq!(read.unwrap(), small_entries(), "byte {at}");
+            assert_eq!(inspected(&bench, &meta), [Wrong::Trailer], "byte {at}");
+        }
+    }
+}
+
+/// What a check that reads the trailer finds wrong.
+fn inspected(bench: &Bench, meta: &TableMeta) -> Vec<Wrong> {
+    struct Everything;
+    impl Visitor for Everything {
+        fn wants_trailer(&mut self) -> bool {
+            true
+        }
+    }
+    let path = path();
+    let request = Request {
+        path: &path,
+        number: NUMBER,
+        expected: Some((KEYSPACE, meta)),
+    };
+    let inspection = inspect(&bench.env, &request, &mut Everything).unwrap();
+    inspection.problems.iter().map(|p| p.fault).collect()
+}
+
+/// What is told of a table of an encrypted store names no key; of a plain one it does.
+#[test]
+fn findings_name_keys_only_of_plain_stores() {
+    for encrypted in [false, true] {
+        let transform: Arc<dyn Transform> = if encrypted {
+            keyed()
+        } else {
+            Arc::new(ChecksumTransform)
+        };
+        let bench = Bench::new(transform, 0, 0);
+        let meta = bench.write(&tiny(), &small_entries(), &ranges());
+        let wrong = TableMeta {
+            largest: b"key99".to_vec(),
+            ..meta
+        };
+        let path = path();
+        let request = Request {
+            path: &path,
+            number: NUMBER,
+            expected: Some((KEYSPACE, &wrong)),
+        };
+        struct Everything;
+        impl Visitor for Everything {}
+        let inspection = inspect(&bench.env, &request, &mut Everything).unwrap();
+        let [problem] = &inspection.problems[..] else {
+            panic!("{:?}", inspection.problems);
+        };
+        assert_eq!(problem.fault, Wrong::Properties);
+        let told = format!("{} {}", problem.expected, problem.found);
+        assert_eq!(
+            told.contains("key99") && told.contains("key29"),
+            !encrypted,
+            "{told}"
+        );
+        assert_eq!(told.contains("5 bytes, withheld"), encrypted, "{told}");
+    }
+}
+
+/// The transform of an encrypted store.
+fn keyed() -> Arc<dyn Transform> {
+    let key = RawKey::from_slice(&mut [1; 32]).unwrap();
+    let protection = EncryptedProtection::with_source(Arc::new(key));
+    let fs = MemoryFileSystem::new();
+    fs.create_dir_all(Path::new("/store")).unwrap();
+    let transform = protection.create(&StorePlace {
+        fs: &(Arc::new(fs) as _),
+        random: &(Arc::new(SeededRandom::new(1)) as _),
+        directory: Path::new("/store"),
+        store: [9; 16],
+        writable: true,
+    });
+    let transform = transform.unwrap();
+    transform.keys().unwrap().add_domain(KEYSPACE.0).unwrap();
+    transform
+}
+
+/// Bytes that are changed behind the seal are told by the checksum and by the block; the checksums alone by
+/// the trailer alone. A table of plain checksums ends in its footer.
+#[test]
+fn a_trailer_is_there_only_where_keys_seal_and_is_found_sound() {
+    for (transform, has) in [
+        (Arc::new(ChecksumTransform) as Arc<dyn Transform>, false),
+        (Arc::new(Scramble), true),
+    ] {
+        let bench = Bench::new(transform, 0, 0);
+        let entries: Vec<Entry> = (0..3000_u64)
+            .map(|i| (i.to_be_bytes().to_vec(), pack(i + 1, 1), vec![i as u8; 100]))
+            .collect();
+        let options = options(4096, Compression::None, FilterPolicy::default());
+        let meta = bench.write(&options, &entries, &ranges());
+        let bytes = bench.bytes();
+        assert!(bytes.len() as u64 > 4 * trailer::CHUNK_BYTES);
+        assert_eq!(bytes.ends_with(b"vltcrc32"), has);
+        assert_eq!(inspected(&bench, &meta), []);
+        assert_eq!(read_all(&bench.open(&meta).unwrap()).unwrap().len(), 3000);
+        let mut damaged = bytes.clone();
+        damaged[100_000] ^= 1;
+        bench.set_bytes(&damaged);
+        let found = inspected(&bench, &meta);
+        let expected: &[Wrong] = if has {
+            &[Wrong::Trailer, Wrong::Block]
+        } else {
+            &[Wrong::Block]
+        };
+        assert_eq!(found, expected);
     }
 }
 

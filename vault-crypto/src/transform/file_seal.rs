@@ -1,0 +1,277 @@
+//! The seal of one file: its key, its nonces, what is authenticated with each block.
+//!
+//! The key can be wiped at any time and is derived again when it is needed next. It is put in its place while the keyring's
+//! keys are held, so that locking, which takes those away first, meets every key there is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use vault_core::transform::{
+    BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, KEYRING_NAME,
+    Unopened,
+};
+use vault_core::{Error, Result};
+
+use super::parameters::Parameters;
+use crate::cipher::{Aead, NONCE_BYTES, TAG_BYTES};
+use crate::keyring::Keyring;
+use crate::secret::expand;
+
+const FILE_LABEL: &[u8] = b"vault file 1";
+/// Bytes of the header that a file's key is derived from: all but its checksum.
+const BOUND_BYTES: usize = HEADER_BYTES - 4;
+const CHECKSUM_BYTES: usize = 4;
+/// Ordinals end here, so that no key seals more blocks.
+const ORDINALS: u64 = 1 << 32;
+/// Bytes that are authenticated with a block.
+const AAD_BYTES: usize = 53;
+// Where the parts that differ from block to block stand in them.
+const AAD_ORDINAL: usize = 31;
+const AAD_TYPE: usize = 39;
+const AAD_CODEC: usize = 44;
+const AAD_LEN: usize = 45;
+
+/// What a file is open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Its blocks are sealed, each once.
+    Writing,
+    /// Its blocks were sealed before.
+    Reading,
+}
+
+/// The seal of one file.
+pub(crate) struct FileSeal {
+    keyring: Arc<Keyring>,
+    identity: FileIdentity,
+    parameters: Parameters,
+    bound: [u8; BOUND_BYTES],
+    /// What is authenticated, with zeros where blocks differ.
+    aad: [u8; AAD_BYTES],
+    /// Whether a checksum follows the tag.
+    checked: bool,
+    spent: Option<Spent>,
+    /// `None` after locking, until it is needed.
+    aead: RwLock<Option<Box<dyn Aead>>>,
+}
+
+/// Which ordinals have sealed a block: they ascend, but for 0, which a table spends last.
+#[derive(Default)]
+struct Spent {
+    zero: AtomicBool,
+    last: AtomicU64,
+}
+
+impl Spent {
+    /// Spends an ordinal, once. The two are independent of everything else in memory: each alone decides.
+    fn spend(&self, ordinal: u64) -> Result<()> {
+        let unspent = if ordinal == 0 {
+            !self.zero.swap(true, Ordering::Relaxed)
+        } else {
+            self.last.fetch_max(ordinal, Ordering::Relaxed) < ordinal
+        };
+        if !unspent {
+            return unsupported(
+                "a file whose blocks are in order",
+                "sealing under an ordinal twice, or under an earlier one",
+            );
+        }
+        if ordinal >= ORDINALS {
+            return unsupported("an encrypted file", "more than 4,294,967,296 blocks");
+        }
+        Ok(())
+    }
+}
+
+fn unsupported(engine: &'static str, operation: &'static str) -> Result<()> {
+    Err(Error::Unsupported { engine, operation })
+}
+
+impl FileSeal {
+    /// The seal of the file with this header, known to the keyring and without a key yet.
+    pub(crate) fn new(
+        keyring: &Arc<Keyring>,
+        header: &FileHeader,
+        parameters: Parameters,
+        used: Use,
+    ) -> Arc<Self> {
+        let header_bytes = header.encode();
+        let bound = header_bytes.first_chunk().expect("a header is longer");
+        let seal = Arc::new(Self {
+            keyring: Arc::clone(keyring),
+            identity: header.identity,
+            parameters,
+            bound: *bound,
+            aad: aad_template(header, parameters.epoch),
+            checked: header.identity.kind != FileKind::Table,
+            spent: (used == Use::Writing).then(Spent::default),
+            aead: RwLock::new(None),
+        });
+        keyring.open_files().add(&seal);
+        seal
+    }
+
+    /// Derives the key.
+    ///
+    /// # Errors
+    /// [`Error::Locked`]; [`Error::UnacceptableKeyring`] where there is no data key for it.
+    pub(crate) fn derive(&self) -> Result<()> {
+        let FileIdentity { domain, .. } = self.identity;
+        let Parameters { algorithm, epoch } = self.parameters;
+        self.keyring.with_keys(|keys| {
+            let data_key = keys.get(domain, epoch).ok_or_else(|| self.keyless())?;
+            let file_key = expand(data_key, &[FILE_LABEL, &self.bound]);
+            let aead = self.keyring.providers().of(algorithm).key(&file_key);
+            // While the data keys are held: whoever locks comes later, and finds it here.
+            *self.aead.write().unwrap_or_else(PoisonError::into_inner) = Some(aead);
+            Ok(())
+        })
+    }
+
+    /// Wipes the key.
+    pub(crate) fn wipe(&self) {
+        let aead = self
+            .aead
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(aead);
+    }
+
+    /// Lends the cipher, with its key derived again where that was wiped.
+    fn with_aead<T>(&self, use_aead: impl FnOnce(&dyn Aead) -> T) -> Result<T> {
+        loop {
+            if let Some(aead) = &*self.aead() {
+                return Ok(use_aead(&**aead));
+            }
+            // Between this and the next look it may be locked again, which the next derivation says.
+            self.derive()?;
+        }
+    }
+
+    fn aead(&self) -> RwLockReadGuard<'_, Option<Box<dyn Aead>>> {
+        self.aead.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error where the data key is not there.
+    fn keyless(&self) -> Error {
+        let FileIdentity {
+            kind,
+            number,
+            domain,
+            ..
+        } = self.identity;
+        let path: PathBuf = self.keyring.directory().join(KEYRING_NAME);
+        let problem = format!(
+            "it has no key for epoch {} of keyspace {domain}, which {} {number} needs: the key was destroyed, or this is an older keyring",
+            self.parameters.epoch,
+            kind.name()
+        );
+        Error::UnacceptableKeyring { path, problem }
+    }
+
+    #[inline]
+    fn aad(&self, block: &BlockIdentity, len: usize) -> [u8; AAD_BYTES] {
+        let mut aad = self.aad;
+        aad[AAD_ORDINAL..AAD_TYPE].copy_from_slice(&block.ordinal.to_le_bytes());
+        aad[AAD_TYPE] = block.block_type;
+        aad[AAD_CODEC] = block.codec;
+        aad[AAD_LEN..].copy_from_slice(&(len as u64).to_le_bytes());
+        aad
+    }
+}
+
+/// What is authenticated with every block of a file.
+fn aad_template(header: &FileHeader, epoch: u32) -> [u8; AAD_BYTES] {
+    let FileIdentity {
+        store,
+        kind,
+        number,
+        domain,
+    } = header.identity;
+    let mut aad = [0; AAD_BYTES];
+    aad[..2].copy_from_slice(&header.version.to_le_bytes());
+    aad[2..18].copy_from_slice(&store);
+    aad[18..22].copy_from_slice(&domain.to_le_bytes());
+    aad[22] = kind as u8;
+    aad[23..AAD_ORDINAL].copy_from_slice(&number.to_le_bytes());
+    aad[AAD_TYPE + 1..AAD_CODEC].copy_from_slice(&epoch.to_le_bytes());
+    aad
+}
+
+#[inline]
+fn nonce(ordinal: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    nonce[..8].copy_from_slice(&ordinal.to_le_bytes());
+    nonce
+}
+
+impl BlockTransform for FileSeal {
+    fn overhead(&self) -> usize {
+        TAG_BYTES + if self.checked { CHECKSUM_BYTES } else { 0 }
+    }
+
+    fn seal(&self, block: &BlockIdentity, buffer: &mut Vec<u8>, start: usize) -> Result<()> {
+        let Some(spent) = &self.spent else {
+            return unsupported("a file that was opened for reading", "sealing a block");
+        };
+        let text = &mut buffer[start..];
+        let aad = self.aad(block, text.len());
+        let tag = self.with_aead(|aead| {
+            // Only when there is a key: a block that was refused because the store is locked is not sealed.
+            spent.spend(block.ordinal)?;
+            aead.seal(&nonce(block.ordinal), &aad, text).or_else(|_| {
+                unsupported("the cipher", "blocks of more than 64 GiB").map(|()| [0; TAG_BYTES])
+            })
+        })??;
+        buffer.extend_from_slice(&tag);
+        if self.checked {
+            let checksum = crc32fast::hash(&buffer[start..]);
+            buffer.extend_from_slice(&checksum.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn open<'a>(&self, block: &BlockIdentity, sealed: &'a mut [u8]) -> Result<&'a [u8], Unopened> {
+        let sealed = if self.checked {
+            let (sealed, stored) = sealed
+                .split_last_chunk_mut::<CHECKSUM_BYTES>()
+                .ok_or(Unopened::Damaged)?;
+            if crc32fast::hash(sealed) != u32::from_le_bytes(*stored) {
+                return Err(Unopened::Damaged);
+            }
+            sealed
+        } else {
+            sealed
+        };
+        let (text, tag) = sealed
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(Unopened::Damaged)?;
+        if block.ordinal >= ORDINALS {
+            return Err(Unopened::Damaged);
+        }
+        let aad = self.aad(block, text.len());
+        let opened = self.with_aead(|aead| aead.open(&nonce(block.ordinal), &aad, text, tag));
+        match opened {
+            Ok(Ok(())) => Ok(text),
+            Err(Error::Locked) => Err(Unopened::Locked),
+            // Altered, or its data key was destroyed while the file was open and the store locked.
+            Ok(Err(_)) | Err(_) => Err(Unopened::Damaged),
+        }
+    }
+
+    fn epoch(&self) -> u32 {
+        self.parameters.epoch
+    }
+}
+
+impl fmt::Debug for FileSeal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSeal")
+            .field("identity", &self.identity)
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
+    }
+}
