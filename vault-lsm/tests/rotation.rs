@@ -363,7 +363,9 @@ fn a_log_that_cannot_be_flushed_yet_keeps_its_keys() {
     shared.set((store.clone(), ks)).ok().unwrap();
     store.checkpoint("/copy").unwrap();
 
-    let (epoch, steps, status) = outcome.lock().unwrap().take().expect("it was flushed");
+    // A copy: what is flushed later must not begin another.
+    let seen = outcome.lock().unwrap().clone();
+    let (epoch, steps, status) = seen.expect("it was flushed");
     assert_eq!((epoch.unwrap(), steps.unwrap()), (2, ()));
     assert_eq!(status.unwrap().oldest_epoch_in_use, 1);
     assert_eq!(toy.keys().epochs(), BTreeSet::from([1, 2]));
