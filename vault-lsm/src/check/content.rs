@@ -138,6 +138,12 @@ impl PartialEq<str> for KeyspaceName {
     }
 }
 
+impl PartialEq<String> for KeyspaceName {
+    fn eq(&self, other: &String) -> bool {
+        self.text == *other
+    }
+}
+
 impl PartialEq<&str> for KeyspaceName {
     fn eq(&self, other: &&str) -> bool {
         self.text == **other
