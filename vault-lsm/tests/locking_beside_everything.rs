@@ -1,5 +1,4 @@
 //! A store that is locked and resumed over and over while everything else goes on.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

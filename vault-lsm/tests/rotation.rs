@@ -1,6 +1,5 @@
 //! Rotation of keys: everything is sealed anew, nothing changes for those who read and write, and old keys go when nothing
 //! needs them any more, and not before.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
