@@ -17,7 +17,7 @@ pub const SALT_BYTES: usize = 32;
 impl Kdf {
     /// Derives the key-encryption key. The same secret, salt and parameters give the same key.
     ///
-    /// With [`Kdf::ARGON2ID`] that takes a good tenth of a second and 64 MiB on a processor of 2024.
+    /// With [`Kdf::ARGON2ID`] that takes some tenths of a second and 64 MiB.
     ///
     /// # Errors
     /// [`KdfProblem::NeedsKey`] or [`KdfProblem::NeedsPassphrase`] for a secret of the other kind; [`KdfProblem::NoMemory`];

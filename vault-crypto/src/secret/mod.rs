@@ -8,6 +8,8 @@
 //! What no code can promise in this language: that no copy stays in a register, or on the stack of somebody who was
 //! handed the bytes. What is computed with secrets here runs inside [`with_clean_stack`], which overwrites the stack that it
 //! used. Keys that ciphers have expanded lie on the ordinary heap, and are wiped, but may be swapped.
+//! So may what was decrypted, and a core dump holds both: who fears that switches core dumps off for the process
+//! (`ulimit -c 0`) and encrypts swap.
 
 mod pages;
 
