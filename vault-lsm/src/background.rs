@@ -1,6 +1,7 @@
 //! Background work: who does it, when, and how it is waited for.
 //!
-//! Work is a sequence of *steps*: flush one memtable, run one compaction, prepare a log segment, remove files.
+//! Work is a sequence of *steps*: flush one memtable, run one compaction, seal one table anew, prepare a log segment,
+//! remove files.
 //! Threads run steps until there is nothing to do and then sleep until something changes. With
 //! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
 //! order, which is what a simulation needs.
