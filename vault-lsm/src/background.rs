@@ -327,6 +327,11 @@ fn flush_step(store: &Arc<Store>) -> Result<bool> {
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {
     let _active = Active::new(&store.background)?;
+    if store.is_locked() {
+        // Not to claim anything: tables that are given back wake this thread again, which would go on and on until the
+        // lock is complete.
+        return Err(Error::Locked);
+    }
     let compacted = compact::compact_next(store);
     match &compacted {
         Ok(true) => lock(&store.background.state).compact_failure = None,
