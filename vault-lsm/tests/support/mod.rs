@@ -4,6 +4,8 @@
 pub(crate) mod alone;
 pub(crate) mod batches;
 pub(crate) mod keyed;
+pub(crate) mod locking;
+pub(crate) mod rotating;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
