@@ -1,13 +1,15 @@
 //! Encrypted stores as an application uses them: what the type adds to the engine.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
 use vault_db::{
-    EncryptedStore, Engine, Error, ErrorKind, KeyspaceOptions, Lsm, LsmOptions, Reader, Result,
-    WriteOptions,
+    Clock, EncryptedStore, Engine, Error, ErrorKind, KeyspaceOptions, Lsm, LsmOptions, Reader,
+    Result, SystemClock, WriteOptions,
 };
 
 /// As weak as key derivation gets: these tests are not about guessing.
@@ -82,7 +84,8 @@ fn an_idle_store_locks_itself() {
     options.settings.lock_after_idle = Some(Duration::from_secs(1));
     let path = directory.path().join("store");
     let store = EncryptedStore::open_with(&path, options, protection("old")).expect("a new store");
-    let mut waits = (0..200).map(|_| std::thread::sleep(Duration::from_millis(100)));
+    let clock = SystemClock::new();
+    let mut waits = (0..200).map(|_| clock.sleep(Duration::from_millis(100)));
     assert!(waits.any(|()| store.is_locked()), "open after 20 seconds");
     store.unlock(&source("old")).expect("the right passphrase");
     assert!(store.keyspaces().unwrap().is_empty());
@@ -101,8 +104,24 @@ fn plain_and_encrypted_stores_are_told_apart() {
     assert!(refused.to_string().contains("passphrase"), "{refused}");
     let refused = open(&plain, "old").unwrap_err();
     assert!(matches!(refused, Error::NotEncrypted { .. }), "{refused}");
-    assert!(!plain.join("KEYRING").exists(), "nothing was written");
+    let keyring = DiskFileSystem.kind(&plain.join("KEYRING"));
+    assert!(keyring.expect("a look").is_none(), "nothing was written");
     // Neither came to harm.
     open(&encrypted, "old").expect("as it was").close().unwrap();
     Lsm::open(&plain, LsmOptions::default()).expect("as it was");
+}
+
+#[test]
+fn keys_rotate_and_all_is_still_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = filled(&directory.path().join("store"));
+    store.flush(None).unwrap();
+    let before = store.keyring_info().epoch;
+    store.rotate_keys().unwrap();
+    store
+        .finish_rotation(&mut |_| ControlFlow::Continue(()))
+        .unwrap();
+    let info = store.keyring_info();
+    assert_eq!((info.epoch, info.epochs), (before + 1, Some(1)));
+    assert_eq!(read(&store).unwrap().as_deref(), Some(&b"admin"[..]));
 }
