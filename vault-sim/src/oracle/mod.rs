@@ -344,6 +344,14 @@ impl Oracle {
             .map(|(id, _, options)| (id, options))
     }
 
+    /// Every text that the keyspaces there are brought in, their names too.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.present().flat_map(|(id, name, _)| {
+            let history = self.history(id);
+            std::iter::once(name.as_bytes()).chain(history.texts())
+        })
+    }
+
     /// The history of a keyspace, dropped or not.
     ///
     /// # Panics
