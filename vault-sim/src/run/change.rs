@@ -351,6 +351,7 @@ impl Simulation {
             outcome => {
                 if self.accept("drop_keyspace", outcome)?.is_some() {
                     self.oracle.dropped(id);
+                    self.secrecy.unerased = false;
                     self.check_unknown(id)?;
                     return if self.is_calm() {
                         self.check_erased()
@@ -363,8 +364,19 @@ impl Simulation {
         if unknown {
             self.oracle.dropping_in_doubt(id);
             self.keyspaces_in_doubt = true;
+        } else if self.secrecy.is_encrypted() && !self.is_listed(id)? {
+            // It is gone for readers, and was not erased: the next opening does that.
+            self.oracle.dropped(id);
+            self.secrecy.unerased = true;
+            self.note("dropped, not erased");
         }
         Ok(())
+    }
+
+    fn is_listed(&self, id: Id) -> Step<bool> {
+        let listed = self.store().keyspaces();
+        let listed = listed.map_err(|error| format!("keyspaces: {error}"))?;
+        Ok(listed.iter().any(|info| info.id.0 == id))
     }
 }
 

@@ -37,11 +37,11 @@ enum Mark {
     Value(Vec<u8>),
     /// What follows the canary of a name.
     Name([u8; 4]),
-    /// None of these.
-    Unknown(String),
+    /// Something that the store has to refuse.
+    Misused(String),
 }
 
-/// The marks in a text. Keys without digits and values that are cut short have none.
+/// The marks in a text. Keys without digits, values that are cut short, and the ends of prefixes have none.
 fn marks(text: &[u8]) -> impl Iterator<Item = Mark> {
     find(text).filter_map(|at| {
         let behind = &text[at + CANARY.len()..];
@@ -57,7 +57,8 @@ fn marks(text: &[u8]) -> impl Iterator<Item = Mark> {
                 Some(Mark::Value(before[from..].to_vec()))
             }
             Some((b'n', rest)) => rest.first_chunk().map(|name| Mark::Name(*name)),
-            _ => Some(Mark::Unknown(around(text, at))),
+            Some((b'm', _)) => Some(Mark::Misused(around(text, at))),
+            _ => None,
         }
     })
 }
@@ -167,7 +168,7 @@ impl Aead for Eye {
 impl Simulation {
     /// Nothing in the directory that can be opened tells of a keyspace that is not there. Nothing may be wrong around the store.
     pub(in crate::run) fn check_erased(&mut self) -> Step {
-        let Some(algorithm) = self.secrecy.algorithm else {
+        let Some(algorithm) = self.secrecy.algorithm.filter(|_| !self.secrecy.unerased) else {
             return Ok(());
         };
         let watch = Arc::new(Watch::new(algorithm, &self.oracle));
@@ -178,8 +179,9 @@ impl Simulation {
         let mut go_on = |_: &_| ControlFlow::Continue(());
         let report = verify(DIRECTORY, &options, &VerifyOptions::default(), &mut go_on);
         let report = report.map_err(|error| format!("verify: {error}"))?;
-        if let Some(finding) = report.findings.first() {
-            return Err(format!("verification of a sound store found: {finding}"));
+        if !report.is_clean() {
+            let findings = report.findings;
+            return Err(format!("verification of a sound store found {findings:?}"));
         }
         let seen = watch.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.report.texts_searched += seen.texts;

@@ -8,7 +8,7 @@ use vault_core::{
     WriteBatch, WriteOptions,
 };
 
-use super::{Secret, canary};
+use super::{Secret, canary, is_of_another_secret};
 use crate::plan::{Key, Operation, Slot};
 use crate::run::{Simulation, Step};
 
@@ -78,7 +78,7 @@ impl Simulation {
             return Ok(());
         }
         match keyring.check_secret(&*old.source()) {
-            Err(Error::WrongKey { .. }) => {}
+            Err(error) if is_of_another_secret(&error) => {}
             other => return Err(format!("the old secret is answered with {other:?}")),
         }
         let checked = keyring.check_secret(&*new.source());
@@ -133,7 +133,7 @@ impl Simulation {
             passphrase: false,
         };
         match keyring.unlock(&*wrong.source()) {
-            Err(Error::WrongKey { .. }) => {}
+            Err(error) if is_of_another_secret(&error) => {}
             Err(error) => self.excuse("unlock with the wrong secret", &error)?,
             Ok(()) => return Err("a wrong secret unlocks the store".to_owned()),
         }

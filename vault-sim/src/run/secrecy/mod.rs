@@ -74,6 +74,8 @@ pub(super) struct Secrecy {
     locked_until: Option<usize>,
     /// What is in the keyring is in doubt: only opening anew can tell.
     pub(super) keys_in_doubt: bool,
+    /// A drop ended before what was dropped was erased.
+    pub(super) unerased: bool,
     back_up: Option<BackUp>,
     /// What could be read where nothing may be.
     leak: Mutex<Option<String>>,
@@ -91,6 +93,7 @@ impl Secrecy {
             noted: 0,
             locked_until: None,
             keys_in_doubt: false,
+            unerased: false,
             back_up: None,
             leak: Mutex::default(),
         }
@@ -128,6 +131,7 @@ impl Secrecy {
         self.protection = None;
         self.locked_until = None;
         self.keys_in_doubt = false;
+        self.unerased = false;
     }
 
     /// Looks whether anything can be read in what an encrypted store says.
@@ -147,6 +151,11 @@ impl Secrecy {
             self.overhear(what, &error.to_string());
         }
     }
+}
+
+/// Whether this is what somebody is told who has another secret, or one of another kind.
+const fn is_of_another_secret(error: &Error) -> bool {
+    matches!(error, Error::WrongKey { .. } | Error::InvalidKey { .. })
 }
 
 impl Simulation {
@@ -169,7 +178,7 @@ impl Simulation {
     pub(super) fn open_store(&mut self) -> CoreResult<Lsm> {
         let opened = self.open_with_secret();
         match (opened, self.secrecy.other) {
-            (Err(Error::WrongKey { .. }), Some(other)) => {
+            (Err(error), Some(other)) if is_of_another_secret(&error) => {
                 self.secrecy.other = Some(self.secrecy.secret);
                 self.secrecy.secret = other;
                 self.open_with_secret()
