@@ -55,7 +55,11 @@ impl ReclaimQueue {
 
     /// The epochs of tables that exist only for readers that still hold them.
     pub(crate) fn held_epochs(&self) -> Vec<u32> {
-        self.lock().retired.values().map(|held| held.epoch).collect()
+        self.lock()
+            .retired
+            .values()
+            .map(|held| held.epoch)
+            .collect()
     }
 
     /// Whether there are files to remove.

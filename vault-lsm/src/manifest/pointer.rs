@@ -6,7 +6,7 @@ use vault_core::codec::Decoder;
 use vault_core::transform::{
     FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
 };
-use vault_core::vfs::{EntryKind, FileSystem};
+use vault_core::vfs::{EntryKind, FileSystem, read_up_to};
 use vault_core::{Error, Result};
 
 use crate::directory::is_ours;
@@ -14,7 +14,7 @@ use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
 use crate::store::{outcome_unknown, sync_failed, write_failed};
 
-const POINTER_VERSION: u16 = 1;
+pub(crate) const POINTER_VERSION: u16 = 1;
 const PAYLOAD_BYTES: usize = 6 * 8 + SALT_BYTES;
 /// More than a pointer can be, whatever the transform adds.
 const READ_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES + 256;
@@ -145,9 +145,7 @@ fn read_file(fs: &dyn FileSystem, path: &Path) -> Result<Option<(FileHeader, Vec
         Err(e) => return Err(Error::io("open", path, e)),
     };
     let mut bytes = vec![0; READ_BYTES_MAX];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
+    let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
     let header = FileHeader::decode(path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
     Ok(Some((header, bytes)))

@@ -3,6 +3,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod batches;
+pub(crate) mod keyed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -271,6 +272,13 @@ pub(crate) fn image(fs: &MemoryFileSystem, directory: &str) -> BTreeMap<PathBuf,
             (path, bytes)
         })
         .collect()
+}
+
+/// Says whether so much time has passed since this was called.
+pub(crate) fn ends_in(time: Duration) -> impl Fn() -> bool {
+    let clock = SystemClock::new();
+    let began = clock.monotonic();
+    move || clock.monotonic().saturating_sub(began) >= time
 }
 
 /// Waits until a condition holds, and panics where it doesn't within ten seconds.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::vfs::read_up_to;
 use vault_core::{Error, KeyspaceId, Result};
 
 use self::walk::Walk;
@@ -203,9 +204,7 @@ fn open(
     let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
     let read = opened.and_then(|file| {
         let mut bytes = [0; HEADER_BYTES];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|e| Error::io("read", path, e))?;
+        let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
         inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
@@ -257,13 +256,14 @@ fn open(
     }
     let transform = match header.open(path, &*env.transform) {
         Ok(transform) => transform,
-        // It says that it is of this store: whoever put it there could not seal it as the others are.
-        Err(error @ (Error::Encrypted { .. } | Error::NotEncrypted { .. })) => {
-            let (expected, found) = ("a table sealed as the others are", error.to_string());
+        Err(error @ (Error::Locked | Error::NewerFormat { .. })) => return Err(error),
+        // It is not sealed as the others are, or under a key that there is not (any more): a keyspace that was dropped
+        // has taken its keys with it. The other tables are read all the same.
+        Err(error) => {
+            let (expected, found) = ("a table that the store's keys open", error.to_string());
             inspection.note(Fault::Header, 10, expected, &found);
             return Ok(None);
         }
-        Err(error) => return Err(error),
     };
     // What was appended to a table does not hide its own end.
     let file_bytes = len.min(stated);
