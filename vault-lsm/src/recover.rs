@@ -233,6 +233,7 @@ impl Opening {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
             self.clean_directory(&state, 0, false)?;
         }
+        self.mend_keys(&state)?;
         let clean_end = self.clean_end();
         let (settled, log) = self.settle(state.clone(), &replayed)?;
         let manifest = self.begin_manifest(&state, settled)?;
@@ -486,6 +487,32 @@ impl Opening {
         keys.keep_domains(&kept)
     }
 
+    /// Makes the keyring durable as it was read, before anything relies on it. What an end or a failed sync has interrupted
+    /// can be read, and yet be gone after a loss of power: a pointer that names its version, or a file under one of its new
+    /// keys, would then be of no use.
+    fn mend_keys(&self, read: &State) -> Result<()> {
+        let Some(keys) = self.env.transform.keys() else {
+            return Ok(());
+        };
+        let mended = match (keys.mend(), &self.pointer) {
+            (Err(Error::DiskFull { .. }), Some(pointer)) => {
+                self.make_room(read, pointer)?;
+                keys.mend()
+            }
+            (mended, _) => mended,
+        };
+        mended.map_err(manifest::cause)
+    }
+
+    /// Removes what nobody needs any more, to free space.
+    fn make_room(&self, read: &State, pointer: &Pointer) -> Result<()> {
+        // Only now, and only what is durably let go of: until there is a new manifest, a loss of
+        // power brings the old one back as the medium has it, with whatever files it needs.
+        manifest::secure(&self.env, pointer)?;
+        self.env.sync_directory()?;
+        self.clean_directory(read, pointer.manifest, false)
+    }
+
     /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what
     /// nobody needs any more goes first.
     fn begin_manifest(&self, read: &State, settled: State) -> Result<Manifest> {
@@ -494,11 +521,7 @@ impl Opening {
         let begin = |state| Manifest::begin(&self.env, state, generation, bytes_max);
         let begun = match (begin(settled.clone()), &self.pointer) {
             (Err(Error::DiskFull { .. }), Some(pointer)) => {
-                // Only now, and only what is durably let go of: until there is a new manifest, a loss of
-                // power brings the old one back as the medium has it, with whatever files it needs.
-                manifest::secure(&self.env, pointer)?;
-                self.env.sync_directory()?;
-                self.clean_directory(read, pointer.manifest, false)?;
+                self.make_room(read, pointer)?;
                 begin(settled)
             }
             (begun, _) => begun,

@@ -306,6 +306,12 @@ impl Oracle {
         self.sequence_of(self.visible)
     }
 
+    /// The latest sequence number of all commits, those in doubt included.
+    #[must_use]
+    pub fn written(&self) -> SequenceNumber {
+        self.sequence_of(self.commits.len())
+    }
+
     /// The number of the last operation of the first so many commits.
     fn sequence_of(&self, commits: usize) -> SequenceNumber {
         commits

@@ -78,6 +78,8 @@ impl EventListener for Listener {
             Event::ForeignFile { .. } => "foreign file".to_owned(),
             Event::Locked { .. } => "locked".to_owned(),
             Event::Resumed => "resumed".to_owned(),
+            Event::KeysRotated { .. } => "keys rotated".to_owned(),
+            Event::EpochsRetired { .. } => "epochs retired".to_owned(),
             _ => "other".to_owned(),
         };
         let mut heard = self.heard();

@@ -83,6 +83,7 @@ impl Simulation {
         };
         let times = self.times();
         self.digest.add_debug(&found);
+        self.note_lost(found.latest);
         self.oracle.recovered(&found, self.promise, times)?;
         self.report.recoveries += 1;
         self.note(&format!(

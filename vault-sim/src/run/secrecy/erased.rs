@@ -4,7 +4,7 @@
 //! a keyspace's own files it is the keyspace that must still be there; in log, manifest and pointer, whatever carries the
 //! canary must be known to one that is there. Files that no manifest names (readers may hold some) must not open at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use vault_crypto::secret::SecretKey;
 use vault_lsm::check::{VerifyOptions, verify};
 
 use super::canary::{around, content, find};
-use crate::oracle::Oracle;
+use crate::oracle::{Id, Oracle};
 use crate::plan::CANARY;
 use crate::run::{DIRECTORY, Simulation, Step};
 
@@ -63,6 +63,24 @@ fn marks(text: &[u8]) -> impl Iterator<Item = Mark> {
     })
 }
 
+/// What commits that were lost at an end brought in: records of them may lie in the log behind its end.
+#[derive(Debug, Default)]
+pub(in crate::run) struct Lost(BTreeMap<Id, BTreeSet<Mark>>);
+
+impl Lost {
+    /// Takes note of everything that is in an account, before what was lost is taken out of it.
+    pub(in crate::run) fn note(&mut self, oracle: &Oracle) {
+        for (id, ..) in oracle.present() {
+            let texts = oracle.history(id).texts().flat_map(marks);
+            self.0.entry(id).or_default().extend(texts);
+        }
+    }
+
+    fn of(&self, id: Id) -> impl Iterator<Item = Mark> {
+        self.0.get(&id).into_iter().flatten().cloned()
+    }
+}
+
 /// What may be read.
 #[derive(Debug)]
 struct Watch {
@@ -80,13 +98,17 @@ struct Seen {
 }
 
 impl Watch {
-    fn new(algorithm: Algorithm, oracle: &Oracle) -> Self {
+    fn new(algorithm: Algorithm, oracle: &Oracle, lost: &Lost) -> Self {
         Self {
             inner: cipher::provider(algorithm),
             domains: std::iter::once(0)
                 .chain(oracle.present().map(|(id, ..)| id))
                 .collect(),
-            known: oracle.texts().flat_map(marks).collect(),
+            known: oracle
+                .texts()
+                .flat_map(marks)
+                .chain(oracle.present().flat_map(|(id, ..)| lost.of(id)))
+                .collect(),
             seen: Mutex::default(),
         }
     }
@@ -171,7 +193,7 @@ impl Simulation {
         let Some(algorithm) = self.secrecy.algorithm.filter(|_| !self.secrecy.unerased) else {
             return Ok(());
         };
-        let watch = Arc::new(Watch::new(algorithm, &self.oracle));
+        let watch = Arc::new(Watch::new(algorithm, &self.oracle, &self.secrecy.lost));
         let watching = Arc::new(Watching(Arc::clone(&watch)));
         let protection = Arc::new(self.secrecy.protection_with(self.secrecy.secret, watching));
         self.check_headers(&*protection, &watch)?;
@@ -275,7 +297,7 @@ mod tests {
             })
             .concat();
         let seen = |oracle: &Oracle, text: &Vec<u8>, domain: u32| {
-            let watch = Watch::new(Algorithm::ChaCha20Poly1305, oracle);
+            let watch = Watch::new(Algorithm::ChaCha20Poly1305, oracle, &Lost::default());
             let mut aad = [0; AAD_BYTES];
             aad[18..22].copy_from_slice(&domain.to_le_bytes());
             watch.look_at(&aad, &[b"before", &text[..], b"behind"].concat());

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use vault_core::transform::Keys;
 use vault_core::{
     Durability, Engine, Error, KeyRange, KeyspaceId, KeyspaceOptions, Reader, Result as CoreResult,
     WriteBatch, WriteOptions,
@@ -35,23 +34,38 @@ impl Simulation {
     }
 
     fn rotate(&mut self) -> Step {
-        let Some(keyring) = self.secrecy.keyring() else {
-            return Err("an open store has no keyring".to_owned());
-        };
-        let before = keyring.epoch();
-        let begun = keyring.begin_epoch();
-        self.note_doubt(&begun);
-        if let Some(epoch) = self.accept_of_keyring("begin an epoch", begun)? {
-            if epoch <= before {
-                return Err(format!("epoch {epoch} was begun after {before}"));
-            }
-            let noted = self.store().keys_changed();
-            self.accept("keys changed", noted)?;
+        let before = self.store().key_rotation();
+        let before = before.map_err(|error| format!("key_rotation: {error}"))?;
+        let begun = self.store().rotate_keys();
+        if let Some(epoch) = self.accept("rotate_keys", begun)?
+            && epoch <= before.epoch
+        {
+            let before = before.epoch;
+            return Err(format!("epoch {epoch} was begun after {before}"));
         }
         Ok(())
     }
 
+    /// Carries a rotation to its end: then nothing is left of older keys that no reader holds.
     fn finish_rotation(&mut self) -> Step {
+        let finished = self
+            .store()
+            .finish_rotation(|_| ControlFlow::Continue(()));
+        let Some(status) = self.accept("finish_rotation", finished)? else {
+            return Ok(());
+        };
+        self.note(&format!("{status:?}"));
+        let is_read = !self.snapshots.is_empty() || !self.cursors.is_empty();
+        if !self.is_calm() || is_read {
+            return Ok(());
+        }
+        let keyring = self.secrecy.keyring().map(|keyring| keyring.info());
+        let epochs = keyring.as_ref().and_then(|info| info.epochs);
+        if status.tables_left != 0 || status.held_by_snapshots != 0 || epochs != Some(1) {
+            return Err(format!(
+                "a rotation was finished, and {epochs:?} epochs have keys: {status:?}"
+            ));
+        }
         Ok(())
     }
 
@@ -146,8 +160,12 @@ impl Simulation {
             return Ok(());
         }
         let resumed = self.store().resume();
-        resumed.map_err(|error| format!("resuming with keys: {error}"))?;
         self.secrecy.locked_until = None;
+        if self.store().is_locked() {
+            return Err(format!("resuming with keys gave {resumed:?}"));
+        }
+        // It goes on with a drop that the lock has interrupted, which may fail as drops do.
+        self.accept("resume", resumed)?;
         self.forget_erased();
         self.note("unlocked");
         if self.is_calm() {

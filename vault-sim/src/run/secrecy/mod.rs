@@ -23,6 +23,7 @@ use vault_crypto::{
 };
 use vault_lsm::{Lsm, LsmOptions};
 
+use self::erased::Lost;
 use self::recorder::Recorder;
 use self::rollback::BackUp;
 use super::{DIRECTORY, Simulation, Step};
@@ -76,6 +77,7 @@ pub(super) struct Secrecy {
     pub(super) keys_in_doubt: bool,
     /// A drop ended before what was dropped was erased.
     pub(super) unerased: bool,
+    lost: Lost,
     back_up: Option<BackUp>,
     /// What could be read where nothing may be.
     leak: Mutex<Option<String>>,
@@ -94,6 +96,7 @@ impl Secrecy {
             locked_until: None,
             keys_in_doubt: false,
             unerased: false,
+            lost: Lost::default(),
             back_up: None,
             leak: Mutex::default(),
         }
@@ -200,6 +203,13 @@ impl Simulation {
         self.secrecy.noted = store.generation();
         self.secrecy.protection = protection;
         Ok(store)
+    }
+
+    /// Takes note of commits before an opening tells which of them are lost.
+    pub(super) fn note_lost(&mut self, latest: u64) {
+        if self.secrecy.is_encrypted() && latest < self.oracle.written() {
+            self.secrecy.lost.note(&self.oracle);
+        }
     }
 
     /// Notes the generation of a store that was closed.
