@@ -59,7 +59,8 @@ impl Plan {
         Self::choose_wanted(source, Wanted::Either, least, most)
     }
 
-    fn choose_wanted(
+    /// As [`Plan::choose`], for a store that is encrypted or not as wanted.
+    pub fn choose_wanted(
         source: &mut dyn Source,
         wanted: Wanted,
         least: usize,
