@@ -175,6 +175,8 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     ];
     let forgets = store.env.transform.keys().is_some() && segment != 0;
     if forgets {
+        // The records that tell which numbers were given out go with the segments.
+        edits.push(Edit::LastSequence(commit.last_sequence));
         edits.push(Edit::ForgetLogs(segment));
     }
     manifest
