@@ -257,7 +257,11 @@ fn who_reads_a_file_when_its_domain_is_dropped_reads_on_after_a_lock_too() {
     store.keyring.lock();
     store.keyring.unlock(&passphrase("s")).unwrap();
     store.keys().keep_domains(&[]).unwrap();
-    let open = || reading.open(&block(1), &mut sealed.clone()).map(<[u8]>::to_vec);
+    let open = || {
+        reading
+            .open(&block(1), &mut sealed.clone())
+            .map(<[u8]>::to_vec)
+    };
     assert_eq!(open(), Ok(b"content".to_vec()));
     assert!(store.open_file(&file.header).is_err());
     // That was the last moment.

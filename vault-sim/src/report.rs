@@ -62,6 +62,8 @@ pub struct Report {
     pub keys: u64,
     /// Searches of all files for what must not be readable.
     pub searches: u64,
+    /// Older copies of the directory that were put back and refused.
+    pub rollbacks_refused: u64,
     /// Texts that were opened in search of what was dropped.
     pub texts_searched: u64,
     /// Operations that were carried out, by kind; those that had nothing to work on are not among them.
@@ -94,6 +96,7 @@ impl Report {
         self.seals_unnoted += other.seals_unnoted;
         self.keys += other.keys;
         self.searches += other.searches;
+        self.rollbacks_refused += other.rollbacks_refused;
         self.texts_searched += other.texts_searched;
         self.operations.merge(&other.operations);
         self.crashes.merge(&other.crashes);
@@ -129,6 +132,7 @@ impl fmt::Display for Report {
             ("seals not compared", self.seals_unnoted),
             ("searches of all files", self.searches),
             ("texts opened and searched", self.texts_searched),
+            ("older copies refused", self.rollbacks_refused),
         ] {
             writeln!(f, "  {name:<34} {count:>9}")?;
         }

@@ -481,8 +481,11 @@ fn variant(seed: u64, variant: u64, directory: &tempfile::TempDir) -> (Subject, 
         _ => BackgroundWork::Threads { compaction: 8 },
     };
     // Each cipher and none, with each kind of background work in turn.
-    let cipher = [None, Some(Algorithm::ChaCha20Poly1305), Some(Algorithm::Aes256Gcm)]
-        [((variant + variant / 3 + seed) % 3) as usize];
+    let cipher = [
+        None,
+        Some(Algorithm::ChaCha20Poly1305),
+        Some(Algorithm::Aes256Gcm),
+    ][((variant + variant / 3 + seed) % 3) as usize];
     let described = format!("{cipher:?}, {settings:?}");
     // One in six on real files.
     let (fs, path): (Arc<dyn FileSystem>, _) = match variant {
@@ -496,10 +499,7 @@ fn variant(seed: u64, variant: u64, directory: &tempfile::TempDir) -> (Subject, 
         _ => (Arc::new(MemoryFileSystem::new()), "/store".to_owned()),
     };
     let _ = dice.below(2);
-    (
-        Subject::on(fs, path, settings, cipher, dice),
-        described,
-    )
+    (Subject::on(fs, path, settings, cipher, dice), described)
 }
 
 #[test]

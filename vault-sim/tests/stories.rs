@@ -151,5 +151,8 @@ fn sequence_numbers_do_not_go_back_when_a_drop_lets_go_of_the_log() {
     store.close().unwrap();
     let store = Lsm::open("/store", options).unwrap();
     assert_eq!(store.latest_sequence(), 3);
-    assert_eq!(store.get(kept, b"key").unwrap().as_deref(), Some(&b"value"[..]));
+    assert_eq!(
+        store.get(kept, b"key").unwrap().as_deref(),
+        Some(&b"value"[..])
+    );
 }

@@ -20,8 +20,8 @@ use vault_crypto::Algorithm;
 use vault_lsm::Settings;
 
 pub use bytes::CANARY;
-pub use kind::Wanted;
 pub use engine::{batch, ingest_pairs};
+pub use kind::Wanted;
 pub use source::{Dice, Source};
 
 /// Keyspaces that a plan can have at once.

@@ -9,7 +9,9 @@ use vault_core::{
 
 use super::{Simulation, Step, latest_of};
 use crate::oracle::{Effect, Id, Outcome, Recorded, describe};
-use crate::plan::{CANARY, Change, Expectation, Key, Misuse, Operation, Slot, Value, batch, ingest_pairs};
+use crate::plan::{
+    CANARY, Change, Expectation, Key, Misuse, Operation, Slot, Value, batch, ingest_pairs,
+};
 
 /// Keys of a batch that are looked up after it.
 const LOOKED_UP_MAX: usize = 4;

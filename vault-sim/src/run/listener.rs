@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vault_core::{Event, EventListener};
 
-use super::secrecy::canary::find_in_text;
 use super::Step;
+use super::secrecy::canary::find_in_text;
 use crate::report::Counts;
 
 /// Counts events.

@@ -127,10 +127,16 @@ impl Watch {
         let domain = u32::from_le_bytes([aad[18], aad[19], aad[20], aad[21]]);
         let place = || {
             let kind = aad[22];
-            format!("a block of a file of kind {kind}, number {:?}", &aad[23..31])
+            format!(
+                "a block of a file of kind {kind}, number {:?}",
+                &aad[23..31]
+            )
         };
         if !self.domains.contains(&domain) {
-            return Some(format!("{} opens, of keyspace {domain}, which is gone", place()));
+            return Some(format!(
+                "{} opens, of keyspace {domain}, which is gone",
+                place()
+            ));
         }
         // What is compressed shows no marks.
         let foreign = marks(text).find(|mark| !self.known.contains(mark))?;
@@ -239,7 +245,10 @@ impl Simulation {
         for header in &headers {
             let domain = header.identity.domain;
             if !watch.domains.contains(&domain) && transform.open(header).is_ok() {
-                return Err(format!("{:?} has a key, and its keyspace none", header.identity));
+                return Err(format!(
+                    "{:?} has a key, and its keyspace none",
+                    header.identity
+                ));
             }
         }
         Ok(())
@@ -281,7 +290,9 @@ mod tests {
         let mut oracle = Oracle::default();
         for id in [1, 2] {
             let name = Slot(id as u8).keyspace_name();
-            oracle.created(id, &name, &KeyspaceOptions::default()).unwrap();
+            oracle
+                .created(id, &name, &KeyspaceOptions::default())
+                .unwrap();
             let put = Recorded::One {
                 keyspace: id,
                 key: Key(10 + id as u8).bytes(),

@@ -48,9 +48,7 @@ impl Simulation {
 
     /// Carries a rotation to its end: then nothing is left of older keys that no reader holds.
     fn finish_rotation(&mut self) -> Step {
-        let finished = self
-            .store()
-            .finish_rotation(|_| ControlFlow::Continue(()));
+        let finished = self.store().finish_rotation(|_| ControlFlow::Continue(()));
         let Some(status) = self.accept("finish_rotation", finished)? else {
             return Ok(());
         };
@@ -82,7 +80,10 @@ impl Simulation {
         if self.note_doubt(&changed) {
             self.secrecy.other = Some(new);
         }
-        if self.accept_of_keyring("change the secret", changed)?.is_none() {
+        if self
+            .accept_of_keyring("change the secret", changed)?
+            .is_none()
+        {
             return Ok(());
         }
         let old = std::mem::replace(&mut self.secrecy.secret, new);
@@ -206,7 +207,9 @@ impl Simulation {
         let stats = self.store().stats();
         match stats.map(|stats| canary::find_in_text(&stats)) {
             Ok(None) => Ok(()),
-            Ok(Some(told)) => Err(format!("statistics of a locked store name something: {told}")),
+            Ok(Some(told)) => Err(format!(
+                "statistics of a locked store name something: {told}"
+            )),
             Err(error) => Err(format!("statistics of a locked store: {error}")),
         }
     }

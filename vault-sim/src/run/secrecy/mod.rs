@@ -143,7 +143,9 @@ impl Secrecy {
             && let Some(text) = canary::find_in_text(said)
         {
             let mut leak = self.leak.lock().unwrap_or_else(PoisonError::into_inner);
-            leak.get_or_insert(format!("{what} tells what an encrypted store holds: {text}"));
+            leak.get_or_insert(format!(
+                "{what} tells what an encrypted store holds: {text}"
+            ));
         }
     }
 
@@ -217,7 +219,9 @@ impl Simulation {
         let generation = store.generation();
         if generation < self.secrecy.noted {
             let noted = self.secrecy.noted;
-            return Err(format!("the generation went back from {noted} to {generation}"));
+            return Err(format!(
+                "the generation went back from {noted} to {generation}"
+            ));
         }
         self.secrecy.noted = generation;
         Ok(())
@@ -238,7 +242,9 @@ impl Simulation {
         let (files, first) = canary::find_in_files(&self.fs);
         self.report.searches += 1;
         match (self.secrecy.is_encrypted(), first) {
-            (true, Some(found)) => Err(format!("{files} files of an encrypted store can be read: {found}")),
+            (true, Some(found)) => Err(format!(
+                "{files} files of an encrypted store can be read: {found}"
+            )),
             (false, None) if self.oracle.present().next().is_some() => {
                 Err("a plain store was searched, and nothing found".to_owned())
             }

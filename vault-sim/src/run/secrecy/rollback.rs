@@ -27,12 +27,21 @@ pub(super) struct BackUp {
 impl Simulation {
     /// Copies the directory while the store is closed.
     pub(in crate::run) fn back_up(&mut self) -> Step {
-        if !self.is_calm() {
+        self.end_troubles()?;
+        if self.poisoned.is_some() {
             return Ok(());
         }
         self.close_store()?;
         self.secrecy.back_up = Some(self.state_of_directory());
         self.open_anew()
+    }
+
+    /// Whoever handles files has a disk that works.
+    fn end_troubles(&mut self) -> Step {
+        self.armed = None;
+        self.fs.set_crash_point(None);
+        self.clear_faults();
+        self.space_is_back()
     }
 
     fn state_of_directory(&self) -> BackUp {
@@ -58,7 +67,8 @@ impl Simulation {
         let Some(back_up) = self.secrecy.back_up.clone() else {
             return Ok(());
         };
-        if !self.is_calm() {
+        self.end_troubles()?;
+        if self.poisoned.is_some() {
             return Ok(());
         }
         self.close_store()?;
@@ -72,6 +82,7 @@ impl Simulation {
         if self.state_of_directory().files != back_up.files {
             return Err("a store that was refused was changed".to_owned());
         }
+        self.report.rollbacks_refused += 1;
         if go_on {
             self.note("rolled back on purpose");
             self.secrecy.noted = 0;
