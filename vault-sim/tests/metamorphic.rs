@@ -321,10 +321,12 @@ impl Subject {
             return;
         };
         match operation {
-            Operation::Rotate => drop(store.rotate_keys().unwrap()),
+            Operation::Rotate => {
+                store.rotate_keys().unwrap();
+            }
             Operation::FinishRotation => {
                 let finished = store.finish_rotation(|_| ControlFlow::Continue(()));
-                drop(finished.unwrap());
+                finished.unwrap();
             }
             _ => {
                 store.lock().unwrap();

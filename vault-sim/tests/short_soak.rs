@@ -1,6 +1,9 @@
 //! A soak of a few seconds, with a reopening every other one: the machinery of the long one, and whatever goes
 //! wrong at once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "where it fails, the table tells why")]
+
 use std::time::Duration;
 
 use vault_core::Clock as _;

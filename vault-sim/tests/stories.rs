@@ -1,7 +1,5 @@
 //! Plans that found something once, by hand or out of a seed, each with its story.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 
 use vault_core::vfs::{FileSystem, MemoryFileSystem, OperationClass};
