@@ -202,6 +202,7 @@ impl Simulation {
         let watch = Arc::new(Watch::new(algorithm, &self.oracle, &self.secrecy.lost));
         let watching = Arc::new(Watching(Arc::clone(&watch)));
         let protection = Arc::new(self.secrecy.protection_with(self.secrecy.secret, watching));
+        self.check_domains(&watch)?;
         self.check_headers(&*protection, &watch)?;
         let options = self.options_of(protection);
         let mut go_on = |_: &_| ControlFlow::Continue(());
@@ -218,6 +219,19 @@ impl Simulation {
             None if seen.texts == 0 => Err("nothing was opened to be searched".to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// The keyring has keys for what is there, and for nothing else.
+    fn check_domains(&self, watch: &Watch) -> Step {
+        let info = self.secrecy.keyring().map(|keyring| keyring.info());
+        let Some(domains) = info.and_then(|info| info.domains) else {
+            return Ok(());
+        };
+        let there = watch.domains.len();
+        if domains == there {
+            return Ok(());
+        }
+        Err(format!("there are {there} domains, and keys for {domains}"))
     }
 
     /// No file of a keyspace that is gone has a key.
