@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{FileKind, HEADER_BYTES, StorePlace};
+use vault_core::transform::{
+    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, StorePlace,
+};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -105,6 +107,18 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     }
 }
 
+/// Whether a store is a plain one, or has lost its keyring, only the header of its pointer can tell.
+fn keyring_missing(error: Error, directory: &Path, pointer: &FileHeader) -> Error {
+    match error {
+        Error::NotEncrypted { .. } if pointer.transform == ENCRYPTED_ID => {
+            let problem = "the store is encrypted, and its keyring and the copy of it are missing: without them nothing \
+                of it can be read; put an exported keyring in their place";
+            Error::corruption(&directory.join(KEYRING_NAME), 0, problem)
+        }
+        other => other,
+    }
+}
+
 fn no_such_store(directory: &Path) -> Error {
     Error::NoSuchStore {
         path: directory.to_path_buf(),
@@ -131,8 +145,10 @@ struct Replayed {
 impl Opening {
     fn new(directory: &Path, options: LsmOptions, writable: bool) -> Result<Self> {
         let began = options.clock.monotonic();
-        let found = Pointer::store(&*options.fs, directory)?;
-        let mut store = found.unwrap_or_default();
+        let found = Pointer::header(&*options.fs, directory)?;
+        let mut store = found
+            .as_ref()
+            .map_or([0; 16], |header| header.identity.store);
         let least = options.settings.least_generation;
         if found.is_none() {
             options.random.fill(&mut store)?;
@@ -154,8 +170,10 @@ impl Opening {
             }
             None if writable => (options.protection.create(&place)?, None),
             None => return Err(no_such_store(directory)),
-            Some(_) => {
-                let transform = options.protection.open(&place)?;
+            Some(header) => {
+                let transform = options.protection.open(&place);
+                let transform =
+                    transform.map_err(|error| keyring_missing(error, directory, &header))?;
                 let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
                 if let Some(pointer) = &pointer {
                     pointer.check_keyring(directory, &*transform)?;
@@ -236,9 +254,9 @@ impl Opening {
         self.mend_keys(&state)?;
         let clean_end = self.clean_end();
         let (settled, log) = self.settle(state.clone(), &replayed)?;
-        let manifest = self.begin_manifest(&state, settled)?;
+        let mut manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
-        self.finish_drops(&manifest)?;
+        self.finish_drops(&mut manifest)?;
 
         let mut log_segments = BTreeMap::new();
         for &number in manifest.state().logs.keys() {
@@ -479,29 +497,41 @@ impl Opening {
     }
 
     /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating.
-    fn finish_drops(&self, manifest: &Manifest) -> Result<()> {
+    fn finish_drops(&self, manifest: &mut Manifest) -> Result<()> {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
+        let before = keys.version();
         let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
-        keys.keep_domains(&kept)
+        keys.keep_domains(&kept)?;
+        if keys.version() == before {
+            return Ok(());
+        }
+        // The keyring with the keys that are destroyed, put back, is to be noticed.
+        manifest.renew_pointer(&self.env).map_err(manifest::cause)
     }
 
-    /// Makes the keyring durable as it was read, before anything relies on it. What an end or a failed sync has interrupted
-    /// can be read, and yet be gone after a loss of power: a pointer that names its version, or a file under one of its new
-    /// keys, would then be of no use.
+    /// Makes the keyring durable as it was read, and writes whichever of its two files is damaged anew, before anything relies
+    /// on it. What an end or a failed sync has interrupted can be read, and yet be gone after a loss of power: a pointer
+    /// that names its version, or a file under one of its new keys, would then be of no use.
     fn mend_keys(&self, read: &State) -> Result<()> {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
-        let mended = match (keys.mend(), &self.pointer) {
+        let pointer = self.pointer.as_ref();
+        let mended = match (keys.mend(), pointer) {
             (Err(Error::DiskFull { .. }), Some(pointer)) => {
-                self.make_room(read, pointer)?;
-                keys.mend()
+                self.make_room(read, pointer).and_then(|()| keys.mend())
             }
             (mended, _) => mended,
         };
-        mended.map_err(manifest::cause)
+        let is_durable = pointer.is_some_and(|pointer| keys.version() <= pointer.keyring_version);
+        match mended {
+            // The pointer was written when it was durable. It is only the other file that could not be mended, which the
+            // keyring's info goes on saying.
+            Err(error) if is_durable && !matches!(error, Error::Poisoned { .. }) => Ok(()),
+            mended => mended.map_err(manifest::cause),
+        }
     }
 
     /// Removes what nobody needs any more, to free space.

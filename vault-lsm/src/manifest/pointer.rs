@@ -39,8 +39,14 @@ pub(crate) struct Pointer {
 impl Pointer {
     /// The id of the store in `directory`, which needs no keys. `None` where there is no pointer.
     pub(crate) fn store(fs: &dyn FileSystem, directory: &Path) -> Result<Option<[u8; 16]>> {
+        let header = Self::header(fs, directory)?;
+        Ok(header.map(|header| header.identity.store))
+    }
+
+    /// The header of the pointer in `directory`, which needs no keys. `None` where there is no pointer.
+    pub(crate) fn header(fs: &dyn FileSystem, directory: &Path) -> Result<Option<FileHeader>> {
         let read = read_file(fs, &directory.join(POINTER_NAME))?;
-        Ok(read.map(|(header, _)| header.identity.store))
+        Ok(read.map(|(header, _)| header))
     }
 
     /// Reads the pointer of the store in `directory`. `None` where there is none.
