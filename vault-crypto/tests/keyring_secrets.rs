@@ -138,6 +138,33 @@ fn while_it_is_locked_everything_says_so_and_a_wrong_secret_leaves_it_locked() {
     store.keyring.unlock(&passphrase("s")).unwrap();
 }
 
+/// Found by the same operations under many options (`vault-sim/tests/metamorphic.rs`). A snapshot was held, the store was locked
+/// and unlocked, and the keyspace dropped before anything of the snapshot was read: the keys of its files, which are derived
+/// again when they are needed, could not be any more, and the snapshot said that its files were damaged.
+#[test]
+fn who_reads_a_file_when_its_domain_is_dropped_reads_on_after_a_lock_too() {
+    let place = Place::new(1);
+    let store = place.create("s");
+    store.keys().add_domain(7).unwrap();
+    let file = store.create_file(FileKind::Table, 3, 7).unwrap();
+    let sealed = file.seal(1, b"content").unwrap();
+    let reading = store.open_file(&file.header).unwrap();
+    store.keyring.lock();
+    store.keyring.unlock(&passphrase("s")).unwrap();
+    store.keys().keep_domains(&[]).unwrap();
+    let open = || {
+        reading
+            .open(&block(1), &mut sealed.clone())
+            .map(<[u8]>::to_vec)
+    };
+    assert_eq!(open(), Ok(b"content".to_vec()));
+    assert!(store.open_file(&file.header).is_err());
+    // That was the last moment.
+    store.keyring.lock();
+    store.keyring.unlock(&passphrase("s")).unwrap();
+    assert!(open().is_err());
+}
+
 #[test]
 fn a_keyring_that_was_exchanged_while_it_was_locked_is_not_taken() {
     let place = Place::new(1);

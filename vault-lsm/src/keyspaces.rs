@@ -10,7 +10,7 @@ use crate::flush::{flush_and_wait, log_floor, remove_logs_below};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
 use crate::recover::find_operator;
-use crate::store::{Store, lock, unknown_keyspace};
+use crate::store::{Commit, Store, lock, unknown_keyspace};
 use crate::version::Version;
 
 /// Creates a keyspace, or opens it and takes over the options that may change.
@@ -175,6 +175,8 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     ];
     let forgets = store.env.transform.keys().is_some() && segment != 0;
     if forgets {
+        // The records that tell which numbers were given out go with the segments.
+        edits.push(Edit::LastSequence(commit.last_sequence));
         edits.push(Edit::ForgetLogs(segment));
     }
     manifest
@@ -185,11 +187,9 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         store.views.update(|current| Some(current.without(id)));
     });
     std::mem::drop(manifest);
+    // What is written from now on must not keep the segments with its writes.
     let switched = if forgets {
-        // What is written from now on must not keep the segments with its writes.
-        commit.log.switch(&**store).map(|segment| {
-            store.log_current.store(segment, Ordering::Release);
-        })
+        leave_segments(store, &mut commit, segment)
     } else {
         Ok(())
     };
@@ -223,6 +223,20 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     erased
 }
 
+/// Has the log go on behind segment `last`, so that this one can be let go of.
+fn leave_segments(store: &Store, commit: &mut Commit, last: u64) -> Result<()> {
+    let current = store.log_current.load(Ordering::Acquire);
+    if current == 0 || current > last {
+        return Ok(());
+    }
+    let segment = commit
+        .log
+        .switch(store)
+        .map_err(|error| store.poison_if_unknown(error))?;
+    store.log_current.store(segment, Ordering::Release);
+    Ok(())
+}
+
 /// Erases what a lock has interrupted.
 pub(crate) fn erase_if_due(store: &Arc<Store>) -> Result<()> {
     let due = &store.locking.erasing_is_due;
@@ -239,7 +253,10 @@ pub(crate) fn erase_dropped(store: &Arc<Store>) -> Result<()> {
     let Some(keys) = store.env.transform.keys() else {
         return Ok(());
     };
-    if store.manifest()?.state().forget_logs != 0 {
+    let last = store.manifest()?.state().forget_logs;
+    if last != 0 {
+        // A drop that found no room for another segment has left the log in this one.
+        leave_segments(store, &mut *store.commit()?, last)?;
         flush_and_wait(store, None)?;
         let mut manifest = store.manifest()?;
         let floor = log_floor(store, None);

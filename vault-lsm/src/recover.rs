@@ -251,11 +251,12 @@ impl Opening {
             // What an interrupted creation left behind. Two such manifests would no longer look like it.
             self.clean_directory(&state, 0, false)?;
         }
+        self.mend_keys(&state)?;
         let clean_end = self.clean_end();
         let (settled, log) = self.settle(state.clone(), &replayed)?;
-        let manifest = self.begin_manifest(&state, settled)?;
+        let mut manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
-        self.settle_keys(&manifest)?;
+        self.finish_drops(&mut manifest)?;
 
         let mut log_segments = BTreeMap::new();
         for &number in manifest.state().logs.keys() {
@@ -495,20 +496,51 @@ impl Opening {
         Err(Error::corruption(&path, replay.last_end, problem))
     }
 
-    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating; and writes
-    /// the keyring anew where one of its two files is damaged.
-    fn settle_keys(&self, manifest: &Manifest) -> Result<()> {
+    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating.
+    fn finish_drops(&self, manifest: &mut Manifest) -> Result<()> {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
+        let before = keys.version();
         let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
         keys.keep_domains(&kept)?;
-        match keys.mend() {
-            Err(error @ Error::Poisoned { .. }) => Err(error),
-            // On a full disk, say. The store opens with the one that is whole, and it says in the keyring's info what is
-            // wrong with the other.
-            Ok(()) | Err(_) => Ok(()),
+        if keys.version() == before {
+            return Ok(());
         }
+        // The keyring with the keys that are destroyed, put back, is to be noticed.
+        manifest.renew_pointer(&self.env).map_err(manifest::cause)
+    }
+
+    /// Makes the keyring durable as it was read, and writes whichever of its two files is damaged anew, before anything relies
+    /// on it. What an end or a failed sync has interrupted can be read, and yet be gone after a loss of power: a pointer
+    /// that names its version, or a file under one of its new keys, would then be of no use.
+    fn mend_keys(&self, read: &State) -> Result<()> {
+        let Some(keys) = self.env.transform.keys() else {
+            return Ok(());
+        };
+        let pointer = self.pointer.as_ref();
+        let mended = match (keys.mend(), pointer) {
+            (Err(Error::DiskFull { .. }), Some(pointer)) => {
+                self.make_room(read, pointer).and_then(|()| keys.mend())
+            }
+            (mended, _) => mended,
+        };
+        let is_durable = pointer.is_some_and(|pointer| keys.version() <= pointer.keyring_version);
+        match mended {
+            // The pointer was written when it was durable. It is only the other file that could not be mended, which the
+            // keyring's info goes on saying.
+            Err(error) if is_durable && !matches!(error, Error::Poisoned { .. }) => Ok(()),
+            mended => mended.map_err(manifest::cause),
+        }
+    }
+
+    /// Removes what nobody needs any more, to free space.
+    fn make_room(&self, read: &State, pointer: &Pointer) -> Result<()> {
+        // Only now, and only what is durably let go of: until there is a new manifest, a loss of
+        // power brings the old one back as the medium has it, with whatever files it needs.
+        manifest::secure(&self.env, pointer)?;
+        self.env.sync_directory()?;
+        self.clean_directory(read, pointer.manifest, false)
     }
 
     /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what
@@ -519,11 +551,7 @@ impl Opening {
         let begin = |state| Manifest::begin(&self.env, state, generation, bytes_max);
         let begun = match (begin(settled.clone()), &self.pointer) {
             (Err(Error::DiskFull { .. }), Some(pointer)) => {
-                // Only now, and only what is durably let go of: until there is a new manifest, a loss of
-                // power brings the old one back as the medium has it, with whatever files it needs.
-                manifest::secure(&self.env, pointer)?;
-                self.env.sync_directory()?;
-                self.clean_directory(read, pointer.manifest, false)?;
+                self.make_room(read, pointer)?;
                 begin(settled)
             }
             (begun, _) => begun,

@@ -28,6 +28,12 @@ impl Digest {
         self.add(&number.to_le_bytes());
     }
 
+    /// The digest as a number.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.0
+    }
+
     /// Takes in how something prints.
     pub fn add_debug(&mut self, value: &dyn fmt::Debug) {
         self.add(format!("{value:?}").as_bytes());

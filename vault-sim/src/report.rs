@@ -50,6 +50,22 @@ impl Counts {
 pub struct Report {
     /// Simulations.
     pub seeds: u64,
+    /// Of them, those of encrypted stores.
+    pub encrypted: u64,
+    /// Blocks, records and keyrings that were sealed.
+    pub seals: u64,
+    /// Seals of a text that was sealed with the same key and nonce before.
+    pub seals_repeated: u64,
+    /// Seals that were not compared with the others: there were too many.
+    pub seals_unnoted: u64,
+    /// Keys that sealed something.
+    pub keys: u64,
+    /// Searches of all files for what must not be readable.
+    pub searches: u64,
+    /// Older copies of the directory that were put back and refused.
+    pub rollbacks_refused: u64,
+    /// Texts that were opened in search of what was dropped.
+    pub texts_searched: u64,
     /// Operations that were carried out, by kind; those that had nothing to work on are not among them.
     pub operations: Counts,
     /// How processes and machines ended, and during what.
@@ -74,6 +90,14 @@ impl Report {
     /// Adds another run.
     pub fn merge(&mut self, other: &Self) {
         self.seeds += other.seeds;
+        self.encrypted += other.encrypted;
+        self.seals += other.seals;
+        self.seals_repeated += other.seals_repeated;
+        self.seals_unnoted += other.seals_unnoted;
+        self.keys += other.keys;
+        self.searches += other.searches;
+        self.rollbacks_refused += other.rollbacks_refused;
+        self.texts_searched += other.texts_searched;
         self.operations.merge(&other.operations);
         self.crashes.merge(&other.crashes);
         self.faults.merge(&other.faults);
@@ -99,6 +123,18 @@ impl fmt::Display for Report {
             for (name, count) in counts.iter() {
                 writeln!(f, "  {name:<34} {count:>9}")?;
             }
+        }
+        writeln!(f, "secrecy:")?;
+        for (name, count) in [
+            ("seals", self.seals),
+            ("keys", self.keys),
+            ("seals repeated, text and all", self.seals_repeated),
+            ("seals not compared", self.seals_unnoted),
+            ("searches of all files", self.searches),
+            ("texts opened and searched", self.texts_searched),
+            ("older copies refused", self.rollbacks_refused),
+        ] {
+            writeln!(f, "  {name:<34} {count:>9}")?;
         }
         Ok(())
     }

@@ -90,7 +90,9 @@ fn without_part(operation: &Operation, part: usize) -> Option<Operation> {
     }
     let mut smaller = operation.clone();
     match &mut smaller {
-        Operation::Write { changes, .. } | Operation::TryWrite { changes } => {
+        Operation::Write { changes, .. }
+        | Operation::TryWrite { changes }
+        | Operation::OpenCheckpoint { changes, .. } => {
             shorter(changes, part)?;
         }
         Operation::Crash { recovery, .. } => shorter(recovery, part)?,

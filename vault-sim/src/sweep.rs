@@ -8,7 +8,7 @@ use std::time::Duration;
 use vault_core::clock::{Clock, SystemClock};
 
 use crate::guard::run_guarded;
-use crate::plan::Plan;
+use crate::plan::{Plan, Wanted};
 use crate::report::{Failure, Report};
 
 /// A seed takes a fraction of a second. One that takes this long does not end.
@@ -29,6 +29,8 @@ pub struct Sweep {
     pub jobs: usize,
     /// Whether the others go on when one fails.
     pub keep_going: bool,
+    /// Whether stores are encrypted.
+    pub wanted: Wanted,
 }
 
 /// What a sweep came to.
@@ -136,7 +138,10 @@ impl Shared {
 fn work(shared: &Shared) {
     while let Some(seed) = shared.take_seed() {
         lock(&shared.running).insert(seed, shared.clock.monotonic());
-        let outcome = run_guarded(&Plan::from_seed(seed), &mut |_| {});
+        let outcome = run_guarded(
+            &Plan::from_seed_wanting(seed, shared.sweep.wanted),
+            &mut |_| {},
+        );
         lock(&shared.running).remove(&seed);
         match outcome {
             Ok(report) => lock(&shared.report).merge(&report),

@@ -2,7 +2,7 @@
 //!
 //! A plan's reads and writes are carried out on the engine in memory and on stores whose settings and keyspace
 //! options are chosen at random: size of blocks, memtables, tables and log, compaction policy, compression,
-//! filters, a cache of almost nothing, background work by hand or by one or eight threads, files in memory
+//! filters, a cipher or none, a cache of almost nothing, background work by hand or by one or eight threads, files in memory
 //! or on a disk. None of that may show in any answer: every lookup, scan, cursor move, compare-and-set and
 //! sequence number is compared, step by step. Clocks stand still but for the plan's jumps, which here only
 //! go forward: what a clock that goes back may show depends on what was merged meanwhile.
@@ -15,15 +15,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use vault_core::clock::{Clock, ManualClock};
+use vault_core::transform::Protection;
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{
     CompactionPolicy, Cursor, Engine, KeyspaceId, KeyspaceOptions, MemoryEngine, Reader, Snapshot,
     Timestamp, WriteBatch, WriteOptions,
 };
+use vault_crypto::source::RawKey;
+use vault_crypto::{Algorithm, EncryptedProtection};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 use vault_sim::oracle::operators;
 use vault_sim::plan::{
-    ClockMove, Dice, Expectation, Move, Operation, SLOTS, Slot, Source, batch, ingest_pairs,
+    ClockMove, Dice, Expectation, Move, Operation, SLOTS, Slot, Source, Wanted, batch, ingest_pairs,
 };
 use vault_sim::{Journal, Plan};
 
@@ -54,13 +57,16 @@ struct Subject {
     engine: Arc<dyn Engine>,
     /// Where the engine is one that can ingest, do steps, and be closed and opened.
     store: Option<(Lsm, LsmOptions, String)>,
+    /// Where the store is encrypted.
+    protection: Option<Arc<EncryptedProtection>>,
     clock: Arc<ManualClock>,
     /// The options of keyspaces as they are created here.
     dice: Dice,
     varied: bool,
     slots: [Option<(u32, KeyspaceOptions)>; SLOTS as usize],
     snapshots: Vec<(Arc<dyn Snapshot>, Vec<u32>)>,
-    cursors: Vec<Box<dyn Cursor>>,
+    /// With the keyspaces that they read.
+    cursors: Vec<(Box<dyn Cursor>, u32)>,
 }
 
 impl Subject {
@@ -72,15 +78,31 @@ impl Subject {
         Self::new(Arc::new(engine), None, clock, Dice::new(0), false)
     }
 
-    fn on(fs: Arc<dyn FileSystem>, directory: String, settings: Settings, dice: Dice) -> Self {
+    fn on(
+        fs: Arc<dyn FileSystem>,
+        directory: String,
+        settings: Settings,
+        cipher: Option<Algorithm>,
+        dice: Dice,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let options = LsmOptions::new(settings)
+        let mut options = LsmOptions::new(settings)
             .file_system(fs)
             .clock(Arc::clone(&clock) as Arc<dyn Clock>)
             .merge_operator(Arc::new(Journal));
+        let protection = cipher.map(|algorithm| {
+            let protection = EncryptedProtection::with_source(Arc::new(key()));
+            Arc::new(protection.algorithm(algorithm))
+        });
+        if let Some(protection) = &protection {
+            options = options.protection(Arc::clone(protection) as Arc<dyn Protection>);
+        }
         let store = Lsm::open(&directory, options.clone()).unwrap();
         let engine = Arc::new(store.clone());
-        Self::new(engine, Some((store, options, directory)), clock, dice, true)
+        Self {
+            protection,
+            ..Self::new(engine, Some((store, options, directory)), clock, dice, true)
+        }
     }
 
     fn new(
@@ -93,6 +115,7 @@ impl Subject {
         Self {
             engine,
             store,
+            protection: None,
             clock,
             dice,
             varied,
@@ -165,6 +188,10 @@ impl Subject {
                 Vec::new()
             }
             Operation::MoveCursor(which, moves) => self.move_cursor(*which, moves),
+            Operation::Lock { .. } => {
+                self.let_go_of_dropped();
+                self.work(operation)
+            }
             Operation::ReadSnapshot {
                 which, key, range, ..
             } => {
@@ -242,7 +269,8 @@ impl Subject {
             }
             Operation::Scan(_, range, ends) => scanned(&*engine, id, &range.keys(), *ends),
             Operation::OpenCursor { range, .. } => {
-                self.cursors.push(engine.cursor(ks, range.keys()).unwrap());
+                let cursor = engine.cursor(ks, range.keys()).unwrap();
+                self.cursors.push((cursor, id));
                 Vec::new()
             }
             Operation::Compact { range, .. } => {
@@ -271,9 +299,41 @@ impl Subject {
                     }
                 }
             }
+            Operation::Rotate | Operation::FinishRotation | Operation::Lock { .. } => {
+                self.work_on_keys(operation);
+            }
             _ => {}
         }
         Vec::new()
+    }
+
+    /// Readers of keyspaces that were dropped can read on until the keys are wiped, and no longer.
+    fn let_go_of_dropped(&mut self) {
+        let present: Vec<u32> = self.slots.iter().flatten().map(|(id, _)| *id).collect();
+        for (_, ids) in &mut self.snapshots {
+            ids.retain(|id| present.contains(id));
+        }
+        self.cursors.retain(|(_, id)| present.contains(id));
+    }
+
+    fn work_on_keys(&self, operation: &Operation) {
+        let (Some((store, ..)), Some(protection)) = (&self.store, &self.protection) else {
+            return;
+        };
+        match operation {
+            Operation::Rotate => {
+                store.rotate_keys().unwrap();
+            }
+            Operation::FinishRotation => {
+                let finished = store.finish_rotation(|_| ControlFlow::Continue(()));
+                finished.unwrap();
+            }
+            _ => {
+                store.lock().unwrap();
+                protection.keyring().unwrap().unlock(&key()).unwrap();
+                store.resume().unwrap();
+            }
+        }
     }
 
     /// The engine in memory takes pairs as a batch. All of them then have numbers of their own; a batch of
@@ -298,7 +358,7 @@ impl Subject {
 
     fn move_cursor(&mut self, which: u8, moves: &[Move]) -> Vec<String> {
         let count = self.cursors.len().max(1);
-        let Some(cursor) = self.cursors.get_mut(usize::from(which) % count) else {
+        let Some((cursor, _)) = self.cursors.get_mut(usize::from(which) % count) else {
             return Vec::new();
         };
         let mut answers = Vec::new();
@@ -360,6 +420,10 @@ impl Subject {
     }
 }
 
+fn key() -> RawKey {
+    RawKey::from_slice(&mut [7; 32]).unwrap()
+}
+
 fn take<T>(list: &mut Vec<T>, which: u8) {
     if !list.is_empty() {
         list.remove(usize::from(which) % list.len());
@@ -392,7 +456,12 @@ fn scanned(reader: &dyn Reader, id: u32, range: &vault_core::KeyRange, ends: u32
 
 /// A plan without ends, faults and clocks that go back.
 fn plan(seed: u64) -> Plan {
-    let mut plan = Plan::choose(&mut Dice::new(seed), OPERATIONS, OPERATIONS);
+    let mut plan = Plan::choose_wanted(
+        &mut Dice::new(seed),
+        Wanted::Encrypted,
+        OPERATIONS,
+        OPERATIONS,
+    );
     plan.operations.retain(|operation| {
         !matches!(
             operation,
@@ -413,7 +482,13 @@ fn variant(seed: u64, variant: u64, directory: &tempfile::TempDir) -> (Subject, 
         1 => BackgroundWork::Threads { compaction: 1 },
         _ => BackgroundWork::Threads { compaction: 8 },
     };
-    let described = format!("{settings:?}");
+    // Each cipher and none, with each kind of background work in turn.
+    let cipher = [
+        None,
+        Some(Algorithm::ChaCha20Poly1305),
+        Some(Algorithm::Aes256Gcm),
+    ][((variant + variant / 3 + seed) % 3) as usize];
+    let described = format!("{cipher:?}, {settings:?}");
     // One in six on real files.
     let (fs, path): (Arc<dyn FileSystem>, _) = match variant {
         5 => {
@@ -426,7 +501,7 @@ fn variant(seed: u64, variant: u64, directory: &tempfile::TempDir) -> (Subject, 
         _ => (Arc::new(MemoryFileSystem::new()), "/store".to_owned()),
     };
     let _ = dice.below(2);
-    (Subject::on(fs, path, settings, dice), described)
+    (Subject::on(fs, path, settings, cipher, dice), described)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Simulations of fixed seeds, and that each is the same every time.
 
+use vault_sim::plan::Wanted;
 use vault_sim::{Plan, Report, run_plan};
 
 /// Seeds that every run of the tests takes. `cargo xtask sim --seeds N` takes more.
@@ -50,6 +51,14 @@ fn fixed_seeds_pass_and_cover() {
     ] {
         assert!(all.events.of(event) > 5, "{event}");
     }
+    assert!((8..=22).contains(&all.encrypted), "{}", all.encrypted);
+    for event in ["keys rotated", "epochs retired", "locked", "resumed"] {
+        assert!(all.events.of(event) > 5, "{event}");
+    }
+    assert!(all.operations.of("change_secret") > 5);
+    assert!(all.rollbacks_refused > 5 && all.searches > 150);
+    assert!(all.seals > 3_000 && all.keys > 1_000 && all.texts_searched > 3_000);
+    assert_eq!((all.seals_repeated, all.seals_unnoted), (0, 0));
     let compacted = all
         .events
         .iter()
@@ -67,6 +76,28 @@ fn a_seed_gives_the_same_run_each_time() {
         assert_eq!(first, second, "seed {seed}");
     }
     assert_ne!(run(100).digest, run(101).digest);
+}
+
+/// Either mode can be asked for; where a seed would have chosen it anyway, nothing changes.
+#[test]
+fn a_seed_runs_in_both_modes() {
+    for seed in [1, 2, 3, 4] {
+        let plan = |wanted| Plan::from_seed_wanting(seed, wanted);
+        let [plain, encrypted] = [Wanted::Plain, Wanted::Encrypted].map(plan);
+        assert!(plain.cipher.is_none() && encrypted.cipher.is_some());
+        let chosen = plan(Wanted::Either);
+        let same = if chosen.cipher.is_none() {
+            &plain
+        } else {
+            &encrypted
+        };
+        assert_eq!(&chosen, same);
+        for plan in [plain, encrypted] {
+            let report = run_plan(&plan).unwrap();
+            assert_eq!(report.encrypted, u64::from(plan.cipher.is_some()));
+            assert_eq!(report.seals > 0, plan.cipher.is_some());
+        }
+    }
 }
 
 /// A plan that was made from a seed can be carried out with any of its operations left out: shrinking

@@ -42,9 +42,9 @@ cargo xtask <command>
   sanitize the parts with unsafe under a sanitizer: [address|thread|miri|all]
   bench    the workload runner with the repository's settings; arguments are passed on
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
-  sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink
+  sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink, --encrypted yes|no|either
   memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
-  soak     many threads on a real disk: --minutes M, --threads N, --dir PATH, --seed N
+  soak     many threads on a real disk: --minutes M, --threads N, --dir PATH, --seed N, --encrypted
   help     this list";
 
 fn main() -> ExitCode {

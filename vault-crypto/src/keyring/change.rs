@@ -243,6 +243,13 @@ impl Keys for Keyring {
         let mut sorted = kept.to_vec();
         sorted.sort_unstable();
         let keeps = |domain: u32| domain == STORE_DOMAIN || sorted.binary_search(&domain).is_ok();
+        // Who reads such a file goes on until it is locked: if a lock has wiped its key before, this is the last moment at
+        // which it can be derived again.
+        for file in self.open_files.all() {
+            if !keeps(file.domain()) {
+                file.revive()?;
+            }
+        }
         self.change(OlderCopy::MustGo, |table| {
             let all = table.domains().all(keeps);
             Ok((!all).then(|| table.keeping(|domain, _| keeps(domain))))

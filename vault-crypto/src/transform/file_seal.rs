@@ -129,6 +129,25 @@ impl FileSeal {
         })
     }
 
+    /// The keyspace whose key seals the file.
+    pub(crate) const fn domain(&self) -> u32 {
+        self.identity.domain
+    }
+
+    /// Derives the key if it was wiped.
+    ///
+    /// # Errors
+    /// [`Error::Locked`]. Where there is no data key for it any more, it stays without.
+    pub(crate) fn revive(&self) -> Result<()> {
+        if self.aead().is_some() {
+            return Ok(());
+        }
+        match self.derive() {
+            Err(Error::UnacceptableKeyring { .. }) => Ok(()),
+            derived => derived,
+        }
+    }
+
     /// Wipes the key.
     pub(crate) fn wipe(&self) {
         let aead = self

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use vault_core::clock::{Clock, SystemClock};
+use vault_sim::plan::Wanted;
 use vault_sim::sweep::{self, FailedSeed, Progress, Sweep};
 use vault_sim::{Failure, Plan, Report, remember_panics, run_guarded, shrink};
 
@@ -35,9 +36,41 @@ pub(crate) struct Arguments {
     /// Prints each operation as it is carried out, with what came of it.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Whether stores are encrypted; by default that follows from the seed.
+    #[arg(long, value_enum, default_value_t)]
+    encrypted: Encrypted,
     /// Looks for a shorter list of operations that fails too.
     #[arg(long)]
     shrink: bool,
+}
+
+/// Whether stores are encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Encrypted {
+    Yes,
+    No,
+    #[default]
+    Either,
+}
+
+impl Arguments {
+    fn wanted(&self) -> Wanted {
+        match self.encrypted {
+            Encrypted::Yes => Wanted::Encrypted,
+            Encrypted::No => Wanted::Plain,
+            Encrypted::Either => Wanted::Either,
+        }
+    }
+
+    /// The command that runs one seed as this one does.
+    fn replay(&self, seed: &str) -> String {
+        let encrypted = match self.encrypted {
+            Encrypted::Yes => " --encrypted yes",
+            Encrypted::No => " --encrypted no",
+            Encrypted::Either => "",
+        };
+        format!("cargo xtask sim --seed {seed}{encrypted}")
+    }
 }
 
 /// Runs the command.
@@ -50,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn one(seed: u64, arguments: &Arguments) -> ExitCode {
-    let plan = Plan::from_seed(seed);
+    let plan = Plan::from_seed_wanting(seed, arguments.wanted());
     if arguments.trace {
         print!("{}", preface(&plan));
     }
@@ -65,7 +98,7 @@ fn one(seed: u64, arguments: &Arguments) -> ExitCode {
             println!("seed {seed} passed; digest {}", report.digest);
             ExitCode::SUCCESS
         }
-        Err(failure) => explain(seed, &failure, arguments.shrink),
+        Err(failure) => explain(seed, &failure, arguments),
     }
 }
 
@@ -89,6 +122,7 @@ fn many(arguments: &Arguments) -> ExitCode {
             .map(|minutes| Duration::from_secs(minutes * 60)),
         jobs: usize::try_from(arguments.jobs).unwrap_or(1),
         keep_going: arguments.keep_going,
+        wanted: arguments.wanted(),
     };
     let from = sweep.from;
     println!("seeds from {from}");
@@ -106,12 +140,12 @@ fn many(arguments: &Arguments) -> ExitCode {
     }
     match &outcome.failed[..] {
         [] => {
-            summarise(&outcome.report, from, clock.monotonic());
+            summarise(&outcome.report, arguments, from, clock.monotonic());
             ExitCode::SUCCESS
         }
-        [FailedSeed { seed, failure }] => explain(*seed, failure, arguments.shrink),
+        [FailedSeed { seed, failure }] => explain(*seed, failure, arguments),
         many => {
-            summarise(&outcome.report, from, clock.monotonic());
+            summarise(&outcome.report, arguments, from, clock.monotonic());
             for FailedSeed { seed, failure } in many {
                 println!("seed {seed} failed {failure}");
             }
@@ -136,12 +170,14 @@ fn tell(progress: Progress, terminal: bool) {
     }
 }
 
-fn summarise(report: &Report, from: u64, elapsed: Duration) {
+fn summarise(report: &Report, arguments: &Arguments, from: u64, elapsed: Duration) {
     print!("{report}");
     println!(
-        "{} seeds from {from} passed: {} operations, {} ends, {} faults injected ({} operations of the \
+        "{} seeds from {from} passed, {} of plain and {} of encrypted stores: {} operations, {} ends, {} faults injected ({} operations of the \
          file system hit), {} recoveries compared, {} file operations, in {:.1} s",
         report.seeds,
+        report.seeds - report.encrypted,
+        report.encrypted,
         report.operations.total(),
         report.crashes.total(),
         report.faults.total(),
@@ -150,12 +186,13 @@ fn summarise(report: &Report, from: u64, elapsed: Duration) {
         report.file_operations,
         elapsed.as_secs_f64(),
     );
-    println!("replay one: cargo xtask sim --seed N");
+    println!("replay one: {}", arguments.replay("N"));
 }
 
 /// Tells of a failure with all that is needed to see it again.
-fn explain(seed: u64, failure: &Failure, shrinking: bool) -> ExitCode {
-    let mut plan = Plan::from_seed(seed);
+fn explain(seed: u64, failure: &Failure, arguments: &Arguments) -> ExitCode {
+    let shrinking = arguments.shrink;
+    let mut plan = Plan::from_seed_wanting(seed, arguments.wanted());
     let mut failure = failure.clone();
     let whole = plan.operations.len();
     if shrinking {
@@ -174,6 +211,6 @@ fn explain(seed: u64, failure: &Failure, shrinking: bool) -> ExitCode {
     if shrinking {
         println!("{} of {whole} operations are left", plan.operations.len());
     }
-    println!("replay: cargo xtask sim --seed {seed} --trace");
+    println!("replay: {} --trace", arguments.replay(&seed.to_string()));
     ExitCode::FAILURE
 }

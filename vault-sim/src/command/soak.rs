@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// Decides what the threads do; by default it follows from the time.
     #[arg(long)]
     seed: Option<u64>,
+    /// Encrypts the store; its keys are rotated, its secret is changed, and it is locked and unlocked.
+    #[arg(long)]
+    encrypted: bool,
     /// Measures every so many seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     sample_seconds: u64,
@@ -44,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let seed = arguments.seed.unwrap_or_else(|| SystemClock::new().now().0);
     let settings = Settings {
         threads: usize::from(arguments.threads),
+        encrypted: arguments.encrypted,
         sample_every: Duration::from_secs(arguments.sample_seconds),
         reopen_every: Duration::from_secs(arguments.reopen_seconds),
         ..Settings::new(

@@ -137,6 +137,18 @@ impl History {
             .collect()
     }
 
+    /// Every text that an operation brought in: keys, values, operands, the ends of ranges.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.range_deletes.iter();
+        let ends = ends.flat_map(|range| [&range.start[..], &range.end[..]]);
+        let values = self.keys.values().flatten();
+        let values = values.filter_map(|version| match &version.effect {
+            Effect::Put(text) | Effect::Merge(text) => Some(&text[..]),
+            Effect::Delete => None,
+        });
+        self.keys().chain(values).chain(ends)
+    }
+
     /// Every key that was ever written.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.keys.keys().map(Vec::as_slice)

@@ -306,6 +306,12 @@ impl Oracle {
         self.sequence_of(self.visible)
     }
 
+    /// The latest sequence number of all commits, those in doubt included.
+    #[must_use]
+    pub fn written(&self) -> SequenceNumber {
+        self.sequence_of(self.commits.len())
+    }
+
     /// The number of the last operation of the first so many commits.
     fn sequence_of(&self, commits: usize) -> SequenceNumber {
         commits
@@ -342,6 +348,14 @@ impl Oracle {
         self.present()
             .find(|(_, of, _)| *of == name)
             .map(|(id, _, options)| (id, options))
+    }
+
+    /// Every text that the keyspaces there are brought in, their names too.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.present().flat_map(|(id, name, _)| {
+            let history = self.history(id);
+            std::iter::once(name.as_bytes()).chain(history.texts())
+        })
     }
 
     /// The history of a keyspace, dropped or not.

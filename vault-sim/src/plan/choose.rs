@@ -7,8 +7,10 @@
 use vault_core::merge::{APPEND, COUNTER};
 use vault_core::vfs::OperationClass;
 use vault_core::{CompactionPolicy, Compression, Durability, FilterPolicy, KeyspaceOptions};
+use vault_crypto::Algorithm;
 use vault_lsm::{BackgroundWork, Settings};
 
+use super::kind::{Kind, WEIGHTS, Wanted};
 use super::source::{Dice, Source};
 use super::{
     Change, ClockMove, Ending, Expectation, Interruption, Key, Mishap, Misuse, Move, Operation,
@@ -24,10 +26,17 @@ impl Plan {
     /// The plan of a seed: 100 to 400 operations.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
+        Self::from_seed_wanting(seed, Wanted::Either)
+    }
+
+    /// The plan of a seed, for a store that is encrypted or not as wanted. Where the seed would have chosen the same, it is that
+    /// of [`Plan::from_seed`].
+    #[must_use]
+    pub fn from_seed_wanting(seed: u64, wanted: Wanted) -> Self {
         let mut dice = Dice::new(seed);
         let least = 100 + dice.below(200);
         let most = least + dice.below(101);
-        Self::choose(&mut dice, least as usize, most as usize)
+        Self::choose_wanted(&mut dice, wanted, least as usize, most as usize)
     }
 
     /// An operation, from choices.
@@ -47,7 +56,18 @@ impl Plan {
 
     /// A plan of so many operations, from choices.
     pub fn choose(source: &mut dyn Source, least: usize, most: usize) -> Self {
+        Self::choose_wanted(source, Wanted::Either, least, most)
+    }
+
+    /// As [`Plan::choose`], for a store that is encrypted or not as wanted.
+    pub fn choose_wanted(
+        source: &mut dyn Source,
+        wanted: Wanted,
+        least: usize,
+        most: usize,
+    ) -> Self {
         let mut choices = Choices::new(source);
+        let cipher = choices.cipher(wanted);
         let engine_seed = choices.below(1 << 32);
         let settings = choices.settings();
         let keyspaces = (0..1 + choices.below(u64::from(SLOTS)))
@@ -60,81 +80,12 @@ impl Plan {
         }
         Self {
             engine_seed,
+            cipher,
             settings,
             keyspaces,
             operations,
         }
     }
-}
-
-/// The kinds of operations with how often they happen in a plan of even temper.
-const WEIGHTS: [(Kind, u64); 31] = [
-    (Kind::Write, 400),
-    (Kind::TryWrite, 20),
-    (Kind::CompareAndSet, 40),
-    (Kind::Ingest, 20),
-    (Kind::Misuse, 6),
-    (Kind::Sync, 25),
-    (Kind::Flush, 40),
-    (Kind::Compact, 20),
-    (Kind::Background, 110),
-    (Kind::CreateKeyspace, 14),
-    (Kind::DropKeyspace, 7),
-    (Kind::Get, 30),
-    (Kind::MultiGet, 15),
-    (Kind::Scan, 40),
-    (Kind::TakeSnapshot, 20),
-    (Kind::ReadSnapshot, 25),
-    (Kind::DropSnapshot, 15),
-    (Kind::OpenCursor, 20),
-    (Kind::MoveCursor, 35),
-    (Kind::CloseCursor, 10),
-    (Kind::Checkpoint, 7),
-    (Kind::OpenCheckpoint, 5),
-    (Kind::OpenReadOnly, 8),
-    (Kind::Reopen, 12),
-    (Kind::ReopenWith, 6),
-    (Kind::Crash, 30),
-    (Kind::Inject, 25),
-    (Kind::ClearFaults, 8),
-    (Kind::LimitDisk, 8),
-    (Kind::Clock, 25),
-    (Kind::CheckAll, 6),
-];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Write,
-    TryWrite,
-    CompareAndSet,
-    Ingest,
-    Misuse,
-    Sync,
-    Flush,
-    Compact,
-    Background,
-    CreateKeyspace,
-    DropKeyspace,
-    Get,
-    MultiGet,
-    Scan,
-    TakeSnapshot,
-    ReadSnapshot,
-    DropSnapshot,
-    OpenCursor,
-    MoveCursor,
-    CloseCursor,
-    Checkpoint,
-    OpenCheckpoint,
-    OpenReadOnly,
-    Reopen,
-    ReopenWith,
-    Crash,
-    Inject,
-    ClearFaults,
-    LimitDisk,
-    Clock,
-    CheckAll,
 }
 
 /// Choices, and the temper that they are made in.
@@ -174,6 +125,21 @@ impl<'a> Choices<'a> {
         choices.value_bytes = choices.of(&[20, 60, 60, 400, 1500]);
         choices.sync = choices.of(&[0, 5, 15, 15, 50, 100]);
         choices
+    }
+
+    /// Whether the store is encrypted, and by what.
+    fn cipher(&mut self, wanted: Wanted) -> Option<Algorithm> {
+        let encrypted = self.percent(50);
+        let cipher = self.of(&Algorithm::ALL);
+        let encrypted = match wanted {
+            Wanted::Either => encrypted,
+            Wanted::Plain => false,
+            Wanted::Encrypted => true,
+        };
+        if !encrypted {
+            self.weights.retain(|(kind, _)| !kind.is_of_keys());
+        }
+        encrypted.then_some(cipher)
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -240,13 +206,20 @@ impl<'a> Choices<'a> {
                 new: self.percent(75).then(|| self.value()),
                 sync: self.percent(self.sync),
             },
-            Kind::Ingest => Operation::Ingest {
-                slot: self.slot(),
-                first: self.key(),
-                step: 1 + self.below(5) as u8,
-                count: self.of(&[0, 1, 5, 20, 60]),
-                value: self.value(),
-            },
+            Kind::Ingest => {
+                let (slot, first, step) = (self.slot(), self.key(), 1 + self.below(5) as u8);
+                let count = self.of(&[0, 1, 5, 20, 60]);
+                let value = self.value();
+                // Each of its values has a stamp of its own.
+                self.stamp += u32::from(count);
+                Operation::Ingest {
+                    slot,
+                    first,
+                    step,
+                    count,
+                    value,
+                }
+            }
             Kind::Misuse => Operation::Misuse(self.of(&[
                 Misuse::InvertedRange,
                 Misuse::LongKey,
@@ -317,6 +290,19 @@ impl<'a> Choices<'a> {
             Kind::OpenCheckpoint => Operation::OpenCheckpoint {
                 which: self.below(8) as u8,
                 for_writing: self.percent(50),
+                changes: self.changes(),
+            },
+            Kind::Rotate => Operation::Rotate,
+            Kind::FinishRotation => Operation::FinishRotation,
+            Kind::ChangeSecret => Operation::ChangeSecret {
+                passphrase: self.percent(25),
+            },
+            Kind::Lock => Operation::Lock {
+                lasts: self.below(8) as u8,
+            },
+            Kind::BackUp => Operation::BackUp,
+            Kind::PutBack => Operation::PutBack {
+                go_on: self.percent(50),
             },
             Kind::OpenReadOnly => Operation::OpenReadOnly,
             Kind::Reopen => Operation::Reopen(None),

@@ -6,17 +6,22 @@
 //! taken out of a plan without making the others mean something else, which is what shrinking needs;
 //! that is also why values carry their own stamp instead of taking one from their place.
 
+mod bytes;
 mod choose;
 mod engine;
+mod kind;
 mod source;
 
 use std::fmt;
 
 use vault_core::vfs::{CrashPolicy, FaultKind, OperationClass};
 use vault_core::{Durability, KeyspaceOptions};
+use vault_crypto::Algorithm;
 use vault_lsm::Settings;
 
+pub use bytes::CANARY;
 pub use engine::{batch, ingest_pairs};
+pub use kind::Wanted;
 pub use source::{Dice, Source};
 
 /// Keyspaces that a plan can have at once.
@@ -27,6 +32,8 @@ pub const SLOTS: u8 = 4;
 pub struct Plan {
     /// Where the engine's own randomness (store ids, salts) comes from.
     pub engine_seed: u64,
+    /// The cipher of the store; `None`: it is plain.
+    pub cipher: Option<Algorithm>,
     /// The settings that the store is opened with at first.
     pub settings: Settings,
     /// The keyspaces that are there from the start, by slot; at most [`SLOTS`].
@@ -366,17 +373,41 @@ pub enum Operation {
     CloseCursor(u8),
     /// Makes a checkpoint.
     Checkpoint,
-    /// Opens a checkpoint, for reading or for writing, and compares it.
+    /// Opens a checkpoint, for reading or for writing, and compares it. One that is opened for writing is written to: from
+    /// then on it goes its own way.
     OpenCheckpoint {
         /// Which.
         which: u8,
         /// Whether for writing.
         for_writing: bool,
+        /// What is written to it.
+        changes: Vec<Change>,
     },
     /// Opens the store for reading beside the writer, and compares.
     OpenReadOnly,
     /// Closes and opens, with other settings if given.
     Reopen(Option<Settings>),
+    /// Begins a rotation of the keys.
+    Rotate,
+    /// Carries a rotation of the keys to its end.
+    FinishRotation,
+    /// Replaces the secret that opens the store: a key, or now and then a passphrase.
+    ChangeSecret {
+        /// Whether by a passphrase.
+        passphrase: bool,
+    },
+    /// Wipes the keys, and unlocks the store again after some operations, all of which it has to refuse.
+    Lock {
+        /// Operations of the plan until then.
+        lasts: u8,
+    },
+    /// Copies the directory while the store is closed.
+    BackUp,
+    /// Puts the copy of the directory back. The store has to be refused as rolled back, unless its host says that it is meant.
+    PutBack {
+        /// Whether the host goes on with it.
+        go_on: bool,
+    },
     /// The process or the machine ends, at once or in one of the following operations.
     Crash {
         /// File operations until then.
@@ -404,6 +435,25 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether a store that is locked refuses it. The others happen around the store, or to others beside it.
+    #[must_use]
+    pub const fn needs_keys(&self) -> bool {
+        !matches!(
+            self,
+            Self::DropSnapshot(_)
+                | Self::CloseCursor(_)
+                | Self::OpenCheckpoint { .. }
+                | Self::OpenReadOnly
+                | Self::Reopen(_)
+                | Self::PutBack { .. }
+                | Self::Crash { .. }
+                | Self::Inject(_)
+                | Self::ClearFaults
+                | Self::LimitDisk { .. }
+                | Self::Clock(_)
+        )
+    }
+
     /// Its kind, for counting.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -433,6 +483,12 @@ impl Operation {
             Self::OpenReadOnly => "open_read_only",
             Self::Reopen(None) => "reopen",
             Self::Reopen(Some(_)) => "reopen_with",
+            Self::Rotate => "rotate",
+            Self::FinishRotation => "finish_rotation",
+            Self::ChangeSecret { .. } => "change_secret",
+            Self::Lock { .. } => "lock",
+            Self::BackUp => "back_up",
+            Self::PutBack { .. } => "put_back",
             Self::Crash { .. } => "crash",
             Self::Inject(_) => "inject",
             Self::ClearFaults => "clear_faults",
@@ -440,67 +496,6 @@ impl Operation {
             Self::Clock(_) => "clock",
             Self::CheckAll => "check_all",
         }
-    }
-}
-
-impl Slot {
-    /// Its place among [`SLOTS`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        (self.0 % SLOTS) as usize
-    }
-
-    /// The name of its keyspace.
-    #[must_use]
-    pub fn keyspace_name(self) -> String {
-        format!("ks{}", self.index())
-    }
-}
-
-impl Key {
-    /// The bytes of the key.
-    #[must_use]
-    pub fn bytes(self) -> Vec<u8> {
-        match self.0 {
-            0 => Vec::new(),
-            1 => vec![0],
-            2 => vec![0xff],
-            3 => vec![0xff, 0xff, 0x00],
-            4 => b"k".to_vec(),
-            5 => [b"k05".as_slice(), &[b'L'; 300]].concat(),
-            n => format!("k{n:03}").into_bytes(),
-        }
-    }
-
-    /// The first bytes of the key.
-    #[must_use]
-    pub fn prefix(self, bytes: u8) -> Vec<u8> {
-        let mut key = self.bytes();
-        key.truncate(usize::from(bytes));
-        key
-    }
-}
-
-impl Value {
-    /// The bytes of the value.
-    #[must_use]
-    pub fn bytes(self) -> Vec<u8> {
-        let len = usize::from(self.bytes);
-        let mut bytes = format!("#{}:", self.stamp).into_bytes();
-        if self.noise {
-            let random = vault_core::random::SeededRandom::new(u64::from(self.stamp));
-            while bytes.len() < len {
-                bytes.extend_from_slice(&random.next_u64().to_le_bytes());
-            }
-        }
-        bytes.resize(len, b'a' + (self.stamp % 26) as u8);
-        bytes
-    }
-
-    /// The bytes of the value as a counter.
-    #[must_use]
-    pub fn counter(self) -> Vec<u8> {
-        (i64::from(self.stamp) - 1_000).to_le_bytes().to_vec()
     }
 }
 
@@ -526,6 +521,8 @@ impl fmt::Debug for Value {
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "engine seed {}", self.engine_seed)?;
+        let cipher = self.cipher.map_or("none: a plain store", Algorithm::name);
+        writeln!(f, "cipher {cipher}")?;
         writeln!(f, "{:?}", self.settings)?;
         for (slot, options) in self.keyspaces.iter().enumerate() {
             writeln!(f, "ks{slot}: {options:?}")?;

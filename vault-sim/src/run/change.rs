@@ -9,7 +9,9 @@ use vault_core::{
 
 use super::{Simulation, Step, latest_of};
 use crate::oracle::{Effect, Id, Outcome, Recorded, describe};
-use crate::plan::{Change, Expectation, Key, Misuse, Operation, Slot, Value, batch, ingest_pairs};
+use crate::plan::{
+    CANARY, Change, Expectation, Key, Misuse, Operation, Slot, Value, batch, ingest_pairs,
+};
 
 /// Keys of a batch that are looked up after it.
 const LOOKED_UP_MAX: usize = 4;
@@ -133,6 +135,7 @@ impl Simulation {
     fn excuse_write(&mut self, what: &str, error: &Error) -> Step {
         if what == "try_write" && matches!(error, Error::Busy { .. }) {
             self.note("busy");
+            self.secrecy.overhear_error(what, error);
             self.report.errors.add("Busy");
             return Ok(());
         }
@@ -251,18 +254,21 @@ impl Simulation {
         let ks = KeyspaceId(id);
         let before = latest_of(self.store());
         let mut batch = WriteBatch::new();
+        // What is refused is recognised where it must not be: in the files, in the error of an encrypted store.
+        let [a, b] = [b"m-a", b"m-b"].map(|key| [CANARY, &key[..]].concat());
+        let long = [&a[..], &vec![b'k'; KEY_BYTES_MAX]].concat();
         // A good operation in front: nothing of it may be written either.
-        batch.put(ks, b"misuse", b"12345678");
+        batch.put(ks, &[CANARY, &b"misuse"[..]].concat(), b"12345678");
         match misuse {
-            Misuse::InvertedRange => batch.delete_range(ks, b"b", b"a"),
-            Misuse::LongKey => batch.put(ks, &vec![b'k'; KEY_BYTES_MAX + 1], b"12345678"),
-            Misuse::PastExpiry => batch.put_until(ks, b"k", b"12345678", self.clock_now()),
-            Misuse::UnknownKeyspace => batch.put(KeyspaceId(u32::MAX), b"k", b"12345678"),
+            Misuse::InvertedRange => batch.delete_range(ks, &b, &a),
+            Misuse::LongKey => batch.put(ks, &long, b"12345678"),
+            Misuse::PastExpiry => batch.put_until(ks, &a, b"12345678", self.clock_now()),
+            Misuse::UnknownKeyspace => batch.put(KeyspaceId(u32::MAX), &a, b"12345678"),
             Misuse::UnsortedIngest => &mut batch,
         };
         let outcome = match misuse {
             Misuse::UnsortedIngest => {
-                let pairs = [(b"b", b"12345678"), (b"a", b"12345678")];
+                let pairs = [(&b, b"12345678"), (&a, b"12345678")];
                 self.store()
                     .ingest(ks, pairs)
                     .map(|outcome| outcome.sequence)
@@ -272,6 +278,7 @@ impl Simulation {
         let Err(error) = outcome else {
             return Err(format!("{misuse:?} was accepted"));
         };
+        self.secrecy.overhear_error("misuse", &error);
         if error.kind() != vault_core::ErrorKind::Input {
             self.excuse("misuse", &error)?;
         }
@@ -346,20 +353,37 @@ impl Simulation {
             outcome => {
                 if self.accept("drop_keyspace", outcome)?.is_some() {
                     self.oracle.dropped(id);
-                    return self.check_unknown(id);
+                    self.secrecy.unerased = false;
+                    self.check_unknown(id)?;
+                    return if self.is_calm() {
+                        self.check_erased()
+                    } else {
+                        Ok(())
+                    };
                 }
             }
         }
         if unknown {
             self.oracle.dropping_in_doubt(id);
             self.keyspaces_in_doubt = true;
+        } else if self.secrecy.is_encrypted() && !self.is_listed(id)? {
+            // It is gone for readers, and was not erased: the next opening does that.
+            self.oracle.dropped(id);
+            self.secrecy.unerased = true;
+            self.note("dropped, not erased");
         }
         Ok(())
+    }
+
+    fn is_listed(&self, id: Id) -> Step<bool> {
+        let listed = self.store().keyspaces();
+        let listed = listed.map_err(|error| format!("keyspaces: {error}"))?;
+        Ok(listed.iter().any(|info| info.id.0 == id))
     }
 }
 
 /// The operations of a batch as the oracle takes them.
-fn recorded(batch: &WriteBatch) -> Vec<Recorded> {
+pub(super) fn recorded(batch: &WriteBatch) -> Vec<Recorded> {
     let one = |operation: vault_core::Operation<'_>| {
         let keyspace = operation.keyspace.0;
         let (key, value) = (operation.key.to_vec(), operation.value.to_vec());

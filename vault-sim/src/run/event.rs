@@ -33,10 +33,20 @@ impl Simulation {
             } => self.compact(*slot, *range, *cancel_after),
             Operation::Background(steps) => self.background(*steps),
             Operation::Checkpoint => self.checkpoint(),
-            Operation::OpenCheckpoint { which, for_writing } => {
+            Operation::OpenCheckpoint {
+                which,
+                for_writing,
+                changes,
+            } => {
                 let which = usize::from(*which) % self.copies.len().max(1);
-                self.check_copy(which, *for_writing)
+                self.check_copy(which, for_writing.then_some(changes))
             }
+            Operation::Rotate
+            | Operation::FinishRotation
+            | Operation::ChangeSecret { .. }
+            | Operation::Lock { .. } => self.key_event(operation),
+            Operation::BackUp => self.back_up(),
+            Operation::PutBack { go_on } => self.put_back(*go_on),
             Operation::OpenReadOnly => self.open_read_only(),
             Operation::Reopen(settings) => self.reopen(settings.as_ref()),
             Operation::Crash {
@@ -164,8 +174,11 @@ impl Simulation {
             self.oracle.all_durable();
         }
         self.copies.push(Copy {
+            number: self.copies_made,
             path,
             moment,
+            account: self.oracle.clone(),
+            secret: self.secrecy.secret,
             complete,
         });
         Ok(())
@@ -173,7 +186,7 @@ impl Simulation {
 
     /// A second handle, beside the writer: it shows what the writer shows.
     fn open_read_only(&mut self) -> Step {
-        let opened = Lsm::open_read_only(DIRECTORY, &self.options());
+        let opened = Lsm::open_read_only(DIRECTORY, &self.options_with(self.secrecy.secret));
         let Some(other) = self.accept("open read-only", opened)? else {
             return Ok(());
         };

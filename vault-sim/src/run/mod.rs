@@ -3,7 +3,7 @@
 //! Everything happens on one thread, on a file system in memory, with a clock that moves when the plan says
 //! so: a plan gives the same run each time, which the [digest](crate::digest) shows. The parts:
 //! [`change`] writes, [`read`] reads, [`event`] does what concerns the store as a whole, [`opening`] ends it
-//! and opens it again.
+//! and opens it again, [`secrecy`] looks after keys and what they protect.
 //!
 //! # Which errors are in order
 //! With nothing wrong around it the engine has to succeed. A call in which an injected fault has hit may fail
@@ -14,10 +14,12 @@
 
 mod change;
 mod check;
+mod copies;
 mod event;
 mod listener;
 mod opening;
 mod read;
+mod secrecy;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ use crate::oracle::{Id, Moment, Oracle, Promise, Times};
 use crate::plan::{Ending, Interruption, Operation, Plan};
 use crate::report::{Failure, Report};
 use listener::Listener;
+use secrecy::{Secrecy, Secret};
 
 /// Where the store lies.
 const DIRECTORY: &str = "/store";
@@ -74,6 +77,7 @@ pub fn run_plan_traced(plan: &Plan, trace: &mut dyn FnMut(&str)) -> Result<Repor
     }
     simulation.finish().map_err(failed(plan.operations.len()))?;
     simulation.take_stock();
+    simulation.take_stock_of_seals();
     let mut report = simulation.report;
     report.seeds = 1;
     report.events = simulation.listener.counts();
@@ -106,8 +110,13 @@ struct HeldCursor {
 
 /// A checkpoint, or what was begun of one.
 struct Copy {
+    number: usize,
     path: String,
     moment: Moment,
+    /// The account of the store when the copy was made, and of what was written to the copy since.
+    account: Oracle,
+    /// What opens it.
+    secret: Secret,
     /// Whether the call succeeded.
     complete: bool,
 }
@@ -139,6 +148,7 @@ struct Simulation {
     poisoned: Option<usize>,
     /// The creation or the dropping of a keyspace is in doubt: only opening anew can tell.
     keyspaces_in_doubt: bool,
+    secrecy: Secrecy,
     listener: Arc<Listener>,
     index: usize,
     note: String,
@@ -168,7 +178,8 @@ impl Simulation {
             hits_before: 0,
             poisoned: None,
             keyspaces_in_doubt: false,
-            listener: Arc::default(),
+            secrecy: Secrecy::new(plan.cipher),
+            listener: Arc::new(Listener::new(plan.cipher.is_some())),
             index: 0,
             note: String::new(),
             digest: Digest::default(),
@@ -192,6 +203,7 @@ impl Simulation {
         if self.store.is_none() {
             self.open_anew()?;
         }
+        self.unlock_in_time()?;
         if self.store.is_some() {
             self.perform(operation)?;
         }
@@ -201,7 +213,7 @@ impl Simulation {
         let weary = self
             .poisoned
             .is_some_and(|since| index >= since + POISONED_OPERATIONS);
-        if weary || self.keyspaces_in_doubt {
+        if weary || self.keyspaces_in_doubt || self.secrecy.keys_in_doubt {
             self.reopen(None)?;
         }
         if self.crash_is_due() {
@@ -210,7 +222,7 @@ impl Simulation {
         if index % CHECK_EVERY == CHECK_EVERY - 1 && self.is_calm() {
             self.check_everything()?;
         }
-        Ok(())
+        self.check_secrecy()
     }
 
     /// What was injected for a number of operations is over by itself.
@@ -226,6 +238,9 @@ impl Simulation {
 
     fn perform(&mut self, operation: &Operation) -> Step {
         self.report.operations.add(operation.name());
+        if self.secrecy.is_locked() && operation.needs_keys() {
+            return self.check_refused();
+        }
         match operation {
             Operation::Write { .. }
             | Operation::TryWrite { .. }
@@ -254,7 +269,7 @@ impl Simulation {
         self.fs.set_crash_point(None);
         self.clear_faults();
         self.space_is_back()?;
-        if self.store.is_none() || self.poisoned.is_some() {
+        if self.store.is_none() || self.poisoned.is_some() || self.secrecy.is_locked() {
             self.reopen(None)?;
         }
         self.check_everything()?;
@@ -266,7 +281,11 @@ impl Simulation {
                 seed: 0,
             },
             &[],
-        )
+        )?;
+        self.search_files()?;
+        self.check_erased()?;
+        self.check_secrecy()?;
+        self.listener.check()
     }
 
     fn times(&mut self) -> Times {
@@ -291,6 +310,8 @@ impl Simulation {
             && self.armed.is_none()
             && self.poisoned.is_none()
             && !self.keyspaces_in_doubt
+            && !self.secrecy.keys_in_doubt
+            && !self.secrecy.is_locked()
     }
 
     /// Something is wrong around the store right now.
@@ -323,6 +344,7 @@ impl Simulation {
     /// Judges an error: whether anything explains it.
     fn excuse(&mut self, what: &str, error: &Error) -> Step {
         self.note(&format!("{what}: {error}"));
+        self.secrecy.overhear_error(what, error);
         self.report.errors.add(error_name(error));
         let explained = match error {
             _ if self.crash_is_due() => true,
@@ -363,6 +385,10 @@ fn error_name(error: &Error) -> &'static str {
         Error::Corruption { .. } => "Corruption",
         Error::Busy { .. } => "Busy",
         Error::Cancelled => "Cancelled",
+        Error::Locked => "Locked",
+        Error::WrongKey { .. } => "WrongKey",
+        Error::RolledBack { .. } => "RolledBack",
+        Error::UnacceptableKeyring { .. } => "UnacceptableKeyring",
         _ => "other",
     }
 }

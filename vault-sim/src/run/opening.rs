@@ -8,7 +8,7 @@ use vault_core::vfs::FileSystem;
 use vault_core::{Engine, Error, Reader, Result as CoreResult};
 use vault_lsm::{Lsm, LsmOptions, Settings};
 
-use super::{DIRECTORY, Simulation, Step, latest_of};
+use super::{Simulation, Step, latest_of};
 use crate::journal::Journal;
 use crate::oracle::{Found, FoundKeyspace, Promise};
 use crate::plan::{Ending, Interruption};
@@ -17,7 +17,8 @@ use crate::plan::{Ending, Interruption};
 const OPENINGS_MAX: usize = 3;
 
 impl Simulation {
-    pub(super) fn options(&self) -> LsmOptions {
+    /// Options for a store without secrets.
+    pub(super) fn plain_options(&self) -> LsmOptions {
         LsmOptions::new(self.settings.clone())
             .file_system(Arc::new(self.fs.clone()) as Arc<dyn FileSystem>)
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
@@ -29,7 +30,7 @@ impl Simulation {
     /// Opens the store and judges what is in it. Where something is wrong around it, it may fail to open.
     pub(super) fn open_anew(&mut self) -> Step {
         for _ in 0..OPENINGS_MAX {
-            match Lsm::open(DIRECTORY, self.options()) {
+            match self.open_store() {
                 Ok(store) => return self.judge(store),
                 Err(error) => self.excuse_opening(&error)?,
             }
@@ -40,7 +41,7 @@ impl Simulation {
         self.clear_faults();
         self.fs.set_capacity(None);
         self.space_until = None;
-        match Lsm::open(DIRECTORY, self.options()) {
+        match self.open_store() {
             Ok(store) => self.judge(store),
             Err(_) if self.crash_is_due() => Ok(()),
             Err(error) => Err(format!("the store does not open: {error}")),
@@ -82,6 +83,7 @@ impl Simulation {
         };
         let times = self.times();
         self.digest.add_debug(&found);
+        self.note_lost(found.latest);
         self.oracle.recovered(&found, self.promise, times)?;
         self.report.recoveries += 1;
         self.note(&format!(
@@ -93,6 +95,7 @@ impl Simulation {
         self.store = Some(store);
         if !opened_in_trouble && self.armed.is_none() {
             self.check_files()?;
+            self.check_erased()?;
         }
         self.check_everything()
     }
@@ -102,22 +105,30 @@ impl Simulation {
         if let Some(settings) = settings {
             self.settings = settings.clone();
         }
-        if let Some(store) = self.store.take() {
-            let healthy = self.poisoned.is_none();
-            let outcome = store.close();
-            let closed = self.accept("close", outcome)?;
-            // Closing a poisoned handle only lets go of it.
-            if closed.is_some() && healthy {
-                self.oracle.all_durable();
-            }
-            self.check_closed(&store)?;
-            self.let_go_of_readers();
-            drop(store);
-        }
+        self.close_store()?;
         if self.crash_is_due() {
             return Ok(());
         }
         self.open_anew()
+    }
+
+    /// Closes the store, if it is open.
+    pub(super) fn close_store(&mut self) -> Step {
+        let Some(store) = self.store.take() else {
+            return Ok(());
+        };
+        let healthy = self.poisoned.is_none();
+        let outcome = store.close();
+        let closed = self.accept("close", outcome)?;
+        // Closing a poisoned handle only lets go of it.
+        if closed.is_some() && healthy {
+            self.oracle.all_durable();
+        }
+        self.check_closed(&store)?;
+        self.note_generation(&store)?;
+        self.let_go_of_readers();
+        self.secrecy.ended();
+        Ok(())
     }
 
     /// Whatever is held answers that the store is closed.
@@ -161,12 +172,11 @@ impl Simulation {
 
     /// Ends process or machine, and opens what is left, with interruptions.
     pub(super) fn end_process(&mut self, how: Ending, recovery: &[Interruption]) -> Step {
-        self.leave(how);
+        self.leave(how)?;
         for interruption in recovery {
             let at = self.fs.operations() + u64::from(interruption.after);
             self.fs.set_crash_point(Some(at));
-            let opened = Lsm::open(DIRECTORY, self.options());
-            match opened {
+            match self.open_store() {
                 Ok(store) => drop(store),
                 Err(Error::DiskFull { .. }) => {}
                 Err(_) if self.fs.operations() > at => {}
@@ -176,7 +186,7 @@ impl Simulation {
                 self.report
                     .crashes
                     .add(format!("while opening: {}", name_of(interruption.how)));
-                self.leave(interruption.how);
+                self.leave(interruption.how)?;
             } else {
                 self.fs.set_crash_point(None);
             }
@@ -191,7 +201,7 @@ impl Simulation {
     }
 
     /// The file system as this end leaves it, and nothing else.
-    fn leave(&mut self, how: Ending) {
+    fn leave(&mut self, how: Ending) -> Step {
         self.take_stock();
         self.report.crashes.add(name_of(how));
         let after = match (how, how.policy()) {
@@ -203,11 +213,13 @@ impl Simulation {
         };
         self.let_go_of_readers();
         self.store = None;
+        self.secrecy.ended();
         self.fs = after;
         self.hits_before = 0;
         self.armed = None;
         self.faults_until = None;
         self.poisoned = None;
+        self.search_files()
     }
 }
 

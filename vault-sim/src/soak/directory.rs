@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use vault_core::stats::EngineStats;
+use vault_core::transform::{KEYRING_COPY_NAME, KEYRING_NAME};
 use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem as _};
 
 /// What lies in a store's directory.
@@ -12,7 +13,7 @@ pub(super) struct Found {
     pub(super) tables: u64,
     pub(super) logs: u64,
     pub(super) manifests: u64,
-    /// Pointer and lock.
+    /// Pointer and lock, and the two files of a keyring.
     pub(super) fixed: u64,
     /// Anything else: unfinished files, foreign ones.
     pub(super) others: u64,
@@ -35,11 +36,12 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, String> {
     let mut found = Found::default();
     for entry in entries {
         let name = entry.name.to_string_lossy().into_owned();
+        const FIXED: [&str; 4] = ["CURRENT", "LOCK", KEYRING_NAME, KEYRING_COPY_NAME];
         let count = match name.rsplit_once('.') {
             Some((_, "tab")) => &mut found.tables,
             Some((_, "log")) => &mut found.logs,
             Some((_, "man")) => &mut found.manifests,
-            None if name == "CURRENT" || name == "LOCK" => &mut found.fixed,
+            _ if FIXED.contains(&&name[..]) => &mut found.fixed,
             _ => &mut found.others,
         };
         *count += 1;
@@ -52,25 +54,30 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, String> {
 }
 
 /// What the store names, by its own counts.
-pub(super) fn named(stats: &EngineStats) -> Found {
+pub(super) fn named(stats: &EngineStats, encrypted: bool) -> Found {
     let tables = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
     Found {
         tables: tables.map(|level| level.tables as u64).sum(),
         logs: stats.log.segments,
         manifests: 1,
-        fixed: 2,
+        fixed: if encrypted { 4 } else { 2 },
         others: 0,
         bytes: 0,
     }
 }
 
 /// Checks that nothing is there that the store does not name, nor anything missing. Nobody may be at work.
-pub(super) fn compare(directory: &Path, stats: &EngineStats, when: &str) -> Result<(), String> {
+pub(super) fn compare(
+    directory: &Path,
+    stats: &EngineStats,
+    encrypted: bool,
+    when: &str,
+) -> Result<(), String> {
     let found = Found {
         bytes: 0,
         ..look_at(directory)?
     };
-    let named = named(stats);
+    let named = named(stats, encrypted);
     if found == named {
         return Ok(());
     }

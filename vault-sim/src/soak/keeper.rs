@@ -15,7 +15,7 @@ use vault_lsm::check::{VerifyOptions, verify};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 use super::stage::{Opened, Stage, steady_names, told};
-use super::{banker, directory};
+use super::{banker, directory, secrecy};
 
 /// Entries of a load.
 const LOAD_ENTRIES: u32 = 2_000;
@@ -26,7 +26,8 @@ pub(super) fn work(stage: &Stage, thread: usize) -> Result<(), String> {
     let dice = stage.dice(thread);
     let mut reopened = stage.clock.monotonic();
     while !stage.is_over() {
-        match dice.below(8) {
+        let kinds = if stage.secrecy.is_encrypted() { 12 } else { 8 };
+        match dice.below(kinds) {
             0 => stage.with_store(thread, "flush", |opened| flush(opened, &dice))?,
             1 => stage.with_store(thread, "compact", |opened| compact(opened, &dice))?,
             2 => stage.with_store(thread, "checkpoint", |opened| checkpoint(stage, opened))?,
@@ -44,6 +45,17 @@ pub(super) fn work(stage: &Stage, thread: usize) -> Result<(), String> {
             6 => stage.with_store(thread, "sync", |opened| {
                 opened.lsm.sync().map_err(told("sync"))
             })?,
+            8 => stage.with_store(thread, "rotate", secrecy::rotate)?,
+            9 => stage.with_store(thread, "finish a rotation", |opened| {
+                secrecy::finish_rotation(&opened.lsm)
+            })?,
+            10 => stage.with_store(thread, "change the secret", |opened| {
+                secrecy::change_secret(stage, opened)
+            })?,
+            11 => {
+                secrecy::lock_and_unlock(stage, thread)?;
+                None
+            }
             _ => None,
         };
         let now = stage.clock.monotonic();
@@ -100,7 +112,8 @@ fn checkpoint(stage: &Stage, opened: &Opened) -> Result<(), String> {
         .checkpoint(&target)
         .map_err(told("make a checkpoint"))?;
     // With nobody at work in it, what it holds stands still.
-    let options = LsmOptions::default().background(BackgroundWork::Manual);
+    let options = stage.secrecy.protect(LsmOptions::default());
+    let options = options.background(BackgroundWork::Manual);
     let copy =
         Lsm::open(&target, options.cache_bytes(1 << 20)).map_err(told("open the checkpoint"))?;
     if copy.latest_sequence() != outcome.sequence {
@@ -113,7 +126,8 @@ fn checkpoint(stage: &Stage, opened: &Opened) -> Result<(), String> {
     banker::check_in(&copy, opened.ids.bank)?;
     check_bulk(&copy, opened.ids.bulk)?;
     let stats = copy.stats().map_err(told("ask the checkpoint"))?;
-    directory::compare(&target, &stats, "after a checkpoint")?;
+    let encrypted = stage.secrecy.is_encrypted();
+    directory::compare(&target, &stats, encrypted, "after a checkpoint")?;
     copy.close().map_err(told("close the checkpoint"))?;
     drop(copy);
     directory::remove_tree(&target).map_err(|e| format!("remove the checkpoint: {e}"))
@@ -207,12 +221,17 @@ fn reopen(stage: &Stage, thread: usize) -> Result<(), String> {
 
 fn close(stage: &Stage, thread: usize, opened: Opened) -> Result<(), String> {
     let lsm = &opened.lsm;
+    let encrypted = stage.secrecy.is_encrypted();
     let doing = stage.doing(thread, "settle");
+    if encrypted {
+        // It would go on while files are compared.
+        secrecy::finish_rotation(lsm)?;
+    }
     lsm.settle().map_err(told("settle"))?;
     drop(doing);
     let doing = stage.doing(thread, "check what stands still");
     let stats = lsm.stats().map_err(told("ask for statistics"))?;
-    directory::compare(&stage.directory, &stats, "when nothing moves")?;
+    directory::compare(&stage.directory, &stats, encrypted, "when nothing moves")?;
     if (
         stats.snapshots_open,
         stats.listener_panics,
@@ -230,13 +249,14 @@ fn close(stage: &Stage, thread: usize, opened: Opened) -> Result<(), String> {
     let _doing = stage.doing(thread, "close");
     lsm.close().map_err(told("close"))?;
     drop(opened);
-    directory::compare(&stage.directory, &stats, "after closing")?;
+    directory::compare(&stage.directory, &stats, encrypted, "after closing")?;
     verify_everything(stage)
 }
 
 /// Holds everything in the directory against everything else: blocks, filters, fences, counts, manifest, log.
 fn verify_everything(stage: &Stage) -> Result<(), String> {
-    let (options, all) = (LsmOptions::default(), VerifyOptions::default());
+    let options = stage.secrecy.protect(LsmOptions::default());
+    let all = VerifyOptions::default();
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let report = verify(&stage.directory, &options, &all, &mut go_on).map_err(told("verify"))?;
     match report.findings.first() {

@@ -8,6 +8,7 @@
 //! - `keeper` flushes, compacts, makes checkpoints and opens them, ingests, creates and drops
 //!   keyspaces, and now and then stops everybody, compares the directory with what the store names, closes
 //!   it and opens it again with other settings.
+//!   Where the store is encrypted, it also rotates the keys, changes the secret, and locks and unlocks the store (`secrecy`).
 //! - `stage` is what they share: the store, who is doing what, and a watchdog that ends the run where
 //!   an operation takes longer than [`Settings::hung_after`].
 //! - `sample` measures the process and the directory, and compares the second quarter of the run with the
@@ -20,6 +21,7 @@ mod directory;
 mod keeper;
 mod reader;
 mod sample;
+mod secrecy;
 mod stage;
 mod writer;
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub reopen_every: Duration,
     /// How long an operation may take.
     pub hung_after: Duration,
+    /// Whether the store is encrypted.
+    pub encrypted: bool,
 }
 
 impl Settings {
@@ -63,6 +67,7 @@ impl Settings {
             sample_every: Duration::from_secs(10),
             reopen_every: Duration::from_secs(30),
             hung_after: Duration::from_secs(60),
+            encrypted: false,
         }
     }
 }
@@ -92,8 +97,13 @@ pub fn run(settings: &Settings, out: &mut dyn Write) -> io::Result<Outcome> {
     );
     writeln!(
         out,
-        "soak: {} threads, {:?}, seed {}, in {}",
+        "soak: {} threads, {}, {:?}, seed {}, in {}",
         settings.threads,
+        if settings.encrypted {
+            "encrypted"
+        } else {
+            "plain"
+        },
         settings.duration,
         settings.seed,
         settings.directory.display()

@@ -178,7 +178,7 @@ fn take(stage: &Stage, at: Duration) -> Result<Option<Sample>, String> {
         descriptors: descriptors(),
         threads: status("Threads:").unwrap_or(0),
         files: found.files(),
-        named: directory::named(&stats).files(),
+        named: directory::named(&stats, stage.secrecy.is_encrypted()).files(),
         disk: found.bytes,
         tables: levels.map(|level| level.bytes).sum(),
         log: stats.log.bytes,

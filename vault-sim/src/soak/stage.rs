@@ -15,6 +15,7 @@ use vault_core::{
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings as StoreSettings};
 
+use super::secrecy::Secrecy;
 use super::{Outcome, Settings};
 
 /// Bytes of log that the store is asked to keep to.
@@ -60,6 +61,7 @@ pub(super) struct Stage {
     pub(super) clock: SystemClock,
     pub(super) settings: Settings,
     pub(super) directory: PathBuf,
+    pub(super) secrecy: Secrecy,
     /// `None` after the end. Operations share it; who closes the store has it alone.
     pub(super) store: RwLock<Option<Opened>>,
     /// Held while money is moved, so that what is read is what is replaced.
@@ -78,7 +80,8 @@ impl Stage {
     pub(super) fn open(settings: &Settings) -> Result<Self, String> {
         let problems = Arc::default();
         let directory = settings.directory.join("store");
-        let lsm = open_store(&directory, 1, &problems).map_err(told("open the store"))?;
+        let secrecy = Secrecy::new(settings.encrypted);
+        let lsm = open_store(&directory, 1, &secrecy, &problems).map_err(told("open the store"))?;
         let ids = create_keyspaces(&lsm).map_err(told("create the keyspaces"))?;
         let opened = Opened { lsm, ids, epoch: 1 };
         super::banker::fill(&opened).map_err(told("fill the bank"))?;
@@ -86,6 +89,7 @@ impl Stage {
             clock: SystemClock::new(),
             settings: settings.clone(),
             directory,
+            secrecy,
             store: RwLock::new(Some(opened)),
             till: Mutex::default(),
             load: AtomicI64::new(0),
@@ -102,7 +106,8 @@ impl Stage {
 
     /// Closes nothing, opens the store anew: with settings of its own for each time.
     pub(super) fn open_again(&self, epoch: u64) -> Result<Opened, String> {
-        let lsm = open_store(&self.directory, epoch, &self.problems).map_err(told("open again"))?;
+        let lsm = open_store(&self.directory, epoch, &self.secrecy, &self.problems)
+            .map_err(told("open again"))?;
         let ids = create_keyspaces(&lsm).map_err(told("look up the keyspaces"))?;
         Ok(Opened { lsm, ids, epoch })
     }
@@ -265,6 +270,7 @@ impl EventListener for Listener {
 fn open_store(
     directory: &std::path::Path,
     epoch: u64,
+    secrecy: &Secrecy,
     problems: &Arc<Mutex<Vec<String>>>,
 ) -> vault_core::Result<Lsm> {
     let settings = StoreSettings {
@@ -279,7 +285,8 @@ fn open_store(
         ..StoreSettings::default()
     };
     let listener = Arc::new(Listener(Arc::clone(problems)));
-    Lsm::open(directory, LsmOptions::new(settings).listener(listener))
+    let options = LsmOptions::new(settings).listener(listener);
+    Lsm::open(directory, secrecy.protect_store(options))
 }
 
 fn create_keyspaces(lsm: &Lsm) -> vault_core::Result<Ids> {

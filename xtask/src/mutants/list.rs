@@ -10,10 +10,11 @@ const HISTORIES: &str = "histories";
 const CONFORMANCE: &str = "conformance";
 const SCENARIOS: &str = "scenarios";
 const SIMULATION: &str = "simulation";
+const STORIES: &str = "stories";
 const MODELS: &str = "models";
 
 /// The nets, with what cargo is asked to run for each.
-pub(super) const NETS: [(&str, &[&str]); 8] = [
+pub(super) const NETS: [(&str, &[&str]); 9] = [
     (CRASH, &["test", "--package=vault-lsm", "--test=crash"]),
     (FAULTS, &["test", "--package=vault-lsm", "--test=faults"]),
     (DAMAGE, &["test", "--package=vault-lsm", "--test=damage"]),
@@ -51,11 +52,12 @@ pub(super) const NETS: [(&str, &[&str]); 8] = [
             "--seeds=100",
         ],
     ),
+    (STORIES, &["test", "--package=vault-sim", "--test=stories"]),
     (MODELS, &["xtask", "models"]),
 ];
 
-/// The mutants, in the order of the write path, then recovery, then what reads and merges.
-pub(super) const MUTANTS: [Mutant; 25] = [
+/// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
+pub(super) const MUTANTS: [Mutant; 32] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -292,5 +294,68 @@ pub(super) const MUTANTS: [Mutant; 25] = [
     });
     let pinned",
         nets: &[SCENARIOS, CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "one-salt-for-all",
+        breaks: "files with the same number have the same key, which sees its nonces twice",
+        file: "vault-core/src/transform/header.rs",
+        find: "        random.fill(&mut salt)?;
+        let mut header",
+        replace: "        random.fill(&mut salt)?;
+        salt = [0; SALT_BYTES];
+        let mut header",
+        nets: &[SIMULATION],
+    },
+    Mutant {
+        name: "keys-outlive-their-keyspace",
+        breaks: "the keys of a dropped keyspace stay in the keyring",
+        file: "vault-lsm/src/keyspaces.rs",
+        find: "    keys.keep_domains(&kept)
+        .and_then",
+        replace: "    let _ = (keys, kept);
+    Ok(())
+        .and_then",
+        nets: &[SIMULATION],
+    },
+    Mutant {
+        name: "the-log-remembers",
+        breaks: "log segments with the writes of a dropped keyspace stay",
+        file: "vault-lsm/src/keyspaces.rs",
+        find: "        edits.push(Edit::ForgetLogs(segment));",
+        replace: "",
+        nets: &[SIMULATION, STORIES],
+    },
+    Mutant {
+        name: "telling-errors",
+        breaks: "errors of an encrypted store hold keys and names",
+        file: "vault-lsm/src/layout.rs",
+        find: "            error.withholding_content()",
+        replace: "            error",
+        nets: &[SIMULATION],
+    },
+    Mutant {
+        name: "keys-stay-in-memory",
+        breaks: "a store that was locked keeps its keys",
+        file: "vault-lsm/src/locking.rs",
+        find: "        keys.lock();
+        store.locking.done",
+        replace: "        store.locking.done",
+        nets: &[SIMULATION],
+    },
+    Mutant {
+        name: "an-older-store-is-good-enough",
+        breaks: "a store is opened at an earlier generation than its host has seen",
+        file: "vault-lsm/src/recover.rs",
+        find: "        if generation < least {",
+        replace: "        if generation < least.min(1) {",
+        nets: &[SIMULATION],
+    },
+    Mutant {
+        name: "rely-on-an-unsynced-keyring",
+        breaks: "opening goes on with a keyring that a loss of power may still take away",
+        file: "vault-lsm/src/recover.rs",
+        find: "        self.mend_keys(&state)?;",
+        replace: "",
+        nets: &[STORIES],
     },
 ];
