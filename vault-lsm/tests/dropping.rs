@@ -10,8 +10,8 @@ mod support;
 use std::path::Path;
 
 use support::{
-    DIRECTORY, Events, TWO_THREADS, assert_contents, expected, files_in_memory, manual, put_all,
-    roomy_keyspace, small_keyspace, small_settings,
+    DIRECTORY, Events, TWO_THREADS, assert_contents, expected, files_in_memory, manual, protected,
+    put_all, roomy_keyspace, small_keyspace, small_settings,
 };
 use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
 use vault_core::{Engine, Event, KeyRange, Reader};
@@ -26,7 +26,7 @@ fn table_bytes(directory: &Path) -> u64 {
 #[test]
 fn the_space_comes_back_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let options = LsmOptions::new(small_settings(TWO_THREADS));
+    let options = protected(LsmOptions::new(small_settings(TWO_THREADS)));
     let store = Lsm::open(directory.path(), options).unwrap();
     let large = store.create_keyspace("large", &small_keyspace()).unwrap();
     let kept = store.create_keyspace("kept", &small_keyspace()).unwrap();

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use support::alone::{Mounted, alone_with_mounts, skip};
 use support::{
-    TWO_THREADS, assert_contents, expected, key, keyspace_stats, put_all, small_keyspace,
-    small_settings, value, wait_until,
+    TWO_THREADS, assert_contents, expected, key, keyspace_stats, protected, put_all,
+    small_keyspace, small_settings, value, wait_until,
 };
 use vault_core::{
     CompactionPolicy, Engine, Error, ErrorKind as Kind, KeyRange, KeyspaceId, Result, WriteOptions,
@@ -168,7 +168,7 @@ fn closed_while_full(root: &Path, directory: &Path, background: BackgroundWork, 
 }
 
 fn options(background: BackgroundWork) -> LsmOptions {
-    LsmOptions::new(small_settings(background))
+    protected(LsmOptions::new(small_settings(background)))
 }
 
 /// A store with tables, a second keyspace, and a log.

@@ -3,6 +3,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod batches;
+pub(crate) mod modes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use vault_core::{
     WriteOptions,
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
+
+pub(crate) use modes::protected;
 
 /// Opens stores in memory file systems.
 pub(crate) struct InMemory {
@@ -51,7 +54,7 @@ impl InMemory {
             log_bytes_max: Some(256 << 10),
             ..Settings::default()
         };
-        let options = LsmOptions::new(settings)
+        let options = protected(LsmOptions::new(settings))
             .file_system(Arc::new(fs.clone()) as Arc<dyn FileSystem>)
             .clock(Arc::clone(&setup.clock));
         setup
@@ -115,12 +118,13 @@ pub(crate) const TWO_THREADS: BackgroundWork = BackgroundWork::Threads { compact
 
 /// Options for a store in a memory file system, small, with the callers doing all the work.
 pub(crate) fn manual(fs: &MemoryFileSystem) -> LsmOptions {
-    LsmOptions::new(small_settings(BackgroundWork::Manual)).file_system(Arc::new(fs.clone()))
+    protected(LsmOptions::new(small_settings(BackgroundWork::Manual)))
+        .file_system(Arc::new(fs.clone()))
 }
 
 /// As [`manual`], with threads.
 pub(crate) fn threaded(fs: &MemoryFileSystem) -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS)).file_system(Arc::new(fs.clone()))
+    protected(LsmOptions::new(small_settings(TWO_THREADS))).file_system(Arc::new(fs.clone()))
 }
 
 /// A keyspace that flushes every 16 KiB into tables of as many.
