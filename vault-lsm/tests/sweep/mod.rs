@@ -12,6 +12,7 @@ pub(crate) mod run;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::clock::ManualClock;
@@ -180,7 +181,12 @@ pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
 }
 
 pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
+    options_with_least(fs, 0)
+}
+
+fn options_with_least(fs: &MemoryFileSystem, least_generation: u64) -> LsmOptions {
     let settings = Settings {
+        least_generation,
         background: BackgroundWork::Manual,
         manifest_bytes_max: 1 << 10,
         cache_bytes: Some(0),
@@ -205,7 +211,17 @@ fn next_seed() -> u64 {
 }
 
 pub(crate) fn open(fs: &MemoryFileSystem) -> Result<Lsm> {
-    Lsm::open(DIRECTORY, options(fs))
+    open_at(fs, DIRECTORY.as_ref())
+}
+
+/// Opens a store that lies elsewhere.
+pub(crate) fn open_at(fs: &MemoryFileSystem, directory: &Path) -> Result<Lsm> {
+    Lsm::open(directory, options(fs))
+}
+
+/// Opens the store if it is of this generation at least.
+pub(crate) fn open_with_least(fs: &MemoryFileSystem, least_generation: u64) -> Result<Lsm> {
+    Lsm::open(DIRECTORY, options_with_least(fs, least_generation))
 }
 
 /// Everything that the store holds, each keyspace read forwards, backwards and key by key.
