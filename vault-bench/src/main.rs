@@ -148,7 +148,7 @@ fn list() -> String {
     let own = engines::own();
     lines.extend(
         own.iter()
-            .map(|kind| format!("  {:<13} {}", kind.name, kind.setup)),
+            .map(|kind| format!("  {:<17} {}", kind.name, kind.setup)),
     );
     let rivals = engines::RIVALS.iter();
     lines.extend(

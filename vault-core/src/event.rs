@@ -136,6 +136,13 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// The keys were wiped from memory.
+    Locked {
+        /// Whether because nothing was asked for long enough.
+        idle: bool,
+    },
+    /// The keys are there again, and so are operations.
+    Resumed,
     /// Something in the store's directory is none of the store's own files: it has another name, is no file,
     /// or was written by somebody else. It is left alone. Told on opening.
     ForeignFile {

@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use vault_core::random::{Random, SystemRandom};
-use vault_crypto::cipher::{Aead, Algorithm, Provider, providers};
-use vault_crypto::secret::{expand, extract};
+use vault_crypto::cipher::{Aead, Provider, providers};
+use vault_crypto::secret::{expand, extract, with_clean_stack};
 use vault_crypto::source::{Command, KeySource, RawKey, Secret};
 use vault_crypto::{Kdf, SecretBytes, SecretKey};
 
@@ -22,6 +22,10 @@ use vault_crypto::{Kdf, SecretBytes, SecretKey};
 const NEEDLE_BYTES: usize = 16;
 const MASK: u8 = 0x5c;
 const WINDOW_BYTES: usize = 1 << 20;
+/// Texts of so many bytes are sealed: ciphers go different ways for short and for long ones.
+const SIZES: [usize; 4] = [10, 140, 1023, 5000];
+/// Nothing else allocates as much as this: what is freed of this size stays as it was.
+const ODD_BYTES: usize = 987;
 
 /// What must not be found, masked.
 struct Needle {
@@ -110,22 +114,20 @@ fn middle_of(name: &str, text: &[u8]) -> Needle {
 
 /// Prepares a key, works with it and lets go of it. The first round keys of AES-256 and the state of ChaCha20 hold the
 /// key as it is, so that a schedule that is not wiped is found by it.
-fn uses(provider: &dyn Provider, needles: &mut Vec<Needle>) {
+fn uses(provider: &dyn Provider, size: usize, needles: &mut Vec<Needle>) {
     let key = fresh();
     needles.extend(needles_of(&format!("{provider:?}"), key.expose()));
     let cipher: Box<dyn Aead> = provider.key(&key);
     drop(key);
-    for size in [10, 200, 5000] {
-        let mut buffer = vec![1; size];
-        let tag = cipher.seal(&[2; 12], b"place", &mut buffer).unwrap();
-        cipher.open(&[2; 12], b"place", &mut buffer, &tag).unwrap();
-    }
+    let mut buffer = vec![1; size];
+    let tag = cipher.seal(&[2; 12], b"place", &mut buffer).unwrap();
+    cipher.open(&[2; 12], b"place", &mut buffer, &tag).unwrap();
 }
 
 fn derives(needles: &mut Vec<Needle>) {
     let mut typed = [0; 24];
     SystemRandom.fill(&mut typed).unwrap();
-    let mut passphrase = String::with_capacity(2 * typed.len());
+    let mut passphrase = String::with_capacity(ODD_BYTES);
     for byte in typed {
         for digit in [byte >> 4, byte & 15] {
             passphrase.push(char::from_digit(digit.into(), 16).unwrap());
@@ -166,14 +168,46 @@ fn comes_from_sources(needles: &mut Vec<Needle>) {
     needles.push(middle_of("what a command printed", printed.expose()));
 }
 
-/// Everything that the crate does with secrets, in frames that are gone when it is searched.
+/// Writes a secret to a good deal of the stack.
+#[inline(never)]
+fn writes_to_the_stack(needles: &mut Vec<Needle>) {
+    let mut local = [[0; 32]; 256];
+    SystemRandom.fill(&mut local[0]).unwrap();
+    let first = local[0];
+    local.fill(std::hint::black_box(first));
+    needles.extend(needles_of(
+        "on the stack",
+        &std::hint::black_box(local)[255],
+    ));
+}
+
+/// Everything but ciphers that the crate does with secrets, in frames that are gone when it is searched.
 #[inline(never)]
 fn everything(needles: &mut Vec<Needle>) {
-    for provider in providers() {
-        uses(*provider, needles);
-    }
     derives(needles);
     comes_from_sources(needles);
+    with_clean_stack(|| writes_to_the_stack(needles));
+}
+
+/// Runs `work` in a thread, and searches for what it names while the thread is still there: nothing else is called that
+/// would overwrite its stack.
+fn left_by(
+    work: impl FnOnce(&mut Vec<Needle>) + Send + 'static,
+    window: &mut [u8],
+) -> Vec<(String, usize)> {
+    let (give, take) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let worker = thread::spawn(move || {
+        let mut needles = Vec::new();
+        work(&mut needles);
+        give.send(needles).unwrap();
+        let _ = ended.recv();
+    });
+    let needles = take.recv().unwrap();
+    let found = search(&needles, window);
+    drop(end);
+    worker.join().unwrap();
+    found
 }
 
 #[test]
@@ -188,25 +222,24 @@ fn nothing_secret_is_left_in_memory() {
     }
     drop(copy);
 
-    let (give, take) = mpsc::channel();
-    let (end, ended) = mpsc::channel::<()>();
-    let worker = thread::spawn(move || {
-        let mut needles = Vec::new();
-        everything(&mut needles);
-        give.send(needles).unwrap();
-        // Its stack stays as it is until it was searched: nothing else is called that would overwrite it.
-        let _ = ended.recv();
-    });
-    let needles = take.recv().unwrap();
-    let algorithms = Algorithm::ALL.len();
-    assert!(needles.len() >= 2 * algorithms + 19, "{}", needles.len());
-    let found = search(&needles, &mut window);
-    drop(end);
-    worker.join().unwrap();
+    // And it finds what a function leaves on the stack.
+    for (name, times) in left_by(writes_to_the_stack, &mut window) {
+        assert!(times >= 1, "{name} not found");
+    }
+
+    let mut found = left_by(everything, &mut window);
+    for provider in providers() {
+        // Each by itself: the next one would be put in the place of the one before.
+        for size in SIZES {
+            found.extend(left_by(
+                move |needles| uses(*provider, size, needles),
+                &mut window,
+            ));
+        }
+    }
+    let expected = 2 * SIZES.len() * providers().len() + 24;
+    assert_eq!(found.len(), expected);
     let left: Vec<_> = found.iter().filter(|(_, times)| *times > 0).collect();
     assert!(left.is_empty(), "left in memory: {left:?}");
-    println!(
-        "{} secrets searched for, none left in memory",
-        needles.len()
-    );
+    println!("{expected} parts of secrets searched for, none left in memory");
 }

@@ -1,8 +1,9 @@
 //! What applications embed: a Vault store behind one dependency.
 //!
 //! For now this crate gathers the names that an embedder needs from the crates below it, so that
-//! `use vault_db::…` stays the same while typed vaults, transactions and encryption arrive on top. It
-//! holds no logic of its own, and its dependencies are the whole bill: no async runtime, no C.
+//! `use vault_db::…` stays the same while typed vaults and transactions arrive on top, and adds encrypted
+//! stores ([`EncryptedStore`], [`encryption`]). Its dependencies are the whole bill: no async runtime, and no C,
+//! unless the feature `ring` asks for hardware-tuned ciphers.
 //!
 //! Begin at [`Lsm::open`]; what a store can do is [`Engine`] and [`Reader`], and what is special to this
 //! engine stands on [`Lsm`]. Errors tell by [`Error::kind`] what a program can do about them.
@@ -26,6 +27,21 @@
 
 #![forbid(unsafe_code)]
 
+mod encrypted;
+
+/// What opens an encrypted store, and what can be chosen of how it is encrypted.
+pub mod encryption {
+    pub use vault_crypto::keyring::{export, import, read_info};
+    pub use vault_crypto::source::{
+        Command, EnvironmentVariable, KeyFile, Passphrase, RawKey, ServiceKey,
+    };
+    pub use vault_crypto::{
+        Algorithm, EncryptedProtection, Kdf, KdfBounds, KeyService, KeySource, KeyringInfo, Secret,
+        SecretBytes, SecretKey,
+    };
+}
+
+pub use encrypted::EncryptedStore;
 pub use vault_core::{
     CasOutcome, Clock, CompactionOutcome, CompactionPolicy, CompactionProgress, Compression,
     Cursor, Durability, Engine, Error, ErrorKind, Event, EventListener, FilterPolicy, KeyRange,

@@ -13,16 +13,17 @@ use vault_core::{Error, Event, KeyspaceId, Result};
 
 use crate::compact;
 use crate::flush;
+use crate::locking;
 use crate::options::BackgroundWork;
 use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{
     Condvar, Mutex,
-    thread::{self, JoinHandle},
+    thread::{self, JoinHandle, ThreadId},
 };
 
 /// How long idle threads sleep before they look around anyway (for what has expired meanwhile).
-const IDLE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How long a thread whose job failed waits before it tries again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -42,6 +43,10 @@ pub(crate) struct Background {
 #[derive(Default)]
 struct State {
     stopping: bool,
+    /// While the store is locked: no step begins.
+    paused: bool,
+    /// The threads that are in the midst of a step or a flush, once for each.
+    at_work: Vec<ThreadId>,
     /// Counts changes that may have made work.
     work_epoch: u64,
     /// Counts steps that ended, well or badly.
@@ -113,6 +118,27 @@ impl Background {
         self.wake();
     }
 
+    /// Lets no step begin any more. Those that run go on until they notice.
+    pub(crate) fn pause(&self) {
+        lock(&self.state).paused = true;
+    }
+
+    /// Ends [`Background::pause`].
+    pub(crate) fn unpause(&self) {
+        lock(&self.state).paused = false;
+    }
+
+    /// Whether this thread is in the midst of a step or a flush.
+    pub(crate) fn is_at_work_here(&self) -> bool {
+        lock(&self.state).at_work.contains(&thread::current().id())
+    }
+
+    /// Whether another thread is in the midst of a step or a flush.
+    pub(crate) fn is_at_work_elsewhere(&self) -> bool {
+        let own = thread::current().id();
+        lock(&self.state).at_work.iter().any(|&at| at != own)
+    }
+
     /// Whether no step is running. A step counts from before it takes note of what there is to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.active.load(Acquire) == 0
@@ -178,6 +204,9 @@ fn run(store: &Arc<Store>, job: Job) {
             }
             state.work_epoch
         };
+        if let Job::Flush = job {
+            locking::attend(store);
+        }
         let now = store.env.clock.monotonic();
         if now.saturating_sub(looked_around) >= IDLE_MAX {
             // Time has passed: something may have expired.
@@ -197,8 +226,14 @@ fn run(store: &Arc<Store>, job: Job) {
             // Nothing opens it again. Trying on would only contend with whoever comes to stop this thread.
             Err(Error::Closed) => return,
             Err(Error::UnknownKeyspace { .. }) => (Duration::ZERO, true),
+            // Who resumes wakes it.
+            Err(Error::Locked) => (IDLE_MAX, true),
             Err(Error::Poisoned { .. }) => (IDLE_MAX, false),
             Err(_) => (RETRY_AFTER, false),
+        };
+        let wait = match job {
+            Job::Flush => wait.min(locking::look_after(store)),
+            Job::Compact => wait,
         };
         let state = lock(&store.background.state);
         if state.stopping || (for_work && state.work_epoch != epoch) {
@@ -210,18 +245,56 @@ fn run(store: &Arc<Store>, job: Job) {
 }
 
 /// Counts a running step.
-struct Active<'a>(&'a Background);
+struct Active<'a> {
+    background: &'a Background,
+    _at_work: AtWork<'a>,
+}
 
 impl<'a> Active<'a> {
-    fn new(background: &'a Background) -> Self {
+    /// Refuses while the store is locked.
+    fn new(background: &'a Background) -> Result<Self> {
+        let at_work = AtWork::new(background)?;
         background.active.fetch_add(1, AcqRel);
-        Self(background)
+        Ok(Self {
+            background,
+            _at_work: at_work,
+        })
     }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, AcqRel);
+        self.background.active.fetch_sub(1, AcqRel);
+    }
+}
+
+/// Marks the thread as one that is in the midst of work that a lock waits for.
+pub(crate) struct AtWork<'a>(&'a Background);
+
+impl<'a> AtWork<'a> {
+    /// Refuses while the store is locked.
+    pub(crate) fn new(background: &'a Background) -> Result<Self> {
+        let mut state = lock(&background.state);
+        if state.paused {
+            return Err(Error::Locked);
+        }
+        state.at_work.push(thread::current().id());
+        Ok(Self(background))
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let own = thread::current().id();
+        let mut state = lock(&self.0.state);
+        if let Some(at) = state.at_work.iter().position(|&at| at == own) {
+            state.at_work.swap_remove(at);
+        }
+        let awaited = state.paused;
+        drop(state);
+        if awaited {
+            self.0.notify_progress();
+        }
     }
 }
 
@@ -230,7 +303,7 @@ impl Drop for Active<'_> {
 /// # Errors
 /// How the step failed; it will be tried again.
 pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
-    store.check_writable()?;
+    store.check_job()?;
     if flush_step(store)? {
         return Ok(true);
     }
@@ -238,23 +311,24 @@ pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
 }
 
 fn flush_step(store: &Arc<Store>) -> Result<bool> {
-    let _active = Active::new(&store.background);
+    let _active = Active::new(&store.background)?;
     // Space first: on a full disk it may be what the rest waits for. Then the log segment that writers
     // would otherwise have to make themselves.
     let reclaimed = store.reclaim.has_work() && store.reclaim_files() > 0;
     let prepared = reported(store, "prepare a log segment", store.prepare_segment());
     let flushed = flush::flush_next(store);
-    lock(&store.background.state).flush_failure = flushed.as_ref().err().cloned();
+    let failure = flushed.as_ref().err();
+    lock(&store.background.state).flush_failure = failure.filter(|e| !is_locked(e)).cloned();
     let flushed = reported(store, "flush", flushed)?;
     Ok(flushed | prepared? | reclaimed)
 }
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {
-    let _active = Active::new(&store.background);
+    let _active = Active::new(&store.background)?;
     let compacted = compact::compact_next(store);
     match &compacted {
         Ok(true) => lock(&store.background.state).compact_failure = None,
-        Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed) => {}
+        Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed | Error::Locked) => {}
         Err(error) => lock(&store.background.state).compact_failure = Some(error.clone()),
     }
     let compacted = reported(store, "compact", compacted);
@@ -264,11 +338,16 @@ fn compact_step(store: &Arc<Store>) -> Result<bool> {
     compacted
 }
 
+const fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::Locked)
+}
+
 /// Tells of a step's end: to those who wait for it, and of a failure to the listener.
 fn reported(store: &Store, job: &'static str, outcome: Result<bool>) -> Result<bool> {
     match &outcome {
-        // A keyspace that was dropped meanwhile is no failure.
-        Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed | Error::ReadOnly) => {}
+        // A keyspace that was dropped meanwhile is no failure, nor is it one that the store was closed or locked.
+        Ok(false)
+        | Err(Error::UnknownKeyspace { .. } | Error::Closed | Error::Locked | Error::ReadOnly) => {}
         Ok(true) => store.background.notify_progress(),
         Err(error) => {
             store

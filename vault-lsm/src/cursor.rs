@@ -36,4 +36,6 @@ pub(crate) trait InternalCursor {
     fn unpark(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Lets go of everything that was read: the cursor is not valid until it is positioned anew.
+    fn forget(&mut self) {}
 }

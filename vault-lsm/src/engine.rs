@@ -17,6 +17,7 @@ use crate::background::{self, Background};
 use crate::checkpoint::{self, CheckpointOutcome};
 use crate::counters::Operation;
 use crate::ingest::{self, IngestOutcome};
+use crate::locking;
 use crate::options::LsmOptions;
 use crate::read::get;
 use crate::read::scan::ScanCursor;
@@ -194,6 +195,9 @@ impl Lsm {
     /// # Errors
     /// How the step failed. It will be tried again with the next one.
     pub fn background_step(&self) -> Result<bool> {
+        if locking::attend(self.store()) {
+            return Ok(true);
+        }
         background::step(self.store())
     }
 
@@ -203,6 +207,15 @@ impl Lsm {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.store().generation()
+    }
+
+    /// Whether this handle can write now.
+    ///
+    /// # Errors
+    /// [`Closed`](vault_core::Error::Closed), [`ReadOnly`](vault_core::Error::ReadOnly),
+    /// [`Locked`](vault_core::Error::Locked), [`Poisoned`](vault_core::Error::Poisoned).
+    pub fn check_writable(&self) -> Result<()> {
+        self.store().check_writable()
     }
 
     /// Notes in the pointer that the keyring has changed, so that an older one put back is refused. To be called after
@@ -226,6 +239,43 @@ impl Lsm {
     /// As [`Engine::flush`].
     pub fn settle(&self) -> Result<()> {
         report::settle(self.store())
+    }
+
+    /// Wipes the keys of an encrypted store from memory, without closing it. From now on every operation of the handle
+    /// and of what came from it (snapshots, cursors, ingests that are under way) is refused with
+    /// [`Locked`](vault_core::Error::Locked), until somebody unlocks the keys and calls [`Lsm::resume`]. Only
+    /// [`Engine::stats`] goes on, without names, and [`Engine::close`]. Does nothing where it is locked.
+    ///
+    /// Nothing that was acknowledged is lost. What is in memtables is flushed first; where that fails, on a full disk
+    /// for instance, the store is locked all the same, and what could not be flushed stays in memory. What else
+    /// stays, and for how long, is listed in `docs/internals/keys.md`.
+    ///
+    /// Called in the midst of the engine's own work (by an [`EventListener`](vault_core::EventListener) or a
+    /// [`MergeOperator`](vault_core::MergeOperator)), it refuses operations at once and leaves the rest to the
+    /// background; with [`BackgroundWork::Manual`](crate::BackgroundWork::Manual) to the next step.
+    ///
+    /// # Errors
+    /// [`Unsupported`](vault_core::Error::Unsupported) for a store without keys.
+    pub fn lock(&self) -> Result<()> {
+        locking::lock(self.store(), false)
+    }
+
+    /// Goes on after [`Lsm::lock`], without opening anything again. Whoever keeps the keys has unlocked them before. Does
+    /// nothing where the store is not locked.
+    ///
+    /// # Errors
+    /// [`Locked`](vault_core::Error::Locked) while the keys are not there, [`Closed`](vault_core::Error::Closed),
+    /// [`Unsupported`](vault_core::Error::Unsupported) for a store without keys, and on the thread of an event
+    /// listener.
+    pub fn resume(&self) -> Result<()> {
+        locking::resume(self.store())
+    }
+
+    /// Whether operations are refused because of [`Lsm::lock`], or because nothing was asked for as long as
+    /// [`Settings::lock_after_idle`](crate::Settings::lock_after_idle) says.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        locking::is_locked(self.store())
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -13,6 +13,7 @@ use vault_core::transform::FileKind;
 use vault_core::{Error, Event, KeyspaceId, Result};
 use vault_snapshot::visibility::Rules;
 
+use crate::background::AtWork;
 use crate::compact::output::{Output, OutputTables};
 use crate::counters::Operation;
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
@@ -29,13 +30,35 @@ pub(crate) fn flush_next(store: &Arc<Store>) -> Result<bool> {
         match flush_oldest(store, &keyspace) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
-            Err(error @ (Error::Closed | Error::Poisoned { .. })) => return Err(error),
+            Err(error @ (Error::Closed | Error::Locked | Error::Poisoned { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 failure.get_or_insert(error);
             }
         }
     }
     failure.map_or(Ok(false), Err)
+}
+
+/// What [`flush_any`] found.
+pub(crate) enum Progressed {
+    Flushed,
+    /// Memtables wait that another thread is flushing, or that a checkpoint holds back.
+    OthersAtIt,
+    NothingLeft,
+}
+
+/// Flushes one of the memtables that wait.
+pub(crate) fn flush_any(store: &Arc<Store>) -> Result<Progressed> {
+    if flush_next(store)? {
+        return Ok(Progressed::Flushed);
+    }
+    Ok(if waiting(store).is_empty() {
+        Progressed::NothingLeft
+    } else {
+        Progressed::OthersAtIt
+    })
 }
 
 /// The keyspaces whose memtables wait, by the age of the oldest.
@@ -52,6 +75,7 @@ fn waiting(store: &Store) -> Vec<Arc<Keyspace>> {
 
 /// Flushes the oldest memtable of a keyspace, unless another thread is at it.
 fn flush_oldest(store: &Arc<Store>, keyspace: &Arc<Keyspace>) -> Result<bool> {
+    let _at_work = AtWork::new(&store.background)?;
     if keyspace.flushing.swap(true, AcqRel) {
         return Ok(false);
     }
@@ -96,7 +120,7 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     });
     let output = Output::new(store, view, u64::MAX);
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| {
-        store.check_writable()
+        store.check_working()
     })?;
     let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
     install(store, view, buffer, &written)

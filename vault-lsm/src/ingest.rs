@@ -125,11 +125,9 @@ impl Writing<'_> {
             } else {
                 previous = Some(key.to_vec());
             }
+            self.store.check_writable()?;
             self.add(key, value)?;
             entries += 1;
-            if entries % 4096 == 0 {
-                self.store.check_writable()?;
-            }
         }
         self.finish_table()?;
         if entries > 0 {

@@ -1,5 +1,6 @@
 //! Which files a store consists of, and how they are named. See `docs/format/store.md`.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,17 @@ pub(crate) struct Env {
     pub(crate) listener: Option<Arc<dyn EventListener>>,
     /// How often the listener has panicked.
     pub(crate) listener_panics: Arc<AtomicU64>,
+}
+
+thread_local! {
+    /// Whether this thread is telling a listener something.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is an event listener, which is called in the midst of the engine's work: it must not wait
+/// for any of it to end.
+pub(crate) fn is_telling() -> bool {
+    TELLING.get()
 }
 
 impl Env {
@@ -85,7 +97,9 @@ impl Env {
     /// end because somebody who only looks on fails: a panic of its own is counted, and goes no further.
     pub(crate) fn emit(&self, event: &Event) {
         if let Some(listener) = &self.listener {
+            let before = TELLING.replace(true);
             let told = catch_unwind(AssertUnwindSafe(|| listener.on_event(event)));
+            TELLING.set(before);
             if told.is_err() {
                 self.listener_panics.fetch_add(1, Ordering::Relaxed);
             }

@@ -32,6 +32,7 @@ mod internal_key;
 mod keyspace;
 mod keyspaces;
 mod layout;
+mod locking;
 mod log;
 mod manifest;
 mod memory;

@@ -1,7 +1,9 @@
 //! How a store is opened.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use vault_core::clock::SystemClock;
@@ -12,6 +14,10 @@ use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, Durability, Error, EventListener, Limits, MergeOperator, Result};
 
 use crate::memory::Shares;
+
+/// Idle times after which a store may be locked.
+const LOCK_AFTER_IDLE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What may be there when a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,6 +89,9 @@ pub struct Settings {
     pub background: BackgroundWork,
     /// Bytes a second that compactions may write; 0: no limit.
     pub compaction_bytes_per_second: u64,
+    /// Wipe the keys when nothing was asked of the store for this long ([`Lsm::lock`](crate::Lsm::lock)), 1 second to
+    /// 30 days; at most an eighth later. Only for a store that has keys. Statistics don't count as asking.
+    pub lock_after_idle: Option<Duration>,
     /// One in how many gets, writes and cursors is timed for the latency histograms; 1: all of them.
     /// Rarer operations always are.
     pub latency_sample_every: u32,
@@ -107,6 +116,7 @@ impl Default for Settings {
             memtables_waiting_max: 3,
             background: BackgroundWork::default(),
             compaction_bytes_per_second: 0,
+            lock_after_idle: None,
             latency_sample_every: 16,
             least_generation: 0,
         }
@@ -148,6 +158,14 @@ impl Settings {
             1,
             1 << 20,
         )?;
+        if let Some(after) = self.lock_after_idle
+            && !LOCK_AFTER_IDLE.contains(&after)
+        {
+            return Err(Error::InvalidSetting {
+                setting: "lock_after_idle",
+                problem: format!("{after:?} is not between 1 second and 30 days"),
+            });
+        }
         if let BackgroundWork::Threads { compaction } = self.background {
             within(
                 "background.threads.compaction",
@@ -248,6 +266,13 @@ impl LsmOptions {
         self
     }
 
+    /// Sets after which idle time the keys are wiped.
+    #[must_use]
+    pub const fn lock_after_idle(mut self, after: Duration) -> Self {
+        self.settings.lock_after_idle = Some(after);
+        self
+    }
+
     /// Sets the file system.
     #[must_use]
     pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
@@ -317,6 +342,16 @@ mod tests {
             panic!()
         };
         assert_eq!(setting, "log_segment_bytes");
+        for seconds in [0, 31 * 24 * 60 * 60] {
+            let idle = Settings {
+                lock_after_idle: Some(Duration::from_secs(seconds)),
+                ..Settings::default()
+            };
+            let Err(Error::InvalidSetting { setting, .. }) = idle.check() else {
+                panic!()
+            };
+            assert_eq!(setting, "lock_after_idle");
+        }
         let none = Settings {
             memtables_waiting_max: 0,
             ..Settings::default()

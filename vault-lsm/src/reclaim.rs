@@ -21,16 +21,24 @@ pub(crate) struct ReclaimQueue {
 
 #[derive(Default)]
 struct State {
-    /// Tables that no version holds, but some reader still does: number and bytes.
-    retired: BTreeMap<u64, u64>,
+    /// Tables that no version holds, but some reader still does.
+    retired: BTreeMap<u64, Held>,
     /// Files that nobody holds.
     ready: Vec<(u64, PathBuf)>,
 }
 
+/// A table that exists only for readers that still hold it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) bytes: u64,
+    /// The epoch of the key that seals it; 0: none.
+    pub(crate) epoch: u32,
+}
+
 impl ReclaimQueue {
     /// Notes that no version holds this table any more.
-    pub(crate) fn retired(&self, number: u64, bytes: u64) {
-        self.lock().retired.insert(number, bytes);
+    pub(crate) fn retired(&self, number: u64, held: Held) {
+        self.lock().retired.insert(number, held);
     }
 
     /// Notes that nobody reads this table any more.
@@ -42,7 +50,16 @@ impl ReclaimQueue {
 
     /// Bytes of tables that exist only for readers that still hold them.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.lock().retired.values().sum()
+        self.lock().retired.values().map(|held| held.bytes).sum()
+    }
+
+    /// The epochs of tables that exist only for readers that still hold them.
+    pub(crate) fn held_epochs(&self) -> Vec<u32> {
+        self.lock()
+            .retired
+            .values()
+            .map(|held| held.epoch)
+            .collect()
     }
 
     /// Whether there are files to remove.

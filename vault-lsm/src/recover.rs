@@ -163,6 +163,12 @@ impl Opening {
                 (transform, pointer)
             }
         };
+        if options.settings.lock_after_idle.is_some() && transform.keys().is_none() {
+            return Err(Error::InvalidSetting {
+                setting: "lock_after_idle",
+                problem: "the store is not encrypted: there are no keys to wipe".to_owned(),
+            });
+        }
         let generation = pointer.map_or(0, |pointer| pointer.generation);
         if generation < least {
             return Err(Error::RolledBack {

@@ -123,6 +123,21 @@ impl SnapshotRegistry {
         publish();
     }
 
+    /// Has the keyspaces that are kept for snapshots taken as `change` makes them.
+    pub(crate) fn change_dropped(&self, change: impl Fn(&KeyspaceView) -> KeyspaceView) {
+        let mut state = lock(&self.state);
+        let dropped = state.snapshots.values_mut().flat_map(|e| &mut e.dropped);
+        let old: Vec<_> = dropped
+            .map(|view| {
+                let changed = Arc::new(change(view));
+                std::mem::replace(view, changed)
+            })
+            .collect();
+        drop(state);
+        // Outside the lock: tables may go with them.
+        drop(old);
+    }
+
     fn dropped(&self, snapshot: u64, keyspace: KeyspaceId) -> Option<Arc<KeyspaceView>> {
         let state = lock(&self.state);
         let entry = state.snapshots.get(&snapshot)?;
@@ -170,15 +185,12 @@ impl LsmSnapshot {
 
     fn view(&self, keyspace: KeyspaceId) -> Result<Arc<KeyspaceView>> {
         let Held { store, id, .. } = &*self.held;
+        let view = match store.views.pin().keyspace(keyspace) {
+            Some(view) => Some(Arc::clone(view)),
+            None => store.snapshots.dropped(*id, keyspace),
+        };
         store.check_open()?;
-        let pinned = store.views.pin();
-        match pinned.keyspace(keyspace) {
-            Some(view) => Ok(Arc::clone(view)),
-            None => store
-                .snapshots
-                .dropped(*id, keyspace)
-                .ok_or_else(|| unknown_keyspace(keyspace)),
-        }
+        view.ok_or_else(|| unknown_keyspace(keyspace))
     }
 }
 

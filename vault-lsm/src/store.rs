@@ -7,7 +7,8 @@
 //! 3. `manifest`: who holds it changes what the store is made of.
 //! 4. the view cell's own: while a new view is put in place.
 //!
-//! Readers take none of them. Nobody waits for a disk while holding 4.
+//! Readers take none of them. Nobody waits for a disk while holding 4. Whoever locks or unlocks the keys
+//! ([`crate::locking`]) holds `locking.turn` before any of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ use crate::background::Background;
 use crate::counters::Counters;
 use crate::keyspace::KeyspaceView;
 use crate::layout::Env;
+use crate::locking::Locking;
 use crate::log::{LogSync, LogWriter, Segment};
 use crate::manifest::Manifest;
 use crate::memory::Memory;
@@ -68,6 +70,8 @@ pub(crate) struct Store {
     generation: u64,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
+    pub(crate) locking: Locking,
+    /// What stands in the way of operations, bit by bit; 0: nothing.
     status: AtomicU8,
     poison: Mutex<Option<Arc<Error>>>,
     /// The way to the directory, that ends with the process lock.
@@ -102,9 +106,16 @@ pub(crate) struct StoreParts {
     pub(crate) writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
 }
 
-const OPEN: u8 = 0;
+/// An error has left unknown what is on disk: nothing is written any more.
 const POISONED: u8 = 1;
-const CLOSED: u8 = 2;
+/// The store was closed.
+const CLOSED: u8 = 1 << 1;
+/// Callers are refused, because the keys are being wiped or have been.
+const LOCKED: u8 = 1 << 2;
+/// The engine's own work is refused too.
+const PAUSED: u8 = 1 << 3;
+/// Nothing was asked since this was set. The next operation takes it back ([`Store::is_quiet`]).
+const QUIET: u8 = 1 << 4;
 
 impl Store {
     pub(crate) fn new(parts: StoreParts) -> Self {
@@ -145,35 +156,110 @@ impl Store {
             log_sync: parts.log_sync,
             generation: parts.generation,
             writable,
-            status: AtomicU8::new(OPEN),
+            locking: Locking::default(),
+            status: AtomicU8::new(0),
             poison: Mutex::new(None),
             locked,
         }
     }
 
-    /// Refuses to go on with a closed store.
+    /// Refuses to go on with a store that is closed or locked.
+    ///
+    /// Whoever pins a view asks afterwards: a view from before the lock goes with its reader, but one from
+    /// after it may not be filled any more with what was decoded ([`crate::locking`]).
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.status.load(Ordering::Acquire) == CLOSED {
-            Err(Error::Closed)
-        } else {
+        let status = self.status.load(Ordering::Acquire);
+        if status & (CLOSED | LOCKED | QUIET) == 0 {
+            return Ok(());
+        }
+        self.refuse(status & !POISONED)
+    }
+
+    /// Refuses to write to a store that is closed, locked, read-only or poisoned.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let status = self.status.load(Ordering::Acquire);
+        if status == 0 && self.writable.is_some() {
+            return Ok(());
+        }
+        self.refuse(status)?;
+        if self.writable.is_some() {
             Ok(())
+        } else {
+            Err(Error::ReadOnly)
         }
     }
 
-    /// Refuses to write to a store that is closed, read-only or poisoned.
-    #[inline]
-    pub(crate) fn check_writable(&self) -> Result<()> {
-        if self.status.load(Ordering::Acquire) == OPEN && self.writable.is_some() {
+    /// As [`Store::check_writable`], for work that nobody asked for: it gives way as soon as callers are refused,
+    /// and keeps no store from becoming idle.
+    pub(crate) fn check_job(&self) -> Result<()> {
+        self.refuse_for(self.status.load(Ordering::Acquire) & !QUIET)
+    }
+
+    /// As [`Store::check_job`], for the work that brings the store to rest: it goes on until all work is paused.
+    pub(crate) fn check_working(&self) -> Result<()> {
+        let status = self.status.load(Ordering::Acquire);
+        let status = if status & PAUSED == 0 {
+            status & !LOCKED
+        } else {
+            status
+        };
+        self.refuse_for(status & !QUIET)
+    }
+
+    /// Says what is in the way of an operation, if anything is; that it came is noted.
+    #[cold]
+    fn refuse(&self, status: u8) -> Result<()> {
+        if status & QUIET != 0 {
+            self.status.fetch_and(!QUIET, Ordering::AcqRel);
+        }
+        self.refuse_for(status & !QUIET)
+    }
+
+    fn refuse_for(&self, status: u8) -> Result<()> {
+        if status == 0 {
             return Ok(());
         }
-        self.check_open()?;
+        if status & CLOSED != 0 {
+            return Err(Error::Closed);
+        }
+        if status & (LOCKED | PAUSED) != 0 {
+            return Err(Error::Locked);
+        }
         match &*lock(&self.poison) {
             Some(cause) => Err(Error::Poisoned {
                 cause: Arc::clone(cause),
             }),
             None => Err(Error::ReadOnly),
         }
+    }
+
+    /// Refuses callers from now on, and where `all_work` says so the engine's own work too.
+    pub(crate) fn refuse_as_locked(&self, all_work: bool) {
+        let bits = if all_work { LOCKED | PAUSED } else { LOCKED };
+        self.status.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// Ends [`Store::refuse_as_locked`].
+    pub(crate) fn accept_again(&self) {
+        self.status
+            .fetch_and(!(LOCKED | PAUSED | QUIET), Ordering::AcqRel);
+    }
+
+    /// Whether callers are refused because the keys are being wiped or have been.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.status.load(Ordering::Acquire) & LOCKED != 0
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.status.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Whether no caller has asked for anything since this was called last. Costs operations nothing: all look at
+    /// the status anyway.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.status.fetch_or(QUIET, Ordering::AcqRel) & QUIET != 0
     }
 
     /// Takes the commit lock.
@@ -190,11 +276,11 @@ impl Store {
     /// Takes the manifest lock.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`Store::commit`], but while the store is being locked, only once all work is paused.
     pub(crate) fn manifest(&self) -> Result<MutexGuard<'_, Manifest>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
         let guard = lock(&writable.manifest);
-        self.check_writable()?;
+        self.check_working()?;
         Ok(guard)
     }
 
@@ -225,8 +311,9 @@ impl Store {
     /// Pins the current view, with the sequence number that it is complete for.
     #[inline]
     pub(crate) fn pin(&self) -> Result<(Pinned, SequenceNumber)> {
+        let pinned = self.views.pin_at(&self.visible);
         self.check_open()?;
-        Ok(self.views.pin_at(&self.visible))
+        Ok(pinned)
     }
 
     /// After an error that leaves unknown what is on disk, makes the store read-only for good. An error
@@ -234,7 +321,11 @@ impl Store {
     pub(crate) fn poison_on(&self, error: Error) -> Error {
         if matches!(
             error,
-            Error::DiskFull { .. } | Error::Closed | Error::ReadOnly | Error::Cancelled
+            Error::DiskFull { .. }
+                | Error::Closed
+                | Error::Locked
+                | Error::ReadOnly
+                | Error::Cancelled
         ) {
             return error;
         }
@@ -258,9 +349,7 @@ impl Store {
         let first = poison.is_none();
         let cause = Arc::clone(poison.get_or_insert(cause));
         drop(poison);
-        let _ = self
-            .status
-            .compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+        self.status.fetch_or(POISONED, Ordering::AcqRel);
         let error = Error::Poisoned { cause };
         if first {
             self.env.emit(&Event::Poisoned {
@@ -273,7 +362,7 @@ impl Store {
 
     /// Marks the store closed; gives whether it was open until now.
     pub(crate) fn mark_closed(&self) -> bool {
-        self.status.swap(CLOSED, Ordering::AcqRel) != CLOSED
+        self.status.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0
     }
 
     /// Lets go of the process lock.
@@ -348,11 +437,11 @@ pub(crate) fn outcome_unknown(error: Error) -> Error {
     }
 }
 
-/// Marks an error of a write. A full disk has taken a part of the bytes at most; after anything else
-/// they may be there whole.
+/// Marks an error of a write. A full disk has taken a part of the bytes at most, and without its key
+/// nothing was even begun; after anything else they may be there whole.
 pub(crate) fn write_failed(error: Error) -> Error {
     match error {
-        Error::DiskFull { .. } => error,
+        Error::DiskFull { .. } | Error::Locked => error,
         other => outcome_unknown(other),
     }
 }

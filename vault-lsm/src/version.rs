@@ -15,7 +15,7 @@ use vault_core::stats::LevelStats;
 use vault_core::{KeyRange, Timestamp};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
 
-use crate::reclaim::ReclaimQueue;
+use crate::reclaim::{Held, ReclaimQueue};
 use crate::sync::atomic::AtomicBool;
 use crate::table::{Table, TableMeta};
 use crate::tombstones::Fragments;
@@ -25,8 +25,13 @@ pub(crate) struct TableFile {
     pub(crate) table: Arc<Table>,
     /// Its range tombstones, ready for lookup.
     pub(crate) tombstones: Option<Arc<Fragments>>,
+    file: Arc<OwnedFile>,
+}
+
+/// A table's file, which goes with the last reader once no version holds it any more.
+struct OwnedFile {
     path: PathBuf,
-    /// Whether no version holds it any more: the file goes with the last reader.
+    number: u64,
     obsolete: AtomicBool,
     reclaim: Arc<ReclaimQueue>,
 }
@@ -36,12 +41,26 @@ impl TableFile {
         let tombstones = table.range_tombstones();
         let tombstones = (!tombstones.is_empty())
             .then(|| Arc::new(Fragments::build(tombstones.iter().cloned())));
+        let file = OwnedFile {
+            path,
+            number: table.meta().number,
+            obsolete: AtomicBool::new(false),
+            reclaim,
+        };
         Self {
             table,
             tombstones,
-            path,
-            obsolete: AtomicBool::new(false),
-            reclaim,
+            file: Arc::new(file),
+        }
+    }
+
+    /// The same table, as it is when it has just been opened: without the filters and indexes that it has read since.
+    /// They go with the last reader of this one.
+    pub(crate) fn as_opened(&self) -> Self {
+        Self {
+            table: Arc::new(self.table.as_opened()),
+            tombstones: self.tombstones.clone(),
+            file: Arc::clone(&self.file),
         }
     }
 
@@ -51,8 +70,12 @@ impl TableFile {
 
     /// Lets go of the file once nobody reads it. Only after the manifest has let go of it.
     pub(crate) fn make_obsolete(&self) {
-        if !self.obsolete.swap(true, Ordering::AcqRel) {
-            self.reclaim.retired(self.meta().number, self.meta().bytes);
+        if !self.file.obsolete.swap(true, Ordering::AcqRel) {
+            let held = Held {
+                bytes: self.meta().bytes,
+                epoch: self.table.epoch(),
+            };
+            self.file.reclaim.retired(self.file.number, held);
         }
     }
 }
@@ -67,11 +90,11 @@ fn is_beyond(meta: &TableMeta, key: &[u8]) -> bool {
     }
 }
 
-impl Drop for TableFile {
+impl Drop for OwnedFile {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
-            let number = self.meta().number;
-            self.reclaim.push(std::mem::take(&mut self.path), number);
+            let path = std::mem::take(&mut self.path);
+            self.reclaim.push(path, self.number);
         }
     }
 }
@@ -204,6 +227,20 @@ impl Version {
                 file: Arc::clone(file),
             });
         Self::build(kept.chain(added).collect())
+    }
+
+    /// This version with every table as it is when it has just been opened.
+    pub(crate) fn as_opened(&self) -> Self {
+        let run = |run: &Arc<Run>| {
+            let tables = run.tables.iter().map(|file| Arc::new(file.as_opened()));
+            Arc::new(Run::new(run.number, tables.collect()))
+        };
+        let level = |level: &Level| Level {
+            runs: level.runs.iter().map(run).collect(),
+        };
+        Self {
+            levels: self.levels.iter().map(level).collect(),
+        }
     }
 
     /// The runs in the order in which a reader asks them: newest first.

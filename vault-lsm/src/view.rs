@@ -48,6 +48,14 @@ impl View {
         self.keyspaces.get(at)
     }
 
+    /// The next view, with the same keyspaces.
+    pub(crate) fn following(&self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            keyspaces: self.keyspaces.clone(),
+        }
+    }
+
     /// The next view, with one keyspace replaced.
     pub(crate) fn replacing(&self, keyspace: KeyspaceView) -> Self {
         let mut keyspaces = self.keyspaces.clone();

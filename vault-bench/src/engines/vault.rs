@@ -1,37 +1,137 @@
-//! Vault's own engine, as it is set up for a benchmark.
+//! Vault's own engine, as it is set up for a benchmark: plain, and encrypted with each cipher.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use vault_core::transform::{Plain, Protection};
 use vault_core::{Compression, Durability, Engine, FilterPolicy, KeyspaceOptions};
+use vault_crypto::cipher::{Aead, Provider, providers};
+use vault_crypto::source::RawKey;
+use vault_crypto::{Algorithm, EncryptedProtection, SecretKey};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::target::{EngineKind, EngineTarget, Target};
+use crate::target::{EngineKind, EngineTarget, Open, Target};
 
-const NAME: &str = "vault";
-
-/// Describes the engine.
-pub(super) fn kind() -> EngineKind {
-    EngineKind {
-        name: NAME,
+/// The engine, plain and encrypted.
+pub(super) fn kinds() -> Vec<EngineKind> {
+    let kind = |name, setup, open: Open| EngineKind {
+        name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         persists: true,
-        setup: "leveled, LZ4, bloom filter of 10 bits, everything else as it comes",
+        setup,
         open,
+    };
+    vec![
+        kind(
+            "vault",
+            "leveled, LZ4, bloom filter of 10 bits, everything else as it comes",
+            |directory, settings| open("vault", directory, settings, Arc::new(Plain)),
+        ),
+        kind(
+            "vault-aes",
+            "as vault, encrypted: AES-256-GCM by the best provider of this build",
+            |directory, settings| {
+                encrypted(
+                    "vault-aes",
+                    directory,
+                    settings,
+                    Algorithm::Aes256Gcm,
+                    false,
+                )
+            },
+        ),
+        kind(
+            "vault-aes-rust",
+            "as vault, encrypted: AES-256-GCM in Rust alone",
+            |directory, settings| {
+                encrypted(
+                    "vault-aes-rust",
+                    directory,
+                    settings,
+                    Algorithm::Aes256Gcm,
+                    true,
+                )
+            },
+        ),
+        kind(
+            "vault-chacha",
+            "as vault, encrypted: ChaCha20-Poly1305 by the best provider of this build",
+            |directory, settings| {
+                encrypted(
+                    "vault-chacha",
+                    directory,
+                    settings,
+                    Algorithm::ChaCha20Poly1305,
+                    false,
+                )
+            },
+        ),
+        kind(
+            "vault-chacha-rust",
+            "as vault, encrypted: ChaCha20-Poly1305 in Rust alone",
+            |directory, settings| {
+                let algorithm = Algorithm::ChaCha20Poly1305;
+                encrypted("vault-chacha-rust", directory, settings, algorithm, true)
+            },
+        ),
+    ]
+}
+
+/// Opens an encrypted store under a key of this benchmark's own.
+fn encrypted(
+    name: &'static str,
+    directory: &Path,
+    settings: &Settings,
+    algorithm: Algorithm,
+    in_rust: bool,
+) -> Result<Box<dyn Target>> {
+    let key = RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    let chosen = providers()
+        .iter()
+        .filter(|provider| provider.algorithm() == algorithm)
+        .find(|provider| !in_rust || provider.name() == "rust");
+    let mut protection = EncryptedProtection::with_source(Arc::new(key)).algorithm(algorithm);
+    if let Some(chosen) = chosen {
+        protection = protection.provider(Arc::new(Chosen(*chosen)));
+    }
+    open(name, directory, settings, Arc::new(protection))
+}
+
+/// A provider of this build, chosen by hand.
+#[derive(Debug)]
+struct Chosen(&'static dyn Provider);
+
+impl Provider for Chosen {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        self.0.algorithm()
+    }
+
+    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
+        self.0.key(key)
     }
 }
 
-fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
-    let own = |e: vault_core::Error| Error::engine(NAME, &e);
+fn open(
+    name: &'static str,
+    dir: &Path,
+    settings: &Settings,
+    protection: Arc<dyn Protection>,
+) -> Result<Box<dyn Target>> {
+    let own = |e: vault_core::Error| Error::engine(name, &e);
     // Each put says its durability; the default is named for those that come from the engine itself.
     // The budget for blocks, filters and indexes is one and the same for every engine: what Vault keeps
     // apart for filters and indexes is taken from the cache.
     let metadata_bytes = settings.cache_bytes() / 16;
     let mut options = LsmOptions::default()
         .cache_bytes(settings.cache_bytes() - metadata_bytes)
-        .durability(Durability::Os);
+        .durability(Durability::Os)
+        .protection(protection);
     options.settings.table_metadata_bytes = Some(metadata_bytes);
     // The other parts of the budget are what they are by default, however large the cache is.
     options.settings.memory_bytes += settings.cache_bytes();
@@ -52,6 +152,6 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
         .create_keyspace("bench", &keyspace_options)
         .map_err(own)?;
     let settling = engine.clone();
-    let target = EngineTarget::new(NAME, Arc::new(engine), keyspace);
+    let target = EngineTarget::new(name, Arc::new(engine), keyspace);
     Ok(Box::new(target.settle_with(move || settling.settle())))
 }

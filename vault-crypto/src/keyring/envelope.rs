@@ -16,7 +16,7 @@ use super::keys::KeyTable;
 use crate::cipher::{Algorithm, NONCE_BYTES, TAG_BYTES};
 use crate::kdf::{Kdf, KdfBounds, SALT_BYTES};
 use crate::secret::{KEY_BYTES, SecretKey, expand, extract, with_clean_stack};
-use crate::source::{KeyService, KeySource, Secret};
+use crate::source::{KeyService, KeySource};
 use crate::transform::parameters::Parameters;
 use crate::transform::providers::Providers;
 
@@ -114,10 +114,7 @@ pub(crate) fn new_wrapping(
     let (key, method) = match access {
         NewAccess::Secret(source, kdf) => {
             let secret = source.secret()?;
-            let kdf = kdf.unwrap_or(match &secret {
-                Secret::Passphrase(_) => Kdf::ARGON2ID,
-                Secret::Key(_) => Kdf::None,
-            });
+            let kdf = kdf.unwrap_or(Kdf::for_secret(&secret));
             let key = kdf
                 .check(bounds)
                 .and_then(|()| kdf.derive(&secret, &salt))

@@ -1,6 +1,9 @@
 //! What the tests of keyrings and encrypted files share: a store's place, secrets, files.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod process_memory;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,39 +158,6 @@ pub(crate) fn protection(secret: &str) -> EncryptedProtection {
 
 pub(crate) fn with_source(source: Arc<dyn KeySource>) -> EncryptedProtection {
     EncryptedProtection::with_source(source).kdf_bounds(KdfBounds::danger_weak())
-}
-
-/// The random bytes of another generator, written down as they are given.
-#[derive(Debug)]
-pub(crate) struct RecordingRandom {
-    inner: SeededRandom,
-    pub(crate) given: std::sync::Mutex<Vec<Vec<u8>>>,
-}
-
-impl RecordingRandom {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            inner: SeededRandom::new(seed),
-            given: std::sync::Mutex::default(),
-        }
-    }
-
-    /// Everything of 32 bytes that was given: keys and salts.
-    pub(crate) fn of_key_length(&self) -> Vec<[u8; 32]> {
-        let given = self.given.lock().unwrap();
-        given
-            .iter()
-            .filter_map(|bytes| bytes.as_slice().try_into().ok())
-            .collect()
-    }
-}
-
-impl Random for RecordingRandom {
-    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
-        self.inner.fill(bytes)?;
-        self.given.lock().unwrap().push(bytes.to_vec());
-        Ok(())
-    }
 }
 
 /// Puts right the checksum at the end of a keyring, and in its header.

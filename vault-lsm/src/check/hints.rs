@@ -4,7 +4,7 @@ use vault_core::transform::FileKind;
 use vault_core::{Error, KeyspaceOptions, Result};
 
 use super::loss::SalvageOptions;
-use super::stock::Stock;
+use super::stock::{Stock, as_damage};
 use crate::manifest::inspect::scan;
 use crate::manifest::{State, TablePlace};
 
@@ -36,7 +36,7 @@ impl Hints {
         let mut state = State::default();
         for number in stock.numbers(FileKind::Manifest).into_iter().rev() {
             let path = stock.env.path(FileKind::Manifest, number);
-            match scan(&*stock.env.fs, &*stock.env.transform, &path, number) {
+            match scan(&*stock.env.fs, &*stock.env.transform, &path, number).map_err(as_damage) {
                 Ok(mut scanned) => {
                     scanned.apply_behind();
                     state = scanned.state;

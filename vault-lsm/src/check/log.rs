@@ -12,6 +12,7 @@ use vault_core::transform::{FileKind, HEADER_BYTES};
 use vault_core::vfs::{read_up_to, read_whole};
 use vault_core::{Error, Result, SequenceNumber};
 
+use super::stock::as_damage;
 use crate::frame::{Next, Records};
 use crate::internal_key::SEQUENCE_MAX;
 use crate::layout::{Env, NewFile};
@@ -51,7 +52,8 @@ pub(crate) fn judge(
     let mut contents = Contents::default();
     let replay = replay(env, &request, |batch| {
         contents.take(env, state, &batch, sink)
-    })?;
+    })
+    .map_err(as_damage)?;
     check_whole(env, state, &replay)?;
     Ok((contents, replay))
 }
@@ -62,7 +64,10 @@ pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Content
     let mut segments: Vec<u64> = Vec::new();
     for (&number, salt) in &state.logs {
         let opened = env.open_file(FileKind::Log, number, LOG_VERSION);
-        match opened.and_then(|opened| opened.check_salt(salt)) {
+        match opened
+            .and_then(|opened| opened.check_salt(salt))
+            .map_err(as_damage)
+        {
             Ok(()) => segments.push(number),
             Err(Error::Corruption { .. } | Error::Io { .. }) => break,
             Err(error) => return Err(error),
@@ -79,7 +84,7 @@ pub(crate) fn prefix(env: &Env, state: &State, sink: Sink<'_>) -> Result<Content
         let walked = replay(env, &request, |batch| {
             contents.take(env, state, &batch, sink)
         });
-        match walked {
+        match walked.map_err(as_damage) {
             Ok(_) => return Ok(contents),
             // Nothing was handed on: a segment does not follow the one before it.
             Err(Error::Corruption { .. }) if contents.batches == 0 && segments.len() > 1 => {
@@ -220,7 +225,9 @@ impl Segment {
             blocks,
             header_checksum,
             ..
-        } = env.open_file(FileKind::Log, number, LOG_VERSION)?;
+        } = env
+            .open_file(FileKind::Log, number, LOG_VERSION)
+            .map_err(as_damage)?;
         let mut bytes = read_whole(&*file).map_err(|e| Error::io("read", &path, e))?;
         if let Some(to) = to {
             bytes.truncate(to as usize);

@@ -1,10 +1,11 @@
 //! Is the store sound, and what can be done where it is not.
 //!
 //! - [`verify`] reads everything and reports; it never writes.
+//! - [`scrub`] does so without the keys of an encrypted store, as far as that goes.
 //! - [`repair`] brings a damaged store back to where it opens, and says beforehand what that costs.
 //! - [`salvage`] makes a new store of what is left of one whose manifest is gone.
 //!
-//! All three work on the files, without opening the store: `stock` takes down what the directory holds,
+//! All four work on the files, without opening the store: `stock` takes down what the directory holds,
 //! `survey` looks at all of it, `table/inspect` and `log` read beyond damage. What they do with it is
 //! decided purely (`plan`) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
@@ -19,6 +20,7 @@ mod repair;
 mod report;
 mod rewrite;
 mod salvage;
+mod scrub;
 mod stock;
 mod survey;
 mod verify;
@@ -29,5 +31,6 @@ pub use plan::{RepairAction, RepairPlan, RepairVerdict};
 pub use repair::{RepairReport, repair};
 pub use report::{Checked, Count, Finding, FindingKind, Loss, Severity, VerifyReport};
 pub use salvage::salvage;
+pub use scrub::{ScrubReport, Scrubbed, scrub};
 pub use survey::Progress;
 pub use verify::{VerifyOptions, VerifyProgress, verify};

@@ -52,6 +52,8 @@ pub enum FindingKind {
     Numbers,
     /// The log does not open where it was durable, or its segments don't follow one another.
     Log,
+    /// The keyring, or its copy, is missing or is not what was written.
+    Keyring,
     /// The end of the log, or of the manifest, that was never whole and that nothing relies on.
     TornTail,
     /// A file with a name of Vault's that nothing refers to.

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use vault_core::transform::{ChecksumTransform, FileHeader, FileKind, HEADER_BYTES, StorePlace};
-use vault_core::vfs::EntryKind;
+use vault_core::transform::{
+    ChecksumTransform, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, StorePlace,
+};
+use vault_core::vfs::{EntryKind, FileSystem};
 use vault_core::{Error, Result};
 
 use super::report::{Finding, FindingKind, Severity};
+use super::scrub::{TRANSFORM_OFFSET, survey_headers};
 use crate::layout::{Env, NameMeaning, POINTER_NAME, meaning_of};
 use crate::log::LOG_VERSION;
 use crate::manifest::inspect::{Scanned, scan};
@@ -41,6 +44,8 @@ pub(crate) struct Stock {
 }
 
 const REPAIR: &str = "run repair, which says first what it would do";
+/// What to do where neither file of the keyring can be used.
+pub(super) const KEYRING_LOST_ADVICE: &str = "put back the keyring of this store as KEYRING: an exported one, or that of a checkpoint or backup of it";
 const SALVAGE: &str = "run salvage into a new directory, or restore a copy";
 
 /// Takes down what `directory` holds.
@@ -62,7 +67,7 @@ pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
         listener_panics: Arc::default(),
     };
     let mut stock = Stock {
-        entries: list(&env)?,
+        entries: list(&*env.fs, directory)?,
         env,
         pointer: None,
         manifest: None,
@@ -71,24 +76,32 @@ pub(crate) fn take(directory: &Path, options: &LsmOptions) -> Result<Stock> {
         findings: Vec::new(),
     };
     stock.find_store()?;
-    stock.env.transform = options.protection.open(&StorePlace {
+    let opened = options.protection.open(&StorePlace {
         fs: &options.fs,
         random: &options.random,
         directory,
         store: stock.env.store,
         writable: false,
-    })?;
+    });
+    stock.env.transform = match opened {
+        Ok(transform) => transform,
+        Err(error) => return Err(stock.without_keyring(error)?),
+    };
     stock.read_pointer()?;
+    if stock.pointer.is_none() {
+        stock.check_protection()?;
+    }
     stock.read_manifest()?;
     Ok(stock)
 }
 
-fn list(env: &Env) -> Result<Vec<Entry>> {
-    let path = env.directory.clone();
-    let kind = env
-        .fs
-        .kind(&path)
-        .map_err(|e| Error::io("look at", &path, e))?;
+/// Takes down the names in a directory that holds something of a store.
+///
+/// # Errors
+/// [`Error::NoSuchStore`], [`Error::NotAStore`], [`Error::Io`].
+pub(super) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<Entry>> {
+    let path = directory.to_path_buf();
+    let kind = fs.kind(&path).map_err(|e| Error::io("look at", &path, e))?;
     match kind {
         Some(EntryKind::Directory) => {}
         None => return Err(Error::NoSuchStore { path }),
@@ -97,8 +110,7 @@ fn list(env: &Env) -> Result<Vec<Entry>> {
             return Err(Error::NotAStore { path, problem });
         }
     }
-    let found = env
-        .fs
+    let found = fs
         .read_dir(&path)
         .map_err(|e| Error::io("list", &path, e))?;
     let mut entries: Vec<Entry> = found
@@ -166,10 +178,54 @@ impl Stock {
         });
     }
 
+    /// Says what an error of opening the keyring means, where it is the keyring that is lost.
+    fn without_keyring(&self, error: Error) -> Result<Error> {
+        let (offset, problem) = match &error {
+            Error::NotEncrypted { .. } => (0, "neither the keyring nor its copy is there"),
+            Error::Corruption {
+                offset, problem, ..
+            } => (*offset, &**problem),
+            _ => return Ok(error),
+        };
+        let most = survey_headers(&*self.env.fs, &self.env.directory, &self.entries)?;
+        if most.is_none_or(|most| most.transform == ChecksumTransform::ID) {
+            return Ok(error);
+        }
+        let path = self.env.directory.join(KEYRING_NAME);
+        let problem = format!(
+            "{problem}. Without it nothing of this store can be read, repaired or salvaged: {KEYRING_LOST_ADVICE}"
+        );
+        Ok(Error::corruption(&path, offset, problem))
+    }
+
+    /// Refuses to take the files of an encrypted store for damaged ones of a plain store, or the other way round, where
+    /// there is no pointer to say which it is.
+    fn check_protection(&self) -> Result<()> {
+        let most = survey_headers(&*self.env.fs, &self.env.directory, &self.entries)?;
+        let Some(most) = most else { return Ok(()) };
+        let path = || self.env.directory.clone();
+        let plain = |id: u16| id == ChecksumTransform::ID;
+        match (plain(most.transform), plain(self.env.transform.id())) {
+            (true, false) => Err(Error::NotEncrypted { path: path() }),
+            (false, true) => Err(Error::Encrypted { path: path() }),
+            _ => Ok(()),
+        }
+    }
+
     fn read_pointer(&mut self) -> Result<()> {
         let env = &self.env;
         match Pointer::read(&*env.fs, &env.directory, &*env.transform) {
-            Ok(Some(pointer)) => self.pointer = Some(pointer),
+            Ok(Some(pointer)) => {
+                self.pointer = Some(pointer);
+                if let Err(error) = pointer.check_keyring(&env.directory, &*env.transform) {
+                    let words = [
+                        "the keyring that the pointer was written beside",
+                        &*error.to_string(),
+                    ];
+                    let advice = KEYRING_LOST_ADVICE;
+                    self.note(FindingKind::Keyring, KEYRING_NAME, None, words, advice);
+                }
+            }
             Ok(None) => {
                 let words = ["the pointer to the manifest", "no file"];
                 self.note(FindingKind::Pointer, POINTER_NAME, None, words, REPAIR);
@@ -196,7 +252,8 @@ impl Stock {
         for number in candidates {
             let path = self.env.path(FileKind::Manifest, number);
             let name = file_name_of(&path);
-            let scanned = match scan(&*self.env.fs, &*self.env.transform, &path, number) {
+            let scanned = scan(&*self.env.fs, &*self.env.transform, &path, number);
+            let scanned = match scanned.map_err(as_damage) {
                 Ok(scanned) => {
                     let pointer = self.pointer.filter(|_| named == Some(number));
                     if pointer.is_some_and(|pointer| pointer.manifest_salt != scanned.salt) {
@@ -340,6 +397,22 @@ pub(crate) fn table_env(env: &Env) -> TableEnv {
         cache: Arc::clone(memory.cache()),
         metadata_budget: Arc::clone(memory.tables()),
         memory,
+    }
+}
+
+/// Takes what a transform says of a file that it cannot open for damage of that file: it is not sealed as the others are,
+/// or under a key that the store does not have (any more). The others are read all the same.
+pub(super) fn as_damage(error: Error) -> Error {
+    let at = TRANSFORM_OFFSET;
+    match error {
+        Error::Encrypted { path } => {
+            Error::corruption(&path, at, "it is encrypted, unlike the store")
+        }
+        Error::NotEncrypted { path } => {
+            Error::corruption(&path, at, "it is not encrypted, unlike the store")
+        }
+        Error::UnacceptableKeyring { path, problem } => Error::corruption(&path, at, problem),
+        error => error,
     }
 }
 

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vault_core::random::SeededRandom;
-use vault_core::transform::FileKind;
+use vault_core::transform::{FileKind, KEYRING_COPY_NAME, KEYRING_NAME};
 use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, Result};
 
 use super::VerifyProgress;
 use super::log::{self, Contents};
 use super::report::{Checked, Finding, FindingKind, Severity};
-use super::stock::{Stock, file_name_of, take};
+use super::scrub::keyring_findings;
+use super::stock::{Entry, Stock, file_name_of, take};
 use crate::layout::{NameMeaning, file_name};
 use crate::log::Replay;
 use crate::manifest::State;
@@ -91,6 +92,7 @@ pub(crate) fn survey(
         survey.tables(directory, options, scope, &mut meter)?;
     }
     survey.directory();
+    survey.keyring()?;
     meter.finish()?;
     survey.findings.sort();
     survey.findings.dedup();
@@ -476,42 +478,58 @@ impl Survey {
                 }
                 _ => true,
             };
-            let (kind, found, advice) = match entry.meaning {
-                NameMeaning::Fixed => continue,
-                NameMeaning::Numbered(kind, number)
-                    if entry.kind == EntryKind::File && known(kind, number) =>
-                {
-                    continue;
-                }
-                NameMeaning::Numbered(..) | NameMeaning::Unfinished
-                    if entry.kind == EntryKind::File =>
-                {
-                    let advice =
-                        "nothing: a writer at work is making it, or the next one removes it";
-                    (FindingKind::Orphan, "a file that nothing refers to", advice)
-                }
-                _ => {
-                    let advice =
-                        "nothing: it is left alone; move it elsewhere if it is not wanted here";
-                    (
-                        FindingKind::Foreign,
-                        "something that is not Vault's",
-                        advice,
-                    )
-                }
-            };
-            findings.push(Finding {
-                severity: Severity::Note,
-                file: entry.name.clone(),
-                offset: None,
-                kind,
-                expected: "files of the store".to_owned(),
-                found: found.to_owned(),
-                advice,
-            });
+            if let NameMeaning::Numbered(kind, number) = entry.meaning
+                && entry.kind == EntryKind::File
+                && known(kind, number)
+            {
+                continue;
+            }
+            findings.extend(not_of_the_store(entry));
         }
         self.findings.extend(findings);
     }
+
+    /// Looks at the keyring, if the store has one: it opened, but perhaps only its copy did.
+    fn keyring(&mut self) -> Result<()> {
+        let env = &self.stock.env;
+        if env.transform.keys().is_none() {
+            return Ok(());
+        }
+        let keyring = [KEYRING_NAME, KEYRING_COPY_NAME];
+        let entries = self.stock.entries.iter();
+        let there = entries.filter(|entry| keyring.contains(&&*entry.name));
+        self.checked.files += there.count() as u64;
+        let (fs, transform) = (&*env.fs, env.transform.id());
+        let findings = keyring_findings(fs, &env.directory, env.store, transform)?;
+        self.findings.extend(findings);
+        Ok(())
+    }
+}
+
+/// What is to be said of an entry that no store needs. `None` for those with a fixed name.
+pub(super) fn not_of_the_store(entry: &Entry) -> Option<Finding> {
+    let (kind, found, advice) = match entry.meaning {
+        NameMeaning::Fixed => return None,
+        NameMeaning::Numbered(..) | NameMeaning::Unfinished if entry.kind == EntryKind::File => (
+            FindingKind::Orphan,
+            "a file that nothing refers to",
+            "nothing: a writer at work is making it, or the next one removes it",
+        ),
+        _ => (
+            FindingKind::Foreign,
+            "something that is not Vault's",
+            "nothing: it is left alone; move it elsewhere if it is not wanted here",
+        ),
+    };
+    Some(Finding {
+        severity: Severity::Note,
+        file: entry.name.clone(),
+        offset: None,
+        kind,
+        expected: "files of the store".to_owned(),
+        found: found.to_owned(),
+        advice,
+    })
 }
 
 /// Whether a table that is not there should be: looks at the manifest anew.

@@ -362,7 +362,7 @@ impl<'a> Pace<'a> {
         self.done.bytes_done += bytes;
         let written = self.done.bytes_done / view.options.table_bytes.max(1);
         self.done.tables_written = written;
-        self.store.check_writable()?;
+        self.store.check_job()?;
         if view.keyspace.is_dropped() {
             return Err(unknown_keyspace(view.keyspace.id));
         }

@@ -63,7 +63,11 @@ pub(crate) fn compact_range(
             store.background.wait_for_progress(ticket, BUSY_WAIT);
             continue;
         };
-        let done = claim.run(store, progress)?;
+        let done = claim.run(store, &mut |done| match store.check_writable() {
+            Ok(()) => progress(done),
+            // The compaction itself finds out why.
+            Err(_) => ControlFlow::Continue(()),
+        })?;
         drop(claim);
         super::shape_changed(store, id);
         total.bytes_read += done.bytes_read;

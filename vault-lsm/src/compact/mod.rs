@@ -62,7 +62,9 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
                 keyspace.backoff.succeeded();
                 return Ok(true);
             }
-            Err(error @ (Error::Closed | Error::Poisoned { .. })) => return Err(error),
+            Err(error @ (Error::Closed | Error::Locked | Error::Poisoned { .. })) => {
+                return Err(error);
+            }
             Err(error) => {
                 keyspace.backoff.failed(now);
                 failure.get_or_insert(error);

@@ -25,7 +25,7 @@ use vault_core::vfs::{File, read_whole};
 use vault_core::{Error, Result};
 
 pub(crate) use edit::Edit;
-pub(crate) use pointer::Pointer;
+pub(crate) use pointer::{POINTER_VERSION, Pointer};
 pub(crate) use state::{KeyspaceState, State, TablePlace};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};

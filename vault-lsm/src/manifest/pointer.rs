@@ -14,7 +14,7 @@ use crate::frame::record_identity;
 use crate::layout::{Env, NewFile, POINTER_NAME, UNFINISHED_SUFFIX};
 use crate::store::{outcome_unknown, sync_failed, write_failed};
 
-const POINTER_VERSION: u16 = 1;
+pub(crate) const POINTER_VERSION: u16 = 1;
 const PAYLOAD_BYTES: usize = 6 * 8 + SALT_BYTES;
 /// More than a pointer can be, whatever the transform adds.
 const READ_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES + 256;

@@ -196,6 +196,10 @@ impl InternalCursor for RunCursor {
     fn unpark(&mut self) -> Result<()> {
         self.current.as_mut().map_or(Ok(()), TableCursor::unpark)
     }
+
+    fn forget(&mut self) {
+        self.current = None;
+    }
 }
 
 /// Compares the entries that two cursors stand on.

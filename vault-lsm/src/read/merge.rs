@@ -80,6 +80,9 @@ impl InternalCursor for Source {
     fn unpark(&mut self) -> Result<()> {
         each!(self, c => c.unpark())
     }
+    fn forget(&mut self) {
+        each!(self, c => c.forget());
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +121,12 @@ impl<S: InternalCursor> MergeCursor<S> {
     pub(crate) fn leased(mut self, lease: Arc<Lease>) -> Self {
         self.lease = Some(lease);
         self
+    }
+
+    /// Lets go of everything that was read: the cursor is not valid until it is positioned anew.
+    pub(crate) fn forget(&mut self) {
+        self.heap.clear();
+        self.sources.iter_mut().for_each(S::forget);
     }
 
     fn top(&self) -> &S {

@@ -9,7 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use vault_core::batch::OperationKind;
-use vault_core::{Cursor, KeyRange, Result, SequenceNumber, Slice};
+use vault_core::{Cursor, Error, KeyRange, Result, SequenceNumber, Slice};
 
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
@@ -240,13 +240,23 @@ impl ScanCursor {
         Ok(value)
     }
 
-    /// Runs a move: refuses it on a closed store, and unpositions the cursor where it fails.
+    /// Runs a move: refuses it on a closed or locked store, and unpositions the cursor where it fails.
     fn moving(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let outcome = self.store.check_open().and_then(|()| go(self));
         if outcome.is_err() {
             self.place = Place::Nowhere;
         }
+        if let Err(Error::Locked) = outcome {
+            self.forget();
+        }
         outcome
+    }
+
+    /// Lets go of what was decoded, in the hands of the caller's thread the only place that a lock does not reach.
+    #[cold]
+    fn forget(&mut self) {
+        self.merge.forget();
+        (self.key, self.value) = (Vec::new(), Slice::empty());
     }
 
     fn go_to_first(&mut self) -> Result<()> {

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
 
-use vault_core::Result;
 use vault_core::stats::{
     BackgroundStats, BackpressureStats, EngineStats, KeyspaceStats, LogStats, MemoryStats,
     WrittenStats,
 };
+use vault_core::{Error, Result};
 
 use crate::keyspace::KeyspaceView;
 use crate::options::BackgroundWork;
 use crate::store::{Store, lock};
 
-/// Sums up the engine's counts.
+/// Sums up the engine's counts. None of them needs a key, so that a store can be watched while it is locked; that
+/// somebody watches does not keep it from being locked. Only names are withheld then.
 pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
-    store.check_open()?;
+    if store.is_closed() {
+        return Err(Error::Closed);
+    }
+    let named = !store.is_locked();
     let counters = &store.counters;
     let count = |counter: &AtomicU64| counter.load(Relaxed);
     let pinned = store.views.pin();
@@ -30,7 +34,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
     let cache = store.table_env.cache.stats();
     let mut stats = EngineStats::default();
     stats.operations = counters.operations();
-    stats.keyspaces = pinned.keyspaces.iter().map(keyspace).collect();
+    let keyspaces = pinned.keyspaces.iter();
+    stats.keyspaces = keyspaces.map(|view| keyspace(view, named)).collect();
     stats.log = LogStats {
         segments,
         bytes: log_bytes,
@@ -75,10 +80,11 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
     Ok(stats)
 }
 
-fn keyspace(view: &Arc<KeyspaceView>) -> KeyspaceStats {
+fn keyspace(view: &Arc<KeyspaceView>, named: bool) -> KeyspaceStats {
+    let name = named.then(|| view.keyspace.name.clone());
     KeyspaceStats {
         id: view.keyspace.id,
-        name: view.keyspace.name.clone(),
+        name: name.unwrap_or_default(),
         memtable_bytes: view.active.memtable.bytes() as u64,
         memtables_waiting: view.sealed.len() as u64,
         levels: view.version.level_stats(),

@@ -29,9 +29,9 @@ const STRETCHES: usize = 32;
 
 /// Makes the report.
 pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
-    store.check_open()?;
     let snapshots = store.snapshots.open();
     let pinned = store.views.pin();
+    store.check_open()?;
     let mut report = SpaceReport::default();
     let mut held: Vec<u64> = vec![0; snapshots.len()];
     for view in &pinned.keyspaces {

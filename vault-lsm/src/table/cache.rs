@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -56,6 +56,8 @@ type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<Cach
 pub(crate) struct BlockCache {
     /// `None` with a capacity of zero.
     blocks: Option<Blocks>,
+    /// While the keys are wiped nothing that was decoded before is kept.
+    shut: AtomicBool,
     counters: [Counter; COUNTERS],
 }
 
@@ -74,6 +76,7 @@ impl BlockCache {
         });
         Self {
             blocks,
+            shut: AtomicBool::new(false),
             counters: Default::default(),
         }
     }
@@ -122,7 +125,25 @@ impl BlockCache {
     pub(super) fn insert(&self, key: CacheKey, block: Cached) {
         if let Some(blocks) = &self.blocks {
             blocks.insert(key, block);
+            // Asked afterwards: either the clearing finds the block, or this finds that it was cleared.
+            if self.shut.load(SeqCst) {
+                blocks.remove(&key);
+            }
         }
+    }
+
+    /// Drops everything, and keeps nothing until [`BlockCache::reopen`]. A reader that has decoded a block just before
+    /// brings it too late.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, SeqCst);
+        if let Some(blocks) = &self.blocks {
+            blocks.clear();
+        }
+    }
+
+    /// Ends [`BlockCache::shut`].
+    pub(crate) fn reopen(&self) {
+        self.shut.store(false, SeqCst);
     }
 }
 
@@ -220,6 +241,21 @@ mod tests {
         }
         let bytes = cache.stats().bytes;
         assert!(bytes > 0 && bytes <= 64 << 10, "{bytes}");
+    }
+
+    #[test]
+    fn nothing_is_kept_while_it_is_shut() {
+        let cache = BlockCache::new(1 << 20);
+        cache.insert(key(1, 1), filter());
+        cache.shut();
+        assert!(cache.get(key(1, 1)).is_none());
+        cache.insert(key(1, 2), filter());
+        assert!(cache.get(key(1, 2)).is_none());
+        assert_eq!(cache.stats().bytes, 0);
+        cache.reopen();
+        assert!(cache.get(key(1, 2)).is_none());
+        cache.insert(key(1, 2), filter());
+        assert!(cache.get(key(1, 2)).is_some());
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Handle {
 }
 
 /// A table's file, and what opens its blocks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,

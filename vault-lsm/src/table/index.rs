@@ -27,7 +27,7 @@ pub(super) const ORDINAL_FIRST: u64 = 1;
 ///
 /// The search looks at the first eight bytes of each as one number, which decides nearly always: fences
 /// are as short as they can be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fences {
     prefix: Box<[u8]>,
     heads: Box<[u64]>,
@@ -307,7 +307,7 @@ impl Partition {
 }
 
 /// The top level of the index.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TopIndex {
     pub(super) fences: Fences,
     pub(super) partitions: Box<[Partition]>,

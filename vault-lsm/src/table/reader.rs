@@ -55,6 +55,26 @@ impl Table {
         Ok(Arc::new(Self::new(env, source, parts, meta)))
     }
 
+    /// This table as it is when it has just been opened: without the filters and indexes read since.
+    pub(crate) fn as_opened(&self) -> Self {
+        self.budget.reserve(self.resident_bytes);
+        Self {
+            source: self.source.clone(),
+            top: self.top.clone(),
+            meta: self.meta.clone(),
+            tombstones: self.tombstones.clone(),
+            pinned: no_parts(&self.top),
+            cache: Arc::clone(&self.cache),
+            budget: Arc::clone(&self.budget),
+            resident_bytes: self.resident_bytes,
+        }
+    }
+
+    /// The epoch of the key that seals the table; 0 where there is none.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.source.transform.epoch()
+    }
+
     /// What is known of the table without reading it.
     pub(crate) const fn meta(&self) -> &TableMeta {
         &self.meta
@@ -245,7 +265,7 @@ impl Table {
         let resident_bytes = resident_bytes(&top, &tombstones, &meta);
         env.metadata_budget.reserve(resident_bytes);
         Self {
-            pinned: top.partitions.iter().map(|_| Pinned::default()).collect(),
+            pinned: no_parts(&top),
             cache: Arc::clone(&env.cache),
             budget: Arc::clone(&env.metadata_budget),
             source,
@@ -352,6 +372,11 @@ impl Table {
             ordinal,
         }
     }
+}
+
+/// Room for what each partition may keep with its table.
+fn no_parts(top: &TopIndex) -> Box<[Pinned]> {
+    top.partitions.iter().map(|_| Pinned::default()).collect()
 }
 
 /// What a table takes for as long as it is open, whatever the budget says.

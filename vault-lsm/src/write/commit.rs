@@ -209,12 +209,16 @@ impl Store {
 
     /// Seals whatever is in memory.
     pub(crate) fn seal_all(&self) -> Result<()> {
-        let commit = self.commit()?;
+        self.seal_under(&*self.commit()?);
+        Ok(())
+    }
+
+    /// As [`Store::seal_all`], for whoever holds the commit lock.
+    pub(crate) fn seal_under(&self, commit: &Commit) {
         let view = self.views.pin();
         view.keyspaces
             .iter()
-            .for_each(|keyspace| self.seal(&commit, keyspace.keyspace.id));
-        Ok(())
+            .for_each(|keyspace| self.seal(commit, keyspace.keyspace.id));
     }
 }
 

@@ -257,13 +257,14 @@ fn open(
     }
     let transform = match header.open(path, &*env.transform) {
         Ok(transform) => transform,
-        // It says that it is of this store: whoever put it there could not seal it as the others are.
-        Err(error @ (Error::Encrypted { .. } | Error::NotEncrypted { .. })) => {
-            let (expected, found) = ("a table sealed as the others are", error.to_string());
+        Err(error @ (Error::Locked | Error::NewerFormat { .. })) => return Err(error),
+        // It is not sealed as the others are, or under a key that there is not (any more): a keyspace that was dropped
+        // has taken its keys with it. The other tables are read all the same.
+        Err(error) => {
+            let (expected, found) = ("a table that the store's keys open", error.to_string());
             inspection.note(Fault::Header, 10, expected, &found);
             return Ok(None);
         }
-        Err(error) => return Err(error),
     };
     // What was appended to a table does not hide its own end.
     let file_bytes = len.min(stated);

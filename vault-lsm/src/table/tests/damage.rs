@@ -3,8 +3,11 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use vault_core::transform::{Protection, StorePlace};
 use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind};
+use vault_crypto::EncryptedProtection;
+use vault_crypto::source::RawKey;
 
 use super::scramble::{Scramble, Trusting};
 use super::*;
@@ -113,6 +116,62 @@ fn inspected(bench: &Bench, meta: &TableMeta) -> Vec<Wrong> {
     };
     let inspection = inspect(&bench.env, &request, &mut Everything).unwrap();
     inspection.problems.iter().map(|p| p.fault).collect()
+}
+
+/// What is told of a table of an encrypted store names no key; of a plain one it does.
+#[test]
+fn findings_name_keys_only_of_plain_stores() {
+    for encrypted in [false, true] {
+        let transform: Arc<dyn Transform> = if encrypted {
+            keyed()
+        } else {
+            Arc::new(ChecksumTransform)
+        };
+        let bench = Bench::new(transform, 0, 0);
+        let meta = bench.write(&tiny(), &small_entries(), &ranges());
+        let wrong = TableMeta {
+            largest: b"key99".to_vec(),
+            ..meta
+        };
+        let path = path();
+        let request = Request {
+            path: &path,
+            number: NUMBER,
+            expected: Some((KEYSPACE, &wrong)),
+        };
+        struct Everything;
+        impl Visitor for Everything {}
+        let inspection = inspect(&bench.env, &request, &mut Everything).unwrap();
+        let [problem] = &inspection.problems[..] else {
+            panic!("{:?}", inspection.problems);
+        };
+        assert_eq!(problem.fault, Wrong::Properties);
+        let told = format!("{} {}", problem.expected, problem.found);
+        assert_eq!(
+            told.contains("key99") && told.contains("key29"),
+            !encrypted,
+            "{told}"
+        );
+        assert_eq!(told.contains("5 bytes, withheld"), encrypted, "{told}");
+    }
+}
+
+/// The transform of an encrypted store.
+fn keyed() -> Arc<dyn Transform> {
+    let key = RawKey::from_slice(&mut [1; 32]).unwrap();
+    let protection = EncryptedProtection::with_source(Arc::new(key));
+    let fs = MemoryFileSystem::new();
+    fs.create_dir_all(Path::new("/store")).unwrap();
+    let transform = protection.create(&StorePlace {
+        fs: &(Arc::new(fs) as _),
+        random: &(Arc::new(SeededRandom::new(1)) as _),
+        directory: Path::new("/store"),
+        store: [9; 16],
+        writable: true,
+    });
+    let transform = transform.unwrap();
+    transform.keys().unwrap().add_domain(KEYSPACE.0).unwrap();
+    transform
 }
 
 /// Bytes that are changed behind the seal are told by the checksum and by the block; the checksums alone by

@@ -1,0 +1,158 @@
+//! Encrypted stores: a type of their own, so that nobody opens one for the other by accident.
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use vault_core::{Error, Result};
+use vault_crypto::keyring::KeyringInfo;
+use vault_crypto::{EncryptedProtection, Kdf, KeyService, KeySource, Keyring};
+use vault_lsm::{Lsm, LsmOptions};
+
+/// A store of which every byte on disk is encrypted and authenticated.
+///
+/// It does all that [`Lsm`] does, which it derefs to, and what concerns its keys. The keys are wiped from memory by
+/// [`lock`](EncryptedStore::lock), by closing, and when the last handle goes.
+///
+/// ```
+/// use vault_db::encryption::{Passphrase, SecretBytes};
+/// use vault_db::{EncryptedStore, Engine, Error, KeyspaceOptions, LsmOptions, Reader, WriteOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// let passphrase = || Passphrase::new(SecretBytes::from_string("correct horse".to_owned())?);
+/// let store = EncryptedStore::open(&path, LsmOptions::default(), passphrase()?)?;
+/// let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
+/// store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
+///
+/// store.lock()?;
+/// assert!(matches!(store.get(users, b"alice"), Err(Error::Locked)));
+/// store.unlock(&passphrase()?)?;
+/// assert_eq!(store.get(users, b"alice")?.as_deref(), Some(&b"admin"[..]));
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EncryptedStore {
+    engine: Lsm,
+    keyring: Arc<Keyring>,
+}
+
+impl EncryptedStore {
+    /// Opens the store in `directory`, or creates it, under the secret from `source`. A new one gets Argon2id with 64 MiB
+    /// and three passes for a passphrase, and the fastest cipher that this build and this processor offer; one that exists has
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`Lsm::open`]; [`WrongKey`](Error::WrongKey), [`NotEncrypted`](Error::NotEncrypted) where the store is a plain one,
+    /// [`RolledBack`](Error::RolledBack), [`UnacceptableKeyring`](Error::UnacceptableKeyring), and what the source says
+    /// ([`KeyUnavailable`](Error::KeyUnavailable), [`InvalidKey`](Error::InvalidKey)).
+    pub fn open(
+        directory: impl AsRef<Path>,
+        options: LsmOptions,
+        source: impl KeySource + 'static,
+    ) -> Result<Self> {
+        let protection = EncryptedProtection::with_source(Arc::new(source));
+        Self::open_with(directory, options, protection)
+    }
+
+    /// As [`EncryptedStore::open`], with a say in how: the cipher and the key derivation of a new store, or a key service of
+    /// the host.
+    ///
+    /// # Errors
+    /// As [`EncryptedStore::open`].
+    pub fn open_with(
+        directory: impl AsRef<Path>,
+        options: LsmOptions,
+        protection: EncryptedProtection,
+    ) -> Result<Self> {
+        let protection = Arc::new(protection);
+        let engine = Lsm::open(directory, options.protection(protection.clone()))?;
+        Self::new(engine, &protection)
+    }
+
+    /// Opens the store in `directory` for reading only, beside the process that writes it, if there is one.
+    ///
+    /// # Errors
+    /// As [`Lsm::open_read_only`] and [`EncryptedStore::open`].
+    pub fn open_read_only(
+        directory: impl AsRef<Path>,
+        options: LsmOptions,
+        protection: EncryptedProtection,
+    ) -> Result<Self> {
+        let protection = Arc::new(protection);
+        let options = options.protection(protection.clone());
+        let engine = Lsm::open_read_only(directory, &options)?;
+        Self::new(engine, &protection)
+    }
+
+    fn new(engine: Lsm, protection: &EncryptedProtection) -> Result<Self> {
+        // The engine holds it for as long as it is open.
+        let keyring = protection.keyring().ok_or(Error::Closed)?;
+        Ok(Self { engine, keyring })
+    }
+
+    /// Makes the store usable again after [`lock`](Lsm::lock), or after it locked itself because nothing was asked for.
+    /// Costs one key derivation. Does nothing where it is not locked, but checks the secret all the same.
+    ///
+    /// # Errors
+    /// [`WrongKey`](Error::WrongKey): it stays locked. What the source says; [`Closed`](Error::Closed).
+    pub fn unlock(&self, source: &dyn KeySource) -> Result<()> {
+        self.keyring.unlock(source)?;
+        self.engine.resume()
+    }
+
+    /// As [`EncryptedStore::unlock`], by the key service that the store was opened with.
+    ///
+    /// # Errors
+    /// As [`EncryptedStore::unlock`].
+    pub fn unlock_by(&self, service: &dyn KeyService) -> Result<()> {
+        self.keyring.unlock_by(service)?;
+        self.engine.resume()
+    }
+
+    /// Replaces the passphrase or key, at once, however large the store is. `kdf` says how a passphrase becomes a key; without
+    /// it, as for a new store. Older backups still open with the old secret; so that it opens nothing that is written from
+    /// now on even together with an older keyring, [rotate the keys](Lsm::rotate_keys) too.
+    ///
+    /// # Errors
+    /// [`Locked`](Error::Locked), [`Closed`](Error::Closed), [`ReadOnly`](Error::ReadOnly); what the source and the file system say.
+    pub fn change_secret(&self, new: &dyn KeySource, kdf: Option<Kdf>) -> Result<()> {
+        // Refuses where the pointer could not follow.
+        self.engine.check_writable()?;
+        self.keyring.change_secret(new, kdf)?;
+        self.engine.keys_changed()
+    }
+
+    /// What can be told of the keys: cipher, derivation, epochs, and what is wrong with the keyring's files, if anything.
+    #[must_use]
+    pub fn keyring_info(&self) -> KeyringInfo {
+        self.keyring.info()
+    }
+
+    /// The keyring as a file, to be kept apart from the store for the day when both of its copies are damaged. It opens with
+    /// the secret of this moment; keep it as you keep a backup.
+    #[must_use]
+    pub fn export_keyring(&self) -> Vec<u8> {
+        self.keyring.export()
+    }
+}
+
+impl Deref for EncryptedStore {
+    type Target = Lsm;
+
+    fn deref(&self) -> &Lsm {
+        &self.engine
+    }
+}
+
+impl fmt::Debug for EncryptedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptedStore")
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}
