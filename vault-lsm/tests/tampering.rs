@@ -455,7 +455,7 @@ fn put_back(subject: &Subject, attack: &'static str) {
             }
         }
     }
-    assert!(tally.refused() > 20, "{}", tally.refused());
+    assert!(tally.refused() >= 10, "{}", tally.refused());
 }
 
 #[test]
