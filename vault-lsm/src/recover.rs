@@ -237,7 +237,7 @@ impl Opening {
         let (settled, log) = self.settle(state.clone(), &replayed)?;
         let manifest = self.begin_manifest(&state, settled)?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
-        self.finish_drops(&manifest)?;
+        self.settle_keys(&manifest)?;
 
         let mut log_segments = BTreeMap::new();
         for &number in manifest.state().logs.keys() {
@@ -477,11 +477,14 @@ impl Opening {
         Err(Error::corruption(&path, replay.last_end, problem))
     }
 
-    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating.
-    fn finish_drops(&self, manifest: &Manifest) -> Result<()> {
+    /// Mends what is kept twice, and destroys the keys of keyspaces that were dropped, or that an opening before ended in the
+    /// midst of creating.
+    fn settle_keys(&self, manifest: &Manifest) -> Result<()> {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
+        // Whichever copy of the keys was found missing, damaged or behind. They are usable without.
+        let _ = keys.mend();
         let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
         keys.keep_domains(&kept)
     }
@@ -527,6 +530,10 @@ impl Opening {
             end: replay.last_end,
             position: replay.position,
         };
+        if log.last != 0 {
+            // All that was read is durable by now. Were its end missing the next time, that would be damage.
+            state.log_synced = (log.last, log.position);
+        }
         Ok((state, log))
     }
 

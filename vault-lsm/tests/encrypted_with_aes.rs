@@ -5,3 +5,7 @@
 mod conformance;
 #[path = "crash.rs"]
 mod crash;
+#[path = "rollback.rs"]
+mod rollback;
+#[path = "tampering.rs"]
+mod tampering;

@@ -1,8 +1,8 @@
 //! Whether the stores of a test are plain or encrypted.
 //!
 //! `tests/encrypted.rs` and `tests/encrypted_with_aes.rs` take in the other test files once more, as modules. Where this
-//! module finds itself in one of them, what [`protected`] makes is encrypted; everywhere else but in `tests/tampering.rs` it is
-//! plain. So each of those tests holds in both modes without knowing of them.
+//! module finds itself in one of them, what [`protected`] makes is encrypted; everywhere else but in `tests/tampering.rs` and
+//! `tests/rollback.rs` it is plain. So each of those tests holds in both modes without knowing of them.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const DEPTH_BELOW_FILE: usize = 2;
 /// What seals the stores of this test; nothing where they are plain.
 pub(crate) fn algorithm() -> Option<Algorithm> {
     match module_path!().split("::").next() {
-        Some("encrypted" | "tampering") => Some(Algorithm::ChaCha20Poly1305),
+        Some("encrypted" | "tampering" | "rollback") => Some(Algorithm::ChaCha20Poly1305),
         Some("encrypted_with_aes") => Some(Algorithm::Aes256Gcm),
         _ => None,
     }

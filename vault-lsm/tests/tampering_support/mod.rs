@@ -1,4 +1,5 @@
 //! What the attacks share: stores to attack, with all that their files have ever been; what became of an attack; counts.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub(crate) mod forge;
 
