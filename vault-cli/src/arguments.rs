@@ -47,6 +47,34 @@ pub(crate) struct Verify {
     /// Looks at a part of the store alone
     #[arg(long, value_enum)]
     pub(crate) only: Option<Part>,
+    /// Checks the files of an encrypted store by their checksums, for whoever has no key: finds accidents, and neither what
+    /// somebody changed on purpose nor that a file is missing
+    #[arg(long, conflicts_with_all = ["sample", "seed", "only", "key_source"])]
+    pub(crate) without_keys: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
+}
+
+/// Where the key of an encrypted store comes from. Without any of these, a passphrase is asked for at the terminal.
+#[derive(Debug, clap::Args)]
+#[group(id = "key_source", multiple = false)]
+#[command(next_help_heading = "Encrypted stores")]
+pub(crate) struct Keys {
+    /// The key: a file of 32 bytes or 64 hexadecimal digits, which nobody but its owner may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The key: an environment variable with 64 hexadecimal digits
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) key_env: Option<String>,
+    /// The key: what a command, given to the shell, prints as 64 hexadecimal digits
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) key_command: Option<String>,
+    /// The passphrase: an environment variable
+    #[arg(long, value_name = "VARIABLE")]
+    pub(crate) passphrase_env: Option<String>,
+    /// The passphrase: the first line that a command, given to the shell, prints
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) passphrase_command: Option<String>,
 }
 
 /// A part of a store.
@@ -68,6 +96,11 @@ pub(crate) struct Repair {
     /// Goes on although entries are lost; without it such a repair is only planned
     #[arg(long)]
     pub(crate) accept_loss: bool,
+    /// Tells the names of keyspaces of an encrypted store; its keys and values are never told
+    #[arg(long)]
+    pub(crate) show_names: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +112,11 @@ pub(crate) struct Salvage {
     /// What is known of a keyspace: its name, and its merge operator if it has one; may be repeated
     #[arg(long, value_name = "ID=NAME[:OPERATOR]", value_parser = keyspace)]
     pub(crate) keyspace: Vec<(u32, KnownKeyspace)>,
+    /// Tells the names of keyspaces of an encrypted store; its keys and values are never told
+    #[arg(long)]
+    pub(crate) show_names: bool,
+    #[command(flatten)]
+    pub(crate) keys: Keys,
 }
 
 fn percent(text: &str) -> Result<f64, String> {

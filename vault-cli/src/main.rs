@@ -1,7 +1,7 @@
 //! The `vaultdb` command.
 //!
 //! [`arguments`] is the command line, a file in [`commands`] is a subcommand, [`output`] is the only place
-//! that prints. A subcommand gives back how it ended, and never exits by itself.
+//! that prints, [`keys`] the only one that gets keys. A subcommand gives back how it ended, and never exits by itself.
 //!
 //! # Exit codes
 //! - 0: all is well, or what was asked for is done and nothing was lost;
@@ -13,6 +13,7 @@
 
 mod arguments;
 mod commands;
+mod keys;
 mod output;
 
 use std::process::ExitCode;

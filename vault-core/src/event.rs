@@ -141,6 +141,18 @@ pub enum Event {
         /// Whether because nothing was asked for long enough.
         idle: bool,
     },
+    /// A new epoch has begun: what is written from now on is sealed under fresh keys, and the rest follows.
+    KeysRotated {
+        /// Its number.
+        epoch: u32,
+    },
+    /// The keys of epochs that nothing is sealed under any more were destroyed.
+    EpochsRetired {
+        /// How many.
+        epochs: u32,
+        /// The oldest of those that are left.
+        oldest: u32,
+    },
     /// The keys are there again, and so are operations.
     Resumed,
     /// Something in the store's directory is none of the store's own files: it has another name, is no file,

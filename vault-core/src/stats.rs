@@ -151,8 +151,32 @@ pub struct EngineStats {
     pub latest_sequence: u64,
     /// Snapshots (and cursors) that are open.
     pub snapshots_open: u64,
+    /// Under which keys files are sealed, where there are keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_rotation: Option<KeyRotation>,
     /// How often the event listener has panicked. The engine goes on without it, each time.
     pub listener_panics: u64,
+}
+
+/// Under which keys the files of a store are sealed. A rotation is finished when the oldest epoch in use is the current
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct KeyRotation {
+    /// The epoch whose keys seal new files.
+    pub epoch: u32,
+    /// The oldest epoch whose keys something needs.
+    pub oldest_epoch_in_use: u32,
+    /// Tables that are sealed under older keys than the current ones.
+    pub tables_left: u64,
+    /// Their bytes.
+    pub bytes_left: u64,
+    /// All tables.
+    pub tables_total: u64,
+    /// Their bytes.
+    pub bytes_total: u64,
+    /// Tables under older keys that have been replaced, and that exist only for snapshots and cursors that still read them:
+    /// their keys are destroyed when these are gone.
+    pub held_by_snapshots: u64,
 }
 
 /// One kind of operation.

@@ -3,8 +3,11 @@
 //!
 //! `cargo bench -p vault-crypto --features ring`
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
 use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vault_crypto::SecretKey;
 use vault_crypto::cipher::providers;
 

@@ -4,6 +4,7 @@
 //! masked, so that the search does not find itself, and the search finds what is not wiped, which is tried out first.
 //! This file has one test, so that nothing else runs in its process.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 
 use std::fs::File;

@@ -1,5 +1,7 @@
 //! Secrets from real files, variables and processes, and every way in which they cannot be had.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The vectors of Wycheproof and of the specifications, through the crate's own wrappers, for every provider that is
 //! built in. How many ran is printed, and may not become fewer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use vault_crypto::SecretKey;
 use vault_crypto::cipher::{Aead, Algorithm, Provider, Unauthentic, providers};
 use vault_crypto::secret::{expand, extract};

@@ -15,6 +15,7 @@ use crate::compact;
 use crate::flush;
 use crate::locking;
 use crate::options::BackgroundWork;
+use crate::rotation;
 use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{
@@ -331,7 +332,10 @@ fn compact_step(store: &Arc<Store>) -> Result<bool> {
         Ok(false) | Err(Error::UnknownKeyspace { .. } | Error::Closed | Error::Locked) => {}
         Err(error) => lock(&store.background.state).compact_failure = Some(error.clone()),
     }
-    let compacted = reported(store, "compact", compacted);
+    let mut compacted = reported(store, "compact", compacted);
+    if let Ok(false) = compacted {
+        compacted = reported(store, "rotate keys", rotation::step(store));
+    }
     if store.reclaim.has_work() {
         store.reclaim_files();
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use vault_core::transform::{FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME};
-use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, read_beginning};
+use vault_core::vfs::{EntryKind, FileSystem, LockGuard, LockOutcome, read_beginning, read_up_to};
 use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES};
@@ -159,9 +159,7 @@ fn begins_as_pointer(fs: &dyn FileSystem, pointer: &Path) -> Result<bool> {
         Err(e) => return Err(Error::io("open", pointer, e)),
     };
     let mut begin = [0; MAGIC.len()];
-    let read = file
-        .read_at(&mut begin, 0)
-        .map_err(|e| Error::io("read", pointer, e))?;
+    let read = read_up_to(&*file, &mut begin, 0).map_err(|e| Error::io("read", pointer, e))?;
     Ok(&begin[..read] == MAGIC)
 }
 
@@ -178,9 +176,7 @@ fn is_lock(fs: &dyn FileSystem, path: &Path) -> Result<bool> {
         Err(e) => return Err(Error::io("open", path, e)),
     };
     let mut begin = [0; HOLDER_PREFIX.len()];
-    let read = file
-        .read_at(&mut begin, 0)
-        .map_err(|e| Error::io("read", path, e))?;
+    let read = read_up_to(&*file, &mut begin, 0).map_err(|e| Error::io("read", path, e))?;
     // The power may have failed before its text was on the disk.
     let unwritten = begin.iter().all(|&byte| byte == 0);
     Ok(unwritten || &begin[..read] == HOLDER_PREFIX.as_bytes())
@@ -198,7 +194,7 @@ pub(crate) fn is_ours(
     let mut begin = [0; HEADER_BYTES];
     let read = fs
         .open(path)
-        .and_then(|file| file.read_at(&mut begin, 0))
+        .and_then(|file| read_up_to(&*file, &mut begin, 0))
         .unwrap_or_else(|e| {
             if e.kind() == io::ErrorKind::NotFound {
                 0

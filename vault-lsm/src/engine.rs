@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::stats::{EngineStats, SpaceReport};
+use vault_core::stats::{EngineStats, KeyRotation, SpaceReport};
 use vault_core::{
     CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyRange, KeyspaceId,
     KeyspaceInfo, KeyspaceOptions, Reader, Result, SequenceNumber, Slice, Snapshot, Timestamp,
@@ -24,7 +24,7 @@ use crate::read::scan::ScanCursor;
 use crate::snapshot::LsmSnapshot;
 use crate::store::{Store, unknown_keyspace};
 use crate::write::admission::Patience;
-use crate::{close, compact, flush, keyspaces, recover, report};
+use crate::{close, compact, flush, keyspaces, recover, report, rotation};
 
 /// A store on disk, open.
 ///
@@ -98,6 +98,7 @@ impl Lsm {
         };
         let store = &lsm.handle.store;
         compact::update_pressure(store);
+        rotation::take_up(store)?;
         Background::start(store)?;
         if crate::store::lock(&store.log_segments).len() > REPLAYED_SEGMENTS_MAX {
             // Many short sessions: what they left in the log goes to tables, or opening would take longer
@@ -241,6 +242,47 @@ impl Lsm {
         report::settle(self.store())
     }
 
+    /// Begins to seal everything anew, under fresh keys. What is written from now on is sealed under them; the manifest
+    /// and the log follow at once, which flushes what is in memory. The tables follow in the background, where nothing
+    /// is more urgent, also after the store was closed and opened again. When nothing is left that older keys seal, these
+    /// are destroyed. Gives the number of the new epoch.
+    ///
+    /// Where it fails with the epoch begun, [`Lsm::key_rotation`] says so, and the background goes on with it.
+    ///
+    /// # Errors
+    /// [`Locked`](vault_core::Error::Locked), [`Unsupported`](vault_core::Error::Unsupported) for a store without keys,
+    /// and the errors of [`Engine::flush`].
+    pub fn rotate_keys(&self) -> Result<u32> {
+        rotation::rotate(self.store())
+    }
+
+    /// Does what is left of a rotation now, on this thread, rather than when nothing is more urgent. `progress` hears of
+    /// the bytes of keys and values that were sealed anew, of all that are to be; `Break` ends it, and what was done by
+    /// then stays done. Not to be called by the `progress` of another call.
+    ///
+    /// What it gives names as held what readers keep of the tables as they were: the keys of those are destroyed when
+    /// they let go, in the background.
+    ///
+    /// # Errors
+    /// As [`Lsm::rotate_keys`]; [`Cancelled`](vault_core::Error::Cancelled).
+    pub fn finish_rotation(
+        &self,
+        mut progress: impl FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<KeyRotation> {
+        rotation::finish(self.store(), &mut progress)
+    }
+
+    /// Under which keys the store's files are sealed.
+    ///
+    /// # Errors
+    /// [`Unsupported`](vault_core::Error::Unsupported) for a store without keys,
+    /// [`Locked`](vault_core::Error::Locked), [`Closed`](vault_core::Error::Closed).
+    pub fn key_rotation(&self) -> Result<KeyRotation> {
+        let keys = locking::keys_of(self.store())?;
+        self.store().check_open()?;
+        Ok(rotation::status(self.store(), keys))
+    }
+
     /// Wipes the keys of an encrypted store from memory, without closing it. From now on every operation of the handle
     /// and of what came from it (snapshots, cursors, ingests that are under way) is refused with
     /// [`Locked`](vault_core::Error::Locked), until somebody unlocks the keys and calls [`Lsm::resume`]. Only
@@ -305,7 +347,7 @@ impl Reader for Lsm {
         store
             .counters
             .end(Operation::Get, &timing, &*store.env.clock);
-        found
+        found.map_err(|error| store.told(error))
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
@@ -317,14 +359,14 @@ impl Reader for Lsm {
         let view = view
             .keyspace(keyspace)
             .ok_or_else(|| unknown_keyspace(keyspace))?;
-        let found = keys
+        let found: Result<_> = keys
             .iter()
             .map(|key| get::get(view, key, sequence, &*store.env.clock))
             .collect();
         store
             .counters
             .end(Operation::MultiGet, &timing, &*store.env.clock);
-        found
+        found.map_err(|error| store.told(error))
     }
 
     fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {

@@ -53,7 +53,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         store,
         view: &view,
         writer: None,
-        written: OutputTables::default(),
+        written: OutputTables::begin(store),
     };
     let entries = match writing.write(pairs) {
         Ok(entries) => entries,
@@ -221,10 +221,8 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             .iter()
             .map(|meta| Arc::new(meta.with_sequence(sequence)))
             .collect();
-        let with_sequence = OutputTables {
-            tables,
-            ..OutputTables::default()
-        };
+        let mut with_sequence = OutputTables::default();
+        with_sequence.tables = tables;
         let files = with_sequence.open(store, id)?;
         let mut edits: Vec<Edit> = with_sequence
             .tables

@@ -214,8 +214,23 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     store.reclaim_files();
     store.background.wake();
     store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
-    switched?;
-    erase_dropped(store)
+    let erased = switched.and_then(|()| erase_dropped(store));
+    // Where the keys are gone from memory, they are destroyed when they are there again.
+    let owed = matches!(erased, Err(Error::Locked));
+    store
+        .locking
+        .erasing_is_due
+        .fetch_or(owed, Ordering::AcqRel);
+    erased
+}
+
+/// Erases what a lock has interrupted.
+pub(crate) fn erase_if_due(store: &Arc<Store>) -> Result<()> {
+    let due = &store.locking.erasing_is_due;
+    if !due.swap(false, Ordering::AcqRel) {
+        return Ok(());
+    }
+    erase_dropped(store).inspect_err(|_| due.store(true, Ordering::Release))
 }
 
 /// Erases what is left of dropped keyspaces in an encrypted store: their writes in the log, which the whole store's

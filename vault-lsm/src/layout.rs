@@ -12,7 +12,7 @@ use vault_core::transform::{
     BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, KEYRING_COPY_NAME,
     KEYRING_NAME, Salt, Transform,
 };
-use vault_core::vfs::{File, FileSystem, parent_of};
+use vault_core::vfs::{File, FileSystem, parent_of, read_up_to};
 use vault_core::{Clock, Error, Event, EventListener, Result};
 
 /// Name of the pointer to the current manifest.
@@ -163,9 +163,7 @@ impl Env {
             .open(&path)
             .map_err(|e| Error::io("open", &path, e))?;
         let mut header = [0; HEADER_BYTES];
-        let read = file
-            .read_at(&mut header, 0)
-            .map_err(|e| Error::io("read", &path, e))?;
+        let read = read_up_to(&*file, &mut header, 0).map_err(|e| Error::io("read", &path, e))?;
         let decoded = FileHeader::decode(&path, &header[..read], kind, version_max)?;
         if decoded.identity != self.identity(kind, number) {
             return Err(Error::corruption(

@@ -33,7 +33,7 @@ use crate::layout::is_telling;
 use crate::store::{Store, lock as take};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
-use crate::{close, compact};
+use crate::{close, compact, keyspaces};
 
 /// How often the idle time is looked at within itself.
 const LOOKS: u32 = 8;
@@ -49,6 +49,8 @@ pub(crate) struct Locking {
     done: AtomicBool,
     /// Whether somebody asked who could not wait for it.
     requested: AtomicBool,
+    /// Whether a keyspace was dropped whose keys could not be destroyed any more.
+    pub(crate) erasing_is_due: AtomicBool,
     /// Since when nothing was asked; `None`: not looked at yet.
     quiet_since: Mutex<Option<Duration>>,
 }
@@ -95,12 +97,12 @@ fn bring_to_rest(store: &Arc<Store>) {
     // Whoever waits for progress looks at the status again.
     store.background.notify_progress();
     if let Some(mut commit) = store.commit_unchecked() {
-        if store.check_working().is_ok() {
-            store.seal_under(&commit);
-        }
         let end = commit.log.end();
         commit.log.retire();
-        close::give_back(store, Some(end));
+        if store.check_working().is_ok() {
+            store.seal_under(&commit);
+            close::give_back(store, Some(end));
+        }
     }
     flush_what_is_sealed(store);
     store.refuse_as_locked(true);
@@ -111,9 +113,13 @@ fn bring_to_rest(store: &Arc<Store>) {
             store.background.wait_for_progress(ticket, CHECK_AFTER);
         }
     }
-    // With these taken once, nobody is between a look at the status and what it allowed.
+    // With this taken once, nobody is between a look at the status and what it allowed.
     drop(store.manifest_unchecked());
-    close::give_back(store, None);
+    if store.is_writing() {
+        close::give_back(store, None);
+    } else {
+        drop(take(&store.log_spare).take());
+    }
 }
 
 fn flush_what_is_sealed(store: &Arc<Store>) {
@@ -145,7 +151,8 @@ pub(crate) fn forget(store: &Store) {
     store.table_env.cache.shut();
 }
 
-/// Goes on after the keys have been unlocked.
+/// Goes on after the keys have been unlocked. Where it fails with anything but what its first lines say, the store has
+/// been resumed, and what was interrupted by the lock will be tried again.
 pub(crate) fn resume(store: &Arc<Store>) -> Result<()> {
     let keys = keys_of(store)?;
     if is_telling() {
@@ -174,7 +181,7 @@ pub(crate) fn resume(store: &Arc<Store>) -> Result<()> {
         compact::update_pressure(store);
         store.env.emit(&Event::Resumed);
     }
-    Ok(())
+    keyspaces::erase_if_due(store)
 }
 
 /// Whether operations are refused.

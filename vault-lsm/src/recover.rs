@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{FileKind, HEADER_BYTES, StorePlace};
+use vault_core::transform::{
+    FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME, StorePlace,
+};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -105,6 +107,19 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     }
 }
 
+/// The error of a protection, where it calls a store plain for want of a keyring: what the store says of itself decides.
+fn without_keyring(place: &StorePlace<'_>, error: Error) -> Error {
+    let plain = matches!(error, Error::NotEncrypted { .. });
+    if !plain || !matches!(Pointer::is_encrypted(&**place.fs, place.directory), Ok(true)) {
+        return error;
+    }
+    let problem = format!(
+        "it is missing, and so is {KEYRING_COPY_NAME}, and without one of them nothing here can be opened: put back a keyring \
+         that was exported, or one from a backup"
+    );
+    Error::corruption(&place.directory.join(KEYRING_NAME), 0, problem)
+}
+
 fn no_such_store(directory: &Path) -> Error {
     Error::NoSuchStore {
         path: directory.to_path_buf(),
@@ -155,7 +170,8 @@ impl Opening {
             None if writable => (options.protection.create(&place)?, None),
             None => return Err(no_such_store(directory)),
             Some(_) => {
-                let transform = options.protection.open(&place)?;
+                let opened = options.protection.open(&place);
+                let transform = opened.map_err(|error| without_keyring(&place, error))?;
                 let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
                 if let Some(pointer) = &pointer {
                     pointer.check_keyring(directory, &*transform)?;

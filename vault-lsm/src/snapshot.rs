@@ -204,7 +204,7 @@ impl Reader for LsmSnapshot {
         store.settings.limits.check_key(key)?;
         let found = get::get(&*self.view(keyspace)?, key, *sequence, &*store.env.clock);
         store.counters.end(Operation::Get, &timing, clock);
-        found
+        found.map_err(|error| store.told(error))
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
@@ -216,7 +216,8 @@ impl Reader for LsmSnapshot {
             .try_for_each(|key| store.settings.limits.check_key(key))?;
         keys.iter()
             .map(|key| get::get(&view, key, *sequence, &*store.env.clock))
-            .collect()
+            .collect::<Result<_>>()
+            .map_err(|error| store.told(error))
     }
 
     fn cursor(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<Box<dyn Cursor>> {

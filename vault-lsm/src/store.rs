@@ -28,6 +28,7 @@ use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::replay::Progress;
+use crate::rotation::Rotation;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
 use crate::sync::{self, Mutex, MutexGuard, hint};
@@ -71,6 +72,7 @@ pub(crate) struct Store {
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     pub(crate) locking: Locking,
+    pub(crate) rotation: Rotation,
     /// What stands in the way of operations, bit by bit; 0: nothing.
     status: AtomicU8,
     poison: Mutex<Option<Arc<Error>>>,
@@ -157,6 +159,7 @@ impl Store {
             generation: parts.generation,
             writable,
             locking: Locking::default(),
+            rotation: Rotation::default(),
             status: AtomicU8::new(0),
             poison: Mutex::new(None),
             locked,
@@ -235,6 +238,21 @@ impl Store {
         }
     }
 
+    /// Whether the store writes, but for being locked.
+    pub(crate) fn is_writing(&self) -> bool {
+        let refused = self.status.load(Ordering::Acquire) & (CLOSED | POISONED) != 0;
+        self.writable.is_some() && !refused
+    }
+
+    /// What a read that failed is told: whose keys went because the store was closed need not unlock it.
+    #[cold]
+    pub(crate) fn told(&self, error: Error) -> Error {
+        match error {
+            Error::Locked if self.is_closed() => Error::Closed,
+            error => error,
+        }
+    }
+
     /// Refuses callers from now on, and where `all_work` says so the engine's own work too.
     pub(crate) fn refuse_as_locked(&self, all_work: bool) {
         let bits = if all_work { LOCKED | PAUSED } else { LOCKED };
@@ -270,6 +288,14 @@ impl Store {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
         let guard = lock_spinning(&writable.commit);
         self.check_writable()?;
+        Ok(guard)
+    }
+
+    /// As [`Store::commit`], for work that nobody asked for.
+    pub(crate) fn commit_for_job(&self) -> Result<MutexGuard<'_, Commit>> {
+        let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
+        let guard = lock(&writable.commit);
+        self.check_job()?;
         Ok(guard)
     }
 

@@ -476,7 +476,7 @@ fn files_removed() {
             let left = one == two && keyring(one);
             assert!(left || matches!(outcome, Outcome::Refused(_)), "{attack:?}");
             if one != two && keyring(one) && keyring(two) {
-                assert_eq!(outcome, Outcome::Refused("NotEncrypted"));
+                assert_eq!(outcome, Outcome::Refused("Corruption"));
             }
         }
     }

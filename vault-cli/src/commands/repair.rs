@@ -10,23 +10,19 @@ use vault_db::check::{self, RepairReport, RepairVerdict};
 use vault_db::{LsmOptions, Result};
 
 use crate::arguments::Repair;
+use crate::keys::with_options;
 use crate::output::{Outcome, Output};
 
 pub(crate) fn run(arguments: &Repair, output: &mut Output) -> Result<Outcome> {
-    let planned = repair(arguments, true, output)?;
-    let loses = !planned.plan.losses.is_empty();
-    let withheld = loses && !arguments.accept_loss;
-    let repairable = planned.plan.verdict == RepairVerdict::Repairable;
-    let report = if arguments.dry_run || withheld || !repairable {
-        planned
-    } else {
-        repair(arguments, false, output)?
-    };
+    let report = with_options(&arguments.keys, output, |options, output| {
+        plan_and_repair(arguments, options, output)
+    })?;
     let text = Text {
         report: &report,
         dry_run: arguments.dry_run,
     };
     output.result(&report, text);
+    let loses = !report.plan.losses.is_empty();
     Ok(match &report.plan.verdict {
         RepairVerdict::Sound => Outcome::Well,
         RepairVerdict::NeedsSalvage { .. } => Outcome::Refused,
@@ -35,9 +31,33 @@ pub(crate) fn run(arguments: &Repair, output: &mut Output) -> Result<Outcome> {
     })
 }
 
-fn repair(arguments: &Repair, dry_run: bool, output: &mut Output) -> Result<RepairReport> {
-    let options = LsmOptions::default();
-    let report = check::repair(&arguments.store, &options, dry_run, &mut |progress| {
+fn plan_and_repair(
+    arguments: &Repair,
+    options: &LsmOptions,
+    output: &mut Output,
+) -> Result<RepairReport> {
+    let planned = repair(arguments, options, true, output)?;
+    let loses = !planned.plan.losses.is_empty();
+    let withheld = loses && !arguments.accept_loss;
+    let repairable = planned.plan.verdict == RepairVerdict::Repairable;
+    let mut report = if arguments.dry_run || withheld || !repairable {
+        planned
+    } else {
+        repair(arguments, options, false, output)?
+    };
+    if arguments.show_names {
+        report.plan.reveal_names();
+    }
+    Ok(report)
+}
+
+fn repair(
+    arguments: &Repair,
+    options: &LsmOptions,
+    dry_run: bool,
+    output: &mut Output,
+) -> Result<RepairReport> {
+    let report = check::repair(&arguments.store, options, dry_run, &mut |progress| {
         output.progress(progress);
         ControlFlow::Continue(())
     });

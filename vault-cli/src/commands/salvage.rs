@@ -3,22 +3,27 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
+use vault_db::Result;
 use vault_db::check::{self, SalvageOptions, SalvageReport};
-use vault_db::{LsmOptions, Result};
 
 use crate::arguments::Salvage;
+use crate::keys::with_options;
 use crate::output::{Outcome, Output};
 
 pub(crate) fn run(arguments: &Salvage, output: &mut Output) -> Result<Outcome> {
     let known = SalvageOptions {
         keyspaces: arguments.keyspace.iter().cloned().collect(),
     };
-    let options = LsmOptions::default();
     let (from, into) = (&arguments.from, &arguments.into);
-    let report = check::salvage(from, into, &options, &known, &mut |progress| {
-        output.progress(progress);
-        ControlFlow::Continue(())
+    let mut report = with_options(&arguments.keys, output, |options, output| {
+        check::salvage(from, into, options, &known, &mut |progress| {
+            output.progress(progress);
+            ControlFlow::Continue(())
+        })
     })?;
+    if arguments.show_names {
+        report.reveal_names();
+    }
     output.result(&report, Text(&report));
     Ok(if report.complete {
         Outcome::Well

@@ -1,40 +1,84 @@
-//! `vaultdb verify`: runs it, and prints findings and counts.
+//! `vaultdb verify`: runs it, and prints findings and counts, and what it proves that there are no more of them.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
-use vault_db::check::{self, Severity, VerifyOptions, VerifyReport};
-use vault_db::{LsmOptions, Result};
+use vault_db::Result;
+use vault_db::check::{
+    self, Assurance, Finding, ScrubReport, Severity, VerifyOptions, VerifyReport,
+};
 
 use crate::arguments::{Part, Verify};
+use crate::keys::with_options;
 use crate::output::{Outcome, Output, size};
 
 pub(crate) fn run(arguments: &Verify, output: &mut Output) -> Result<Outcome> {
-    let options = VerifyOptions {
+    if arguments.without_keys {
+        return without_keys(arguments, output);
+    }
+    let what = VerifyOptions {
         sample_percent: arguments.sample,
         seed: arguments.seed,
         tables: arguments.only != Some(Part::Log),
         log: arguments.only != Some(Part::Tables),
     };
-    let report = check::verify(
-        &arguments.store,
-        &LsmOptions::default(),
-        &options,
-        &mut |progress| {
+    let report = with_options(&arguments.keys, output, |options, output| {
+        check::verify(&arguments.store, options, &what, &mut |progress| {
             output.progress(progress);
             ControlFlow::Continue(())
-        },
-    )?;
+        })
+    })?;
     let text = Text {
         report: &report,
         quiet: output.is_quiet(),
     };
     output.result(&report, text);
-    Ok(if report.is_clean() {
+    Ok(outcome(report.is_clean()))
+}
+
+fn without_keys(arguments: &Verify, output: &mut Output) -> Result<Outcome> {
+    let options = vault_db::LsmOptions::default();
+    let report = check::scrub(&arguments.store, &options, &mut |progress| {
+        output.progress(progress);
+        ControlFlow::Continue(())
+    })?;
+    let text = ScrubText {
+        report: &report,
+        quiet: output.is_quiet(),
+    };
+    output.result(&report, text);
+    Ok(outcome(report.is_clean()))
+}
+
+const fn outcome(clean: bool) -> Outcome {
+    if clean {
         Outcome::Well
     } else {
         Outcome::Damaged
-    })
+    }
+}
+
+fn findings(f: &mut fmt::Formatter<'_>, findings: &[Finding], quiet: bool) -> fmt::Result {
+    let told = |finding: &&Finding| !quiet || finding.severity != Severity::Note;
+    let mut told = findings.iter().filter(told);
+    told.try_for_each(|finding| writeln!(f, "{finding}"))
+}
+
+/// What it proves that a store was found sound.
+const fn meaning(assurance: Assurance, encrypted: bool, with_keys: bool) -> &'static str {
+    match (assurance, encrypted, with_keys) {
+        (Assurance::Authenticity, ..) => {
+            "verified with the store's keys: what was read is what their holder wrote"
+        }
+        (_, true, false) => {
+            "verified without keys: checksums find accidents; that nobody changed the files on purpose, and that none \
+             is missing, is for the store's keys to tell"
+        }
+        _ => {
+            "verified by checksums: they find accidents, and not what somebody who knows the format changed on \
+             purpose"
+        }
+    }
 }
 
 struct Text<'a> {
@@ -44,11 +88,7 @@ struct Text<'a> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.report.findings {
-            if !self.quiet || finding.severity != Severity::Note {
-                writeln!(f, "{finding}")?;
-            }
-        }
+        findings(f, &self.report.findings, self.quiet)?;
         let checked = &self.report.checked;
         if !self.quiet {
             writeln!(
@@ -64,6 +104,7 @@ impl fmt::Display for Text<'_> {
                 checked.log_batches,
                 checked.log_operations
             )?;
+            writeln!(f, "{}", meaning(self.report.assurance, false, true))?;
         }
         match (self.report.is_clean(), self.report.sample_percent) {
             (true, 100.0) => writeln!(f, "nothing is wrong"),
@@ -75,6 +116,36 @@ impl fmt::Display for Text<'_> {
                 let files = self.report.damaged_files().join(", ");
                 writeln!(f, "something is wrong with: {files}")
             }
+        }
+    }
+}
+
+struct ScrubText<'a> {
+    report: &'a ScrubReport,
+    quiet: bool,
+}
+
+impl fmt::Display for ScrubText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report;
+        findings(f, &report.findings, self.quiet)?;
+        if !self.quiet {
+            let checked = &report.checked;
+            writeln!(
+                f,
+                "checked {} in {} files: {} records, {} pieces of tables",
+                size(checked.bytes),
+                checked.files,
+                checked.records,
+                checked.pieces
+            )?;
+            writeln!(f, "{}", meaning(report.assurance, report.encrypted, false))?;
+        }
+        if report.is_clean() {
+            writeln!(f, "nothing is wrong")
+        } else {
+            let files = report.damaged_files().join(", ");
+            writeln!(f, "something is wrong with, or in doubt about: {files}")
         }
     }
 }

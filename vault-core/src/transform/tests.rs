@@ -1,3 +1,5 @@
+//! The checksum transform and file headers: what changes is noticed, and what is newer is named.
+
 use std::path::Path;
 
 use super::*;

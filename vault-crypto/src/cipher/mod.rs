@@ -124,22 +124,25 @@ pub trait Provider: Send + Sync + fmt::Debug {
 pub fn providers() -> &'static [&'static dyn Provider] {
     &[
         #[cfg(feature = "ring")]
-        &ring::Ring(Algorithm::Aes256Gcm),
+        ring::AES,
         #[cfg(feature = "ring")]
-        &ring::Ring(Algorithm::ChaCha20Poly1305),
-        &rust::Aes,
-        &rust::ChaCha,
+        ring::CHACHA,
+        rust::AES,
+        rust::CHACHA,
     ]
 }
 
-/// The best provider of an algorithm in this build, on this CPU. There is one for every algorithm in every build.
+/// The best provider of an algorithm in this build. There is one for every algorithm in every build.
 #[must_use]
 pub fn provider(algorithm: Algorithm) -> &'static dyn Provider {
-    providers()
-        .iter()
-        .copied()
-        .find(|provider| provider.algorithm() == algorithm)
-        .expect("every build has every algorithm in Rust")
+    #[cfg(feature = "ring")]
+    use ring::{AES, CHACHA};
+    #[cfg(not(feature = "ring"))]
+    use rust::{AES, CHACHA};
+    match algorithm {
+        Algorithm::ChaCha20Poly1305 => CHACHA,
+        Algorithm::Aes256Gcm => AES,
+    }
 }
 
 /// The algorithm for new stores: AES-256-GCM where the processor has instructions for it, which are faster than

@@ -5,12 +5,16 @@ use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, U
 use super::{Aead, Algorithm, NONCE_BYTES, Provider, TAG_BYTES, TooLong, Unauthentic};
 use crate::secret::{KEY_BYTES, SecretKey, with_clean_stack, with_clean_stack_of};
 
-/// How much stack its ChaCha20-Poly1305 uses, in bytes. It hands the key to its assembly by a copy on the stack.
-const CHACHA_STACK_BYTES: usize = 4 << 10;
+/// How much stack its ChaCha20-Poly1305 uses, in bytes, and some more. It hands the key to its assembly by a copy on the stack.
+const CHACHA_STACK_BYTES: usize = 2560;
 
-/// An algorithm of `ring`.
+/// ChaCha20-Poly1305 of `ring`.
+pub(super) const CHACHA: &dyn Provider = &Ring(Algorithm::ChaCha20Poly1305);
+/// AES-256-GCM of `ring`.
+pub(super) const AES: &dyn Provider = &Ring(Algorithm::Aes256Gcm);
+
 #[derive(Debug)]
-pub(super) struct Ring(pub(super) Algorithm);
+struct Ring(Algorithm);
 
 impl Provider for Ring {
     fn name(&self) -> &'static str {

@@ -17,7 +17,7 @@ pub const SALT_BYTES: usize = 32;
 impl Kdf {
     /// Derives the key-encryption key. The same secret, salt and parameters give the same key.
     ///
-    /// With [`Kdf::ARGON2ID`] that takes a good tenth of a second and 64 MiB on a processor of 2024.
+    /// With [`Kdf::ARGON2ID`] that takes some tenths of a second and 64 MiB.
     ///
     /// # Errors
     /// [`KdfProblem::NeedsKey`] or [`KdfProblem::NeedsPassphrase`] for a secret of the other kind; [`KdfProblem::NoMemory`];
@@ -40,17 +40,22 @@ impl Kdf {
                     lanes,
                 },
                 Secret::Passphrase(passphrase),
-            ) => {
-                let params = Params::new(memory_kib, passes, lanes, None)
-                    .expect("parameters within the bounds are within those of Argon2");
-                let argon = Argon2::new(argon2::Algorithm::Argon2id, Version::V0x13, params);
-                argon2(&argon, passphrase.expose(), salt)
-            }
+            ) => argon2(
+                &argon2id(memory_kib, passes, lanes),
+                passphrase.expose(),
+                salt,
+            ),
             (Self::Pbkdf2HmacSha256 { iterations }, Secret::Passphrase(passphrase)) => {
                 Ok(pbkdf2_hmac_sha256(passphrase.expose(), salt, iterations))
             }
         }
     }
+}
+
+fn argon2id(memory_kib: u32, passes: u32, lanes: u32) -> Argon2<'static> {
+    let params = Params::new(memory_kib, passes, lanes, None)
+        .expect("parameters within the bounds are within those of Argon2");
+    Argon2::new(argon2::Algorithm::Argon2id, Version::V0x13, params)
 }
 
 /// The memory of one derivation. Wiped when dropped: it is a function of the passphrase that is cheap to check.

@@ -29,7 +29,7 @@ const MEMORY_KIB_MIN: u32 = 19 << 10;
 const MEMORY_KIB_MAX: u32 = 4 << 20;
 /// Least of passes times memory, in KiB: 19 MiB twice, or 38 MiB once.
 const WORK_KIB_MIN: u64 = 38 << 10;
-/// Most of passes times memory, in KiB: 16 GiB, half a minute or less.
+/// Most of passes times memory, in KiB: 16 GiB, about half a minute.
 const WORK_KIB_MAX: u64 = 16 << 20;
 const PASSES_MAX: u32 = 64;
 const LANES_MAX: u32 = 16;

@@ -8,6 +8,8 @@
 //! What no code can promise in this language: that no copy stays in a register, or on the stack of somebody who was
 //! handed the bytes. What is computed with secrets here runs inside [`with_clean_stack`], which overwrites the stack that it
 //! used. Keys that ciphers have expanded lie on the ordinary heap, and are wiped, but may be swapped.
+//! So may what was decrypted, and a core dump holds both: who fears that switches core dumps off for the process
+//! (`ulimit -c 0`) and encrypts swap.
 
 mod pages;
 
@@ -208,13 +210,15 @@ pub fn extract(salt: &[u8], secret: &[u8]) -> SecretKey {
 #[must_use]
 pub fn expand(prk: &SecretKey, info: &[&[u8]]) -> SecretKey {
     let mut key = SecretKey::zeroed();
-    with_clean_stack(|| {
-        Hkdf::<Sha256>::from_prk(prk.expose())
-            .expect("32 bytes are as long as SHA-256 asks for")
-            .expand_multi_info(info, key.slot.bytes_mut())
-            .expect("32 bytes are below 255 blocks of SHA-256");
-    });
+    with_clean_stack(|| expand_into(prk, info, key.slot.bytes_mut()));
     key
+}
+
+fn expand_into(prk: &SecretKey, info: &[&[u8]], key: &mut [u8; KEY_BYTES]) {
+    Hkdf::<Sha256>::from_prk(prk.expose())
+        .expect("32 bytes are as long as SHA-256 asks for")
+        .expand_multi_info(info, key)
+        .expect("32 bytes are below 255 blocks of SHA-256");
 }
 
 /// Runs `work`, and then overwrites the stack that it used, as far as that is within 32 KiB. What it gives back should be

@@ -33,4 +33,5 @@ pub use report::{Checked, Count, Finding, FindingKind, Loss, Severity, VerifyRep
 pub use salvage::salvage;
 pub use scrub::{ScrubReport, Scrubbed, scrub};
 pub use survey::Progress;
+pub use vault_core::transform::Assurance;
 pub use verify::{VerifyOptions, VerifyProgress, verify};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vault_core::transform::{
     ChecksumTransform, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, StorePlace,
 };
-use vault_core::vfs::{EntryKind, FileSystem};
+use vault_core::vfs::{EntryKind, FileSystem, read_up_to};
 use vault_core::{Error, Result};
 
 use super::report::{Finding, FindingKind, Severity};
@@ -372,7 +372,7 @@ fn store_of(env: &Env, kind: FileKind, number: u64) -> Result<Option<[u8; 16]>> 
     let read = env
         .fs
         .open(&path)
-        .and_then(|file| file.read_at(&mut bytes, 0));
+        .and_then(|file| read_up_to(&*file, &mut bytes, 0));
     let Ok(read) = read else { return Ok(None) };
     let version = match kind {
         FileKind::Log => LOG_VERSION,

@@ -28,7 +28,7 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(CompactionProgress) -> ControlF
 
 /// A choice whose tables nobody else may touch until this is dropped.
 pub(crate) struct Claim {
-    view: Arc<KeyspaceView>,
+    pub(super) view: Arc<KeyspaceView>,
     choice: Choice,
     tables: Vec<u64>,
 }
@@ -68,6 +68,31 @@ pub(crate) fn claim(
     })
 }
 
+/// Claims the first table of a keyspace that is `wanted`, and that nobody works on.
+pub(crate) fn claim_table(
+    store: &Store,
+    id: KeyspaceId,
+    wanted: impl Fn(&TableFile) -> bool,
+) -> Option<Claim> {
+    let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
+    // In this order, as above.
+    let mut busy = keyspace.busy();
+    let pinned = store.views.pin();
+    let view = pinned.keyspace(id)?;
+    let mut free = view
+        .version
+        .tables()
+        .filter(|(_, _, file)| !busy.contains(&file.meta().number));
+    let number = free.find(|(_, _, file)| wanted(file))?.2.meta().number;
+    busy.insert(number);
+    drop(busy);
+    Some(Claim {
+        view: Arc::new(view.without_memtables(&store.memory)),
+        choice: Choice::Nothing,
+        tables: vec![number],
+    })
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut busy = self.view.keyspace.busy();
@@ -99,7 +124,12 @@ impl Claim {
         }
     }
 
-    fn file(&self, number: u64) -> Option<(usize, u64, &Arc<TableFile>)> {
+    /// The number of the first table that is claimed.
+    pub(crate) fn first_table(&self) -> Option<u64> {
+        self.tables.first().copied()
+    }
+
+    pub(super) fn file(&self, number: u64) -> Option<(usize, u64, &Arc<TableFile>)> {
         self.view
             .version
             .tables()
@@ -306,7 +336,12 @@ impl Claim {
     }
 
     /// Makes the change durable, then visible. Tables that are only moved stay.
-    fn install(&self, store: &Arc<Store>, edits: &[Edit], added: Vec<Placed>) -> Result<()> {
+    pub(super) fn install(
+        &self,
+        store: &Arc<Store>,
+        edits: &[Edit],
+        added: Vec<Placed>,
+    ) -> Result<()> {
         let id = self.view.keyspace.id;
         let mut manifest = store.manifest()?;
         if self.view.keyspace.is_dropped() {
@@ -326,25 +361,27 @@ impl Claim {
             next.version = Arc::new(current.version.changed(&self.tables, added));
             next
         });
-        drop(manifest);
+        // Still under the lock: a table is at every moment part of the store or known to be held by readers, or else the
+        // keys that it is sealed under could be destroyed under their hands.
         for &number in self.tables.iter().filter(|number| !stays.contains(number)) {
             if let Some((_, _, file)) = self.file(number) {
                 file.make_obsolete();
             }
         }
+        drop(manifest);
         Ok(())
     }
 }
 
 /// Holds a compaction to its rate, and notices when it should end.
-struct Pace<'a> {
+pub(super) struct Pace<'a> {
     store: &'a Store,
     began: Duration,
     done: CompactionProgress,
 }
 
 impl<'a> Pace<'a> {
-    fn new(store: &'a Store, bytes_total: u64) -> Self {
+    pub(super) fn new(store: &'a Store, bytes_total: u64) -> Self {
         let done = CompactionProgress {
             bytes_total,
             ..CompactionProgress::default()
@@ -356,11 +393,11 @@ impl<'a> Pace<'a> {
         }
     }
 
-    const fn progress(&self) -> CompactionProgress {
+    pub(super) const fn progress(&self) -> CompactionProgress {
         self.done
     }
 
-    fn tick(&mut self, bytes: u64, view: &KeyspaceView) -> Result<()> {
+    pub(super) fn tick(&mut self, bytes: u64, view: &KeyspaceView) -> Result<()> {
         self.done.bytes_done += bytes;
         let written = self.done.bytes_done / view.options.table_bytes.max(1);
         self.done.tables_written = written;

@@ -2,11 +2,13 @@
 //!
 //! The keyspace's policy looks at the shape of its levels and chooses ([`vault_snapshot::policy`]); this
 //! module carries the choice out. [`output`] writes the merged entries, [`job`] runs one choice from
-//! inputs to the manifest, [`manual`] compacts what a caller asked for.
+//! inputs to the manifest, [`manual`] compacts what a caller asked for, [`rewrite`] copies a table for the sake
+//! of its key ([`crate::rotation`]).
 
 pub(crate) mod job;
 pub(crate) mod manual;
 pub(crate) mod output;
+mod rewrite;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};

@@ -20,6 +20,7 @@ use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
 use crate::read::get::malformed_entry;
 use crate::read::visible::{combine_all, fold};
+use crate::rotation::WritingIn;
 use crate::store::{Store, sync_failed};
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
@@ -51,6 +52,8 @@ pub(crate) struct Output<'a> {
 pub(crate) struct OutputTables {
     pub(crate) tables: Vec<Arc<TableMeta>>,
     pub(crate) counts: Removed,
+    /// Keeps the keys that they may be sealed under.
+    _writing_in: Option<WritingIn>,
 }
 
 /// Entries that were not needed any more.
@@ -76,6 +79,14 @@ impl Removed {
 }
 
 impl OutputTables {
+    /// None yet, of a job that is about to write some.
+    pub(crate) fn begin(store: &Store) -> Self {
+        Self {
+            _writing_in: store.rotation.writing_in(store.env.transform.keys()),
+            ..Self::default()
+        }
+    }
+
     /// Opens the tables that were written. Where one cannot be, all are removed.
     pub(crate) fn open(&self, store: &Store, keyspace: KeyspaceId) -> Result<Vec<Arc<TableFile>>> {
         let opened: Result<Vec<_>> = self
@@ -238,7 +249,7 @@ impl<'a> Output<'a> {
             created: store.env.clock.now(),
             writer: None,
             tombstones_from: None,
-            tables: OutputTables::default(),
+            tables: OutputTables::begin(store),
         }
     }
 

@@ -90,6 +90,11 @@ impl Segment {
         }
     }
 
+    /// The epoch of the key that seals it; 0 where there is none.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.blocks.epoch()
+    }
+
     /// Bytes it can hold, header included.
     pub(crate) const fn capacity(&self) -> u64 {
         self.capacity as u64

@@ -44,6 +44,8 @@ pub(crate) struct Manifest {
     state: State,
     file: OpenManifest,
     generation: u64,
+    /// The epoch of the pointer's key, or one before it; 0 where there is none.
+    pointer_epoch: u32,
     /// Length beyond which the file is replaced.
     bytes_max: u64,
     /// Whether the file's tail is unknown after a failed write: the next commit starts a new file.
@@ -84,6 +86,7 @@ impl Manifest {
             state,
             file,
             generation,
+            pointer_epoch: 0,
             bytes_max,
             tail_unknown: false,
         };
@@ -99,6 +102,11 @@ impl Manifest {
     /// The generation of the pointer, one more with every replacement.
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The older of the epochs that the manifest and its pointer are sealed in; 0 where there are no keys.
+    pub(crate) fn oldest_epoch(&self) -> u32 {
+        self.file.blocks.epoch().min(self.pointer_epoch)
     }
 
     /// Number of the current file.
@@ -173,7 +181,10 @@ impl Manifest {
     fn replace(&mut self, env: &Env, mut state: State) -> Result<()> {
         // Numbers may have been taken meanwhile.
         state.next_file = state.next_file.max(self.state.next_file);
-        let new = OpenManifest::create(env, &mut state)?;
+        let created = OpenManifest::create(env, &mut state);
+        // Where it failed, a file with this number may be left that could not be removed.
+        self.state.next_file = state.next_file;
+        let new = created?;
         let old = std::mem::replace(&mut self.file, new);
         let old_state = std::mem::replace(&mut self.state, state);
         if let Err(error) = self.point(env, (0, 0)) {
@@ -225,7 +236,10 @@ impl Manifest {
             log_end,
         };
         let number = self.next_file_number();
+        // Asked first: should an epoch begin meanwhile, this is none too new.
+        let epoch = env.transform.keys().map_or(0, Keys::epoch);
         pointer.write(env, number)?;
+        self.pointer_epoch = epoch;
         self.generation += 1;
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{
-    FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
+    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
 };
-use vault_core::vfs::{EntryKind, FileSystem};
+use vault_core::vfs::{EntryKind, FileSystem, read_up_to};
 use vault_core::{Error, Result};
 
 use crate::directory::is_ours;
@@ -41,6 +41,12 @@ impl Pointer {
     pub(crate) fn store(fs: &dyn FileSystem, directory: &Path) -> Result<Option<[u8; 16]>> {
         let read = read_file(fs, &directory.join(POINTER_NAME))?;
         Ok(read.map(|(header, _)| header.identity.store))
+    }
+
+    /// Whether the store in `directory` is encrypted, by what its pointer says of itself.
+    pub(crate) fn is_encrypted(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
+        let read = read_file(fs, &directory.join(POINTER_NAME))?;
+        Ok(read.is_some_and(|(header, _)| header.transform == ENCRYPTED_ID))
     }
 
     /// Reads the pointer of the store in `directory`. `None` where there is none.
@@ -145,9 +151,7 @@ fn read_file(fs: &dyn FileSystem, path: &Path) -> Result<Option<(FileHeader, Vec
         Err(e) => return Err(Error::io("open", path, e)),
     };
     let mut bytes = vec![0; READ_BYTES_MAX];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
+    let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
     let header = FileHeader::decode(path, &bytes, FileKind::Pointer, POINTER_VERSION)?;
     Ok(Some((header, bytes)))

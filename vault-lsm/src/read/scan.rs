@@ -243,16 +243,16 @@ impl ScanCursor {
     /// Runs a move: refuses it on a closed or locked store, and unpositions the cursor where it fails.
     fn moving(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let outcome = self.store.check_open().and_then(|()| go(self));
-        if outcome.is_err() {
+        outcome.map_err(|error| {
             self.place = Place::Nowhere;
-        }
-        if let Err(Error::Locked) = outcome {
-            self.forget();
-        }
-        outcome
+            if let Error::Locked = error {
+                self.forget();
+            }
+            self.store.told(error)
+        })
     }
 
-    /// Lets go of what was decoded, in the hands of the caller's thread the only place that a lock does not reach.
+    /// Lets go of what was decoded: a cursor is in its owner's hands, where a lock does not reach it.
     #[cold]
     fn forget(&mut self) {
         self.merge.forget();

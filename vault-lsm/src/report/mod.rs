@@ -43,7 +43,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         writes_synced,
     };
     stats.memory = MemoryStats {
-        log_mapped: store.log_mapped_bytes(),
+        // A locked store has let go of its segments.
+        log_mapped: if named { store.log_mapped_bytes() } else { 0 },
         ..store.memory.stats()
     };
     stats.cache = cache;
@@ -74,6 +75,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         stopped_for: Duration::from_nanos(count(&counters.stopped_ns)),
         longest: Duration::from_nanos(count(&counters.longest_wait_ns)),
     };
+    let keys = store.env.transform.keys();
+    stats.key_rotation = keys.map(|keys| crate::rotation::status(store, keys));
     stats.listener_panics = count(&store.env.listener_panics);
     stats.latest_sequence = store.visible.load(Acquire);
     stats.snapshots_open = store.snapshots.open().len() as u64 + count(&counters.cursors_open);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::vfs::read_up_to;
 use vault_core::{Error, KeyspaceId, Result};
 
 use super::fetch::{Handle, Source};
@@ -35,9 +36,7 @@ pub(super) fn open_source(
 ) -> Result<(Source, u64)> {
     let file = env.fs.open(path).map_err(|e| Error::io("open", path, e))?;
     let mut bytes = [0; HEADER_BYTES];
-    let read = file
-        .read_at(&mut bytes, 0)
-        .map_err(|e| Error::io("read", path, e))?;
+    let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
     let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;
     let expected = FileIdentity {
         store: env.store,

@@ -313,6 +313,7 @@ impl Store {
             return Err(self.poison_if_unknown(error));
         }
         lock(&self.log_segments).insert(number, bytes);
+        self.rotation.log_created(number, segment.epoch());
         Ok(segment)
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod batches;
+pub(crate) mod keyed;
 pub(crate) mod modes;
 
 use std::collections::BTreeMap;
@@ -275,6 +276,13 @@ pub(crate) fn image(fs: &MemoryFileSystem, directory: &str) -> BTreeMap<PathBuf,
             (path, bytes)
         })
         .collect()
+}
+
+/// Says whether so much time has passed since this was called.
+pub(crate) fn ends_in(time: Duration) -> impl Fn() -> bool {
+    let clock = SystemClock::new();
+    let began = clock.monotonic();
+    move || clock.monotonic().saturating_sub(began) >= time
 }
 
 /// Waits until a condition holds, and panics where it doesn't within ten seconds.

@@ -162,7 +162,7 @@ pub(super) const MUTANTS: [Mutant; 25] = [
     Mutant {
         name: "ignore-checksums",
         breaks: "damaged bytes are taken for sound ones",
-        file: "vault-core/src/transform.rs",
+        file: "vault-core/src/transform/checksum.rs",
         find: "if self.of(block, content) != u32::from_le_bytes(*stored) {",
         replace: "if self.of(block, content) != u32::from_le_bytes(*stored) && false {",
         nets: &[DAMAGE, CRASH],

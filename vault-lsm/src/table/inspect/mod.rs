@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::vfs::read_up_to;
 use vault_core::{Error, KeyspaceId, Result};
 
 use self::walk::Walk;
@@ -203,9 +204,7 @@ fn open(
     let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
     let read = opened.and_then(|file| {
         let mut bytes = [0; HEADER_BYTES];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|e| Error::io("read", path, e))?;
+        let read = read_up_to(&*file, &mut bytes, 0).map_err(|e| Error::io("read", path, e))?;
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
         inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Table, TABLE_VERSION)?;

@@ -1,0 +1,613 @@
+//! Rotation of keys: everything is sealed anew, nothing changes for those who read and write, and old keys go when nothing
+//! needs them any more, and not before.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use support::keyed::Toy;
+use support::{
+    DIRECTORY, Events, assert_contents, assert_error, contents, expected, files_in_memory, key,
+    manual, put_all, small_keyspace, threaded, value, wait_until,
+};
+use vault_core::merge::COUNTER;
+use vault_core::stats::KeyRotation;
+use vault_core::transform::HEADER_BYTES;
+use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
+use vault_core::{
+    CompactionProgress, Engine, Error, Event, KeyRange, KeyspaceId, KeyspaceOptions, Reader,
+    WriteBatch, WriteOptions,
+};
+use vault_lsm::{Lsm, LsmOptions};
+
+type Content = BTreeMap<Vec<u8>, Vec<u8>>;
+
+struct Keyed {
+    fs: MemoryFileSystem,
+    toy: Arc<Toy>,
+    events: Events,
+    store: Lsm,
+    ks: KeyspaceId,
+    counts: KeyspaceId,
+}
+
+impl Keyed {
+    fn open(options: fn(&MemoryFileSystem) -> LsmOptions) -> Self {
+        Self::open_in(MemoryFileSystem::new(), options)
+    }
+
+    fn open_in(fs: MemoryFileSystem, options: fn(&MemoryFileSystem) -> LsmOptions) -> Self {
+        Self::try_open(fs, DIRECTORY, options).unwrap()
+    }
+
+    fn try_open(
+        fs: MemoryFileSystem,
+        directory: &str,
+        options: fn(&MemoryFileSystem) -> LsmOptions,
+    ) -> vault_core::Result<Self> {
+        let (toy, events) = (Toy::new(), Events::default());
+        let options = options(&fs)
+            .protection(Arc::clone(&toy) as _)
+            .listener(events.listener());
+        let store = Lsm::open(directory, options)?;
+        let ks = store.create_keyspace("k", &small_keyspace())?;
+        let counts = KeyspaceOptions {
+            merge_operator: Some(COUNTER.to_owned()),
+            ..small_keyspace()
+        };
+        let counts = store.create_keyspace("counts", &counts)?;
+        Ok(Self {
+            fs,
+            toy,
+            events,
+            store,
+            ks,
+            counts,
+        })
+    }
+
+    fn reopened(self, options: fn(&MemoryFileSystem) -> LsmOptions) -> Self {
+        let Self { fs, store, .. } = self;
+        store.close().unwrap();
+        drop(store);
+        Self::open_in(fs, options)
+    }
+
+    /// Data of every kind, in tables of several levels, in memtables and in the log.
+    fn fill(&self) {
+        let (store, ks, options) = (&self.store, self.ks, WriteOptions::OS);
+        put_all(store, ks, 0..600, 1);
+        store.settle().unwrap();
+        for number in (0..600).step_by(7) {
+            store.delete(ks, &key(number), &options).unwrap();
+        }
+        let mut batch = WriteBatch::new();
+        batch.delete_range(ks, &key(100), &key(200));
+        for number in 250..300 {
+            let expires = store.now().after(Duration::from_secs(3600)).unwrap();
+            batch.put_until(ks, &key(number), &value(number, 2), expires);
+        }
+        store.write(&batch, &options).unwrap();
+        store.flush(None).unwrap();
+        let pairs = (1000..1200_u64).map(|number| (key(number), value(number, 3)));
+        store.ingest(ks, pairs).unwrap();
+        for round in 0..3 {
+            for number in 0..50 {
+                let operand = (number as i64 + round).to_le_bytes();
+                let mut batch = WriteBatch::new();
+                batch.merge(self.counts, &key(number), &operand);
+                store.write(&batch, &options).unwrap();
+            }
+            store.flush(Some(self.counts)).unwrap();
+        }
+        put_all(store, ks, 1100..1110, 4);
+        store.delete(ks, &key(1), &options).unwrap();
+    }
+
+    fn both(&self) -> (Content, Content) {
+        let of = |ks| contents(&self.store, ks);
+        (of(self.ks), of(self.counts))
+    }
+
+    fn status(&self) -> KeyRotation {
+        self.store.key_rotation().unwrap()
+    }
+
+    fn finish(&self) -> KeyRotation {
+        let finished = self.store.finish_rotation(|_| ControlFlow::Continue(()));
+        finished.unwrap()
+    }
+
+    fn epochs(&self) -> BTreeSet<u32> {
+        self.toy.keys().epochs()
+    }
+
+    /// Nothing on disk is of an older epoch, and neither is a key.
+    #[track_caller]
+    fn assert_all_of(&self, epoch: u32) {
+        for (path, _) in files_in_memory(&self.fs, DIRECTORY, "") {
+            if let Some(of) = epoch_of(&self.fs, &path) {
+                assert_eq!(of, epoch, "{}", path.display());
+            }
+        }
+        assert_eq!(self.epochs(), BTreeSet::from([epoch]));
+        let status = self.status();
+        assert_eq!((status.epoch, status.oldest_epoch_in_use), (epoch, epoch));
+        assert_eq!((status.tables_left, status.bytes_left), (0, 0));
+        assert_eq!(self.store.stats().unwrap().key_rotation, Some(status));
+    }
+}
+
+/// The epoch in a file's header, where it has one.
+fn epoch_of(fs: &MemoryFileSystem, path: &Path) -> Option<u32> {
+    let bytes = fs.read_file(path).unwrap();
+    let has_header = bytes.len() >= HEADER_BYTES && bytes.starts_with(b"VAULT\0");
+    has_header.then(|| u32::from_le_bytes(bytes[66..70].try_into().unwrap()))
+}
+
+fn all() -> KeyRange {
+    KeyRange::new::<&[u8]>(..)
+}
+
+#[test]
+fn everything_is_sealed_anew_and_stays_the_same() {
+    let kinds: [(fn(&_) -> _, _); 2] = [(manual, true), (threaded, false)];
+    for (options, alone) in kinds {
+        let keyed = Keyed::open(options);
+        keyed.fill();
+        let snapshot = keyed.store.snapshot().unwrap();
+        let before = keyed.both();
+        assert_eq!(before.0.len(), 634);
+        assert_eq!(keyed.status().epoch, 1);
+        assert_eq!(keyed.status().oldest_epoch_in_use, 1);
+
+        assert_eq!(keyed.store.rotate_keys().unwrap(), 2);
+        assert_eq!(keyed.both(), before);
+        // Manifest, pointer and log have followed already.
+        for (path, _) in files_in_memory(&keyed.fs, DIRECTORY, "") {
+            if path.extension().is_none_or(|kind| kind != "tab") {
+                assert!(epoch_of(&keyed.fs, &path).is_none_or(|epoch| epoch == 2));
+            }
+        }
+        put_all(&keyed.store, keyed.ks, 0..5, 9);
+        let written = keyed.both();
+        let mut looks = 0;
+        let mut last = CompactionProgress::default();
+        keyed
+            .store
+            .finish_rotation(|progress| {
+                assert!(progress.bytes_done >= last.bytes_done);
+                last = progress;
+                looks += 1;
+                if alone {
+                    assert_eq!(keyed.both(), written);
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        if alone {
+            assert!(looks > 3 && last.bytes_total > 0);
+            assert_eq!(last.bytes_done, last.bytes_total);
+        }
+        wait_until("the old keys are gone", || keyed.epochs().len() == 1);
+        keyed.assert_all_of(2);
+        assert_eq!(keyed.both(), written);
+        let as_before = contents(&*snapshot, keyed.ks);
+        assert_eq!(as_before, before.0, "what the snapshot shows");
+
+        let rotated = |event: &Event| matches!(event, Event::KeysRotated { epoch: 2 });
+        let retired = |event: &Event| {
+            let expected = (1, 2);
+            matches!(event, Event::EpochsRetired { epochs, oldest } if (*epochs, *oldest) == expected)
+        };
+        assert_eq!(keyed.events.count(rotated), 1);
+        assert_eq!(keyed.events.count(retired), 1);
+        drop(snapshot);
+        keyed
+            .store
+            .compact(keyed.ks, all(), &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+        assert_eq!(keyed.both(), written);
+        let again = keyed.reopened(options);
+        assert_eq!(again.both(), written);
+        again.assert_all_of(2);
+    }
+}
+
+#[test]
+fn the_background_does_it_by_itself_also_after_reopening() {
+    let keyed = Keyed::open(threaded);
+    keyed.fill();
+    let before = keyed.both();
+    keyed.store.rotate_keys().unwrap();
+    wait_until("the old keys are gone", || keyed.epochs().len() == 1);
+    keyed.assert_all_of(2);
+    assert_eq!(keyed.both(), before);
+
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    keyed.store.rotate_keys().unwrap();
+    let left = keyed.status();
+    // What was in memory was flushed into new ones.
+    assert!(left.tables_left > 3 && left.tables_total > left.tables_left);
+    assert!(left.bytes_left > 0 && left.bytes_total > left.bytes_left);
+    assert_eq!((left.epoch, left.oldest_epoch_in_use), (2, 1));
+    // A few steps, then the end of the process; then another that is closed.
+    let after = |keyed: &Keyed, tables: u64| {
+        while keyed.status().tables_left > tables {
+            assert!(keyed.store.background_step().unwrap());
+        }
+    };
+    after(&keyed, left.tables_left - 1);
+    let killed = Keyed::open_in(keyed.fs.kill(), manual);
+    assert_eq!(killed.both(), before);
+    after(&killed, left.tables_left - 2);
+    let again = killed.reopened(threaded);
+    wait_until("the old keys are gone", || again.epochs().len() == 1);
+    again.assert_all_of(2);
+    assert_eq!(again.both(), before);
+}
+
+#[test]
+fn compactions_and_flushes_do_it_on_the_way() {
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    keyed.store.rotate_keys().unwrap();
+    for ks in [keyed.ks, keyed.counts] {
+        let compacted = keyed
+            .store
+            .compact(ks, all(), &mut |_| ControlFlow::Continue(()));
+        compacted.unwrap();
+    }
+    assert_eq!(keyed.status().tables_left, 0);
+    let reason = |event: &Event| matches!(event, Event::Compacted { reason, .. } if *reason == "sealed under an older key");
+    assert_eq!(keyed.events.count(reason), 0);
+    keyed.finish();
+    keyed.assert_all_of(2);
+    assert_eq!(keyed.both(), before);
+}
+
+#[test]
+fn keys_are_kept_for_as_long_as_somebody_reads_what_they_seal() {
+    for options in [manual, threaded] {
+        let keyed = Keyed::open(options);
+        keyed.fill();
+        let before = keyed.both();
+        let mut cursor = keyed.store.cursor(keyed.ks, KeyRange::all()).unwrap();
+        cursor.first().unwrap();
+        keyed.store.rotate_keys().unwrap();
+        let status = keyed.finish();
+        assert!(status.held_by_snapshots > 0 && status.tables_left == 0);
+        assert_eq!(status.oldest_epoch_in_use, 1);
+        assert_eq!(keyed.epochs(), BTreeSet::from([1, 2]));
+        // It reads on in files that are gone for everybody else.
+        let mut seen = Content::new();
+        while let Some((key, value)) = cursor.entry() {
+            seen.insert(key.to_vec(), value.to_vec());
+            cursor.next().unwrap();
+        }
+        assert_eq!(seen, before.0);
+        drop(cursor);
+        assert_eq!(keyed.status().held_by_snapshots, 0);
+        let status = keyed.finish();
+        assert_eq!(status.oldest_epoch_in_use, 2);
+        wait_until("the old keys are gone", || keyed.epochs().len() == 1);
+        keyed.assert_all_of(2);
+    }
+}
+
+/// The tables of an ingest were begun under a key that the rotation would have destroyed before they became part of the
+/// store.
+#[test]
+fn tables_that_are_being_written_keep_their_keys() {
+    for options in [manual, threaded] {
+        let keyed = Keyed::open(options);
+        let pairs = (0..500_u64).map(|number| {
+            if number == 300 {
+                keyed.store.rotate_keys().unwrap();
+                for _ in 0..20 {
+                    let _ = keyed.store.background_step();
+                }
+                assert_eq!(keyed.epochs(), BTreeSet::from([1, 2]));
+                assert_eq!(keyed.status().oldest_epoch_in_use, 1);
+            }
+            (key(number), value(number, 1))
+        });
+        keyed.store.ingest(keyed.ks, pairs).unwrap();
+        assert_contents(&keyed.store, keyed.ks, &expected(0..500, 1));
+        let keyed = keyed.reopened(options);
+        assert_contents(&keyed.store, keyed.ks, &expected(0..500, 1));
+        keyed.finish();
+        wait_until("the old keys are gone", || keyed.epochs().len() == 1);
+        keyed.assert_all_of(2);
+        assert_contents(&keyed.store, keyed.ks, &expected(0..500, 1));
+    }
+}
+
+#[test]
+fn what_is_cancelled_goes_on_where_it_ended() {
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    keyed.store.rotate_keys().unwrap();
+    let tables = keyed.status().tables_left;
+    let cancelled = keyed.store.finish_rotation(|progress| {
+        if progress.tables_written == 2 {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_error!(cancelled, Error::Cancelled, Cancelled);
+    assert_eq!(keyed.status().tables_left, tables - 2);
+    let at_once = keyed.store.finish_rotation(|_| ControlFlow::Break(()));
+    assert_error!(at_once, Error::Cancelled, Cancelled);
+    assert_eq!(keyed.both(), before);
+    keyed.finish();
+    keyed.assert_all_of(2);
+    assert_eq!(keyed.both(), before);
+}
+
+#[test]
+fn rotations_follow_each_other() {
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    for epoch in [2, 3] {
+        assert_eq!(keyed.store.rotate_keys().unwrap(), epoch);
+    }
+    for _ in 0..8 {
+        keyed.store.background_step().unwrap();
+    }
+    assert_eq!(keyed.store.rotate_keys().unwrap(), 4);
+    let status = keyed.status();
+    assert_eq!((status.epoch, status.oldest_epoch_in_use), (4, 1));
+    keyed.finish();
+    keyed.assert_all_of(4);
+    assert_eq!(keyed.both(), before);
+    // Nothing is left to do.
+    keyed.store.settle().unwrap();
+    let status = keyed.status();
+    assert_eq!(keyed.finish(), status);
+    assert!(!keyed.store.background_step().unwrap());
+}
+
+#[test]
+fn a_checkpoint_that_is_made_meanwhile_opens_with_its_own_keys() {
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    keyed.store.rotate_keys().unwrap();
+    let mut made = false;
+    let finished = keyed.store.finish_rotation(|progress| {
+        if progress.tables_written == 2 && !made {
+            made = true;
+            keyed.store.checkpoint("/copy").unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(made && finished.is_ok());
+    keyed.assert_all_of(2);
+    let copy = Keyed::try_open(keyed.fs.clone(), "/copy", manual).unwrap();
+    assert_eq!(copy.both(), before);
+    assert_eq!(copy.status().epoch, 3);
+    copy.finish();
+    assert_eq!(copy.epochs(), BTreeSet::from([3]));
+    assert_eq!(copy.both(), before);
+    assert_eq!(keyed.both(), before);
+}
+
+#[test]
+fn what_has_no_keys_or_is_locked_is_not_rotated() {
+    let fs = MemoryFileSystem::new();
+    let plain = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let go_on = |_| ControlFlow::Continue(());
+    assert_error!(plain.rotate_keys(), Error::Unsupported { .. }, Input);
+    assert_error!(plain.key_rotation(), Error::Unsupported { .. }, Input);
+    assert_error!(
+        plain.finish_rotation(go_on),
+        Error::Unsupported { .. },
+        Input
+    );
+    assert_eq!(plain.stats().unwrap().key_rotation, None);
+
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    let options = manual(&keyed.fs).protection(Toy::new());
+    let reading = Lsm::open_read_only(DIRECTORY, &options).unwrap();
+    assert_error!(reading.rotate_keys(), Error::ReadOnly, Input);
+    keyed.store.lock().unwrap();
+    assert_error!(keyed.store.rotate_keys(), Error::Locked, Unlock);
+    assert_error!(keyed.store.key_rotation(), Error::Locked, Unlock);
+    assert_error!(keyed.store.finish_rotation(go_on), Error::Locked, Unlock);
+    keyed.toy.keys().unlock();
+    keyed.store.resume().unwrap();
+    assert_eq!(keyed.status().epoch, 1);
+
+    // Locked in the midst of it: it goes on when the keys are there again.
+    keyed.store.rotate_keys().unwrap();
+    let tables = || files_in_memory(&keyed.fs, DIRECTORY, ".tab").len() as u64;
+    let locked = keyed.store.finish_rotation(|progress| {
+        if progress.tables_written == 2 {
+            keyed.store.lock().unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    assert_error!(locked, Error::Locked, Unlock);
+    keyed.toy.keys().unlock();
+    keyed.store.resume().unwrap();
+    keyed.store.background_step().unwrap();
+    assert_eq!(tables(), keyed.status().tables_total);
+    keyed.finish();
+    keyed.assert_all_of(2);
+    assert_eq!(keyed.both(), before);
+}
+
+/// A store with a little of everything, and a rotation of it: as far as it comes.
+fn rotate_a_small_store(fs: &MemoryFileSystem) -> Option<Error> {
+    let rotated = (|| {
+        let keyed = Keyed::try_open(fs.clone(), DIRECTORY, manual)?;
+        keyed.store.rotate_keys()?;
+        keyed.store.finish_rotation(|_| ControlFlow::Continue(()))?;
+        keyed.store.close()
+    })();
+    rotated.err()
+}
+
+fn small_store() -> (MemoryFileSystem, (Content, Content)) {
+    let keyed = Keyed::open(manual);
+    keyed.fill();
+    let before = keyed.both();
+    keyed.store.sync().unwrap();
+    (keyed.fs.kill(), before)
+}
+
+fn sweep_is_full() -> bool {
+    std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
+}
+
+/// Power is lost at every file operation of a rotation. (`VAULT_SWEEP=full` visits all of them, else every third.)
+#[test]
+fn a_crash_at_any_operation_loses_neither_data_nor_keys() {
+    let (filled, before) = small_store();
+    let fs = filled.kill();
+    let from = fs.operations();
+    assert!(rotate_a_small_store(&fs).is_none());
+    let operations = fs.operations() - from;
+    assert!(operations > 100, "{operations}");
+    let stride = if sweep_is_full() { 1 } else { 3 };
+    let mut unfinished = 0;
+    for n in (0..=operations).step_by(stride) {
+        let fs = filled.kill();
+        fs.set_crash_point(Some(fs.operations() + n));
+        rotate_a_small_store(&fs);
+        for policy in [CrashPolicy::DropUnsynced, CrashPolicy::KeepUnsynced] {
+            let context = format!("crash at {n}, {policy:?}");
+            let keyed = Keyed::try_open(fs.crash(n, policy), DIRECTORY, manual)
+                .unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert!(keyed.both() == before, "{context}");
+            let status = keyed.status();
+            unfinished +=
+                u64::from(status.tables_left > 0 && status.tables_left < status.tables_total);
+            keyed.finish();
+            assert!(keyed.both() == before, "{context}, finished");
+            keyed.assert_all_of(status.epoch);
+            let again = keyed.reopened(manual);
+            assert!(again.both() == before, "{context}, once more");
+        }
+    }
+    assert!(unfinished > 10, "{unfinished} were found midway");
+}
+
+/// The disk is full at every file operation of a rotation, and has room again: the same handle goes on.
+#[test]
+fn an_error_at_any_operation_leaves_a_rotation_that_goes_on() {
+    let (filled, before) = small_store();
+    let full = FaultKind::Error(std::io::ErrorKind::StorageFull);
+    let stride = if sweep_is_full() { 1 } else { 7 };
+    let mut failed = 0;
+    for n in (0..).step_by(stride) {
+        let fs = filled.kill();
+        let keyed = Keyed::open_in(fs.clone(), manual);
+        fs.inject(Fault::new(OperationClass::Any, full).after(n).sticky());
+        let go_on = |_: CompactionProgress| ControlFlow::Continue(());
+        let rotated =
+            (keyed.store.rotate_keys()).and_then(|_| keyed.store.finish_rotation(go_on).map(drop));
+        let hit = fs.faults_hit();
+        fs.clear_faults();
+        let context = format!("full from operation {n} on");
+        assert!(keyed.both() == before, "{context}");
+        match rotated {
+            Ok(()) if hit == 0 => break,
+            // What failed was of no consequence: a removal.
+            Ok(()) => {}
+            Err(Error::Poisoned { .. }) => {
+                drop(keyed);
+                let again = Keyed::open_in(fs.kill(), manual);
+                assert!(again.both() == before, "{context}, opened again");
+                again.finish();
+                again.assert_all_of(again.status().epoch);
+                continue;
+            }
+            Err(Error::DiskFull { .. }) => failed += 1,
+            Err(error) => panic!("{context}: {error:?}"),
+        }
+        keyed.finish();
+        assert!(keyed.both() == before, "{context}, finished");
+        assert_eq!(keyed.epochs().len(), 1, "{context}");
+        let again = keyed.reopened(manual);
+        assert!(again.both() == before, "{context}, once more");
+        again.finish();
+        again.assert_all_of(again.status().epoch);
+    }
+    assert!(failed > 10, "{failed}");
+}
+
+/// Writers, readers, flushes and compactions beside one rotation after the other.
+#[test]
+fn rotations_beside_everything() {
+    let keyed = Keyed::open(threaded);
+    let done = AtomicBool::new(false);
+    let (keyed, done) = (&keyed, &done);
+    let written = &Mutex::new(BTreeMap::<u64, u64>::new());
+    let rotations = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut version = 0;
+            while !done.load(Ordering::Acquire) {
+                version += 1;
+                let number = version * 7 % 800;
+                put_all(&keyed.store, keyed.ks, [number], version);
+                written.lock().unwrap().insert(number, version);
+            }
+        });
+        scope.spawn(move || {
+            while !done.load(Ordering::Acquire) {
+                let least = written.lock().unwrap().len();
+                let seen = contents(&keyed.store, keyed.ks).len();
+                assert!(seen >= least, "{seen} of {least} entries");
+            }
+        });
+        scope.spawn(move || {
+            while !done.load(Ordering::Acquire) {
+                let go_on = &mut |_| ControlFlow::Continue(());
+                keyed.store.compact(keyed.ks, all(), go_on).unwrap();
+                keyed.store.flush(None).unwrap();
+                let mut cursor = keyed.store.cursor(keyed.ks, KeyRange::all()).unwrap();
+                cursor.first().unwrap();
+                std::thread::yield_now();
+                cursor.last().unwrap();
+            }
+        });
+        let until = support::ends_in(Duration::from_secs(2));
+        let mut rotations = 0;
+        while !until() {
+            keyed.store.rotate_keys().unwrap();
+            if rotations % 2 == 0 {
+                keyed.finish();
+            }
+            rotations += 1;
+        }
+        done.store(true, Ordering::Release);
+        rotations
+    });
+    assert!(rotations > 3, "{rotations}");
+    let expected: Content = {
+        let written = written.lock().unwrap();
+        let pair = |(&number, &version): (&u64, &u64)| (key(number), value(number, version));
+        written.iter().map(pair).collect()
+    };
+    keyed.finish();
+    assert_contents(&keyed.store, keyed.ks, &expected);
+    wait_until("the old keys are gone", || keyed.epochs().len() == 1);
+    keyed.assert_all_of(rotations + 1);
+    keyed.store.close().unwrap();
+    let again = Keyed::open_in(keyed.fs.clone(), manual);
+    assert_contents(&again.store, again.ks, &expected);
+}
