@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{
-    FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME, StorePlace,
-};
+use vault_core::transform::{FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME, StorePlace};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -110,7 +108,12 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
 /// The error of a protection, where it calls a store plain for want of a keyring: what the store says of itself decides.
 fn without_keyring(place: &StorePlace<'_>, error: Error) -> Error {
     let plain = matches!(error, Error::NotEncrypted { .. });
-    if !plain || !matches!(Pointer::is_encrypted(&**place.fs, place.directory), Ok(true)) {
+    if !plain
+        || !matches!(
+            Pointer::is_encrypted(&**place.fs, place.directory),
+            Ok(true)
+        )
+    {
         return error;
     }
     let problem = format!(

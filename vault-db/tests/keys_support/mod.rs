@@ -52,7 +52,8 @@ impl Patterns {
     fn add_working(&mut self, what: &str, key: &[u8; 32]) {
         self.add(what, key);
         let round = aes_round_key(key);
-        self.0.insert((format!("{what}, third round key of AES"), round));
+        self.0
+            .insert((format!("{what}, third round key of AES"), round));
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Pattern> {
@@ -77,7 +78,9 @@ impl Patterns {
                 continue;
             }
             let (domain, epoch) = (u32_at(bytes, 12), u32_at(bytes, 66));
-            let key = data_keys.iter().find(|(d, e, _)| (*d, *e) == (domain, epoch));
+            let key = data_keys
+                .iter()
+                .find(|(d, e, _)| (*d, *e) == (domain, epoch));
             // A file that was left behind by a drop has none any more.
             if let Some((_, _, key)) = key {
                 let file_key = expand(key, &[b"vault file 1", &bytes[..HEADER - 4]]);
@@ -103,12 +106,23 @@ impl Patterns {
         let commitment = expand(&kek, &[b"vault keyring commitment 1"]);
         assert!(commitment.expose()[..] == bytes[164 + p..196 + p]);
         let wrapping = expand(&kek, &[b"vault keyring root 1", &bytes[196 + p..228 + p]]);
-        let aad = [&bytes[8..12], &bytes[16..32], &bytes[64..66], &bytes[128..228 + p]].concat();
+        let aad = [
+            &bytes[8..12],
+            &bytes[16..32],
+            &bytes[64..66],
+            &bytes[128..228 + p],
+        ]
+        .concat();
         let root = opened(algorithm, &wrapping, &aad, &bytes[228 + p..276 + p]);
         let root = key_of(&root);
         let body_key = expand(&root, &[b"vault keyring body 1", &bytes[280 + p..312 + p]]);
         let end = bytes.len() - 4;
-        let body = opened(algorithm, &body_key, &bytes[..312 + p], &bytes[312 + p..end]);
+        let body = opened(
+            algorithm,
+            &body_key,
+            &bytes[..312 + p],
+            &bytes[312 + p..end],
+        );
         self.add("the key-encryption key", kek.expose());
         self.add("the root key", root.expose());
         self.add_working("the key that wraps the root key", wrapping.expose());
@@ -155,7 +169,9 @@ fn aes_round_key(key: &[u8; 32]) -> [u8; 16] {
 
 /// The S-box of AES: the inverse in its field, and an affine map.
 fn substituted(byte: u8) -> u8 {
-    let inverse = (1..=255).find(|&other| product(byte, other) == 1).unwrap_or(0);
+    let inverse = (1..=255)
+        .find(|&other| product(byte, other) == 1)
+        .unwrap_or(0);
     let rotated = |by| inverse.rotate_left(by);
     inverse ^ rotated(1) ^ rotated(2) ^ rotated(3) ^ rotated(4) ^ 0x63
 }

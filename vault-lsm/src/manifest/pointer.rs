@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{
-    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
+    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt,
+    Transform,
 };
 use vault_core::vfs::{EntryKind, FileSystem, read_up_to};
 use vault_core::{Error, Result};
