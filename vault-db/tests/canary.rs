@@ -21,20 +21,20 @@ use vault_db::{
 
 const DIRECTORY_VARIABLE: &str = "VAULT_TEST_CANARY";
 const ALGORITHM_VARIABLE: &str = "VAULT_TEST_ALGORITHM";
-/// Stands in each key, value and name, twice over, so that wherever a few bytes in a row of one are, these are.
-const CANARY: &str = "canary";
+/// Stands in each key, value and name, more than once, so that of any longer part of one it is a part.
+const CANARY: &str = "peregrine";
 const PASSPHRASE: &str = "the song of a nightingale";
 
 fn key(n: u32) -> Vec<u8> {
-    format!("canary-key-{n:06}-canary").into_bytes()
+    format!("peregrine-key-{n:06}-peregrine").into_bytes()
 }
 
 fn value(n: u32) -> Vec<u8> {
-    format!("canary-value-{n:06}-").repeat(12).into_bytes()
+    format!("peregrine-value-{n:06}-").repeat(12).into_bytes()
 }
 
 fn name(n: u32) -> String {
-    format!("canary-name-{n}-canary")
+    format!("peregrine-name-{n}-peregrine")
 }
 
 fn protection(algorithm: Algorithm) -> EncryptedProtection {
@@ -159,7 +159,11 @@ fn errors_tell_nothing(path: &Path, algorithm: Algorithm) {
     let mut note = |outcome: Result<()>| refused.push(outcome.unwrap_err());
     let other = KeyspaceOptions::default().merge("vault.counter");
     note(store.create_keyspace(&name(0), &other).map(drop));
-    note(store.create_keyspace("canary\0canary", &other).map(drop));
+    note(
+        store
+            .create_keyspace("peregrine\0peregrine", &other)
+            .map(drop),
+    );
     note(
         store
             .create_keyspace(&name(7).repeat(100), &other)

@@ -1,10 +1,8 @@
-//! As `encrypted.rs`, with AES-256-GCM: which cipher it is makes no difference to the engine, so the contract and one sweep
-//! show enough.
+//! As `encrypted.rs`, with AES-256-GCM: which cipher it is makes no difference to the engine, so the contract shows
+//! enough; to somebody who tampers with files it might.
 
 #[path = "conformance.rs"]
 mod conformance;
-#[path = "crash.rs"]
-mod crash;
 #[path = "rollback.rs"]
 mod rollback;
 #[path = "tampering.rs"]

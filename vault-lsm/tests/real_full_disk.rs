@@ -231,10 +231,12 @@ fn everything_else_is_refused(store: &Lsm, ks: KeyspaceId, root: &Path) {
     });
     assert_full(Err::<(), _>(refused.unwrap()), "create a keyspace");
     let dropped = store.drop_keyspace(store.keyspace("other").unwrap().unwrap());
-    assert_full(dropped, "drop a keyspace");
-    // One of an encrypted store may be gone, and only not be erased yet.
+    // One of an encrypted store may be gone, and only not be erased yet, or make room for that by its tables.
     let gone = store.keyspace("other").unwrap().is_none();
     assert!(!gone || encrypted());
+    if !gone || dropped.is_err() {
+        assert_full(dropped, "drop a keyspace");
+    }
     let left = before + created.len() - usize::from(gone);
     assert_eq!(store.keyspaces().unwrap().len(), left);
 }
