@@ -3,6 +3,11 @@
 //!
 //! `cargo bench -p vault-crypto --features ring --bench file_seals`
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be set up has nothing to be measured"
+)]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

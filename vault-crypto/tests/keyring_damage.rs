@@ -1,6 +1,8 @@
 //! Keyrings that are not what was written: damaged by accident, cut, edited by somebody who can compute checksums, put together of
 //! parts of others, another store's. None is ever taken for what it is not.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;

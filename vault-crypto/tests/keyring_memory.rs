@@ -5,6 +5,7 @@
 //! when memory is searched, with their stacks as the work left them.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

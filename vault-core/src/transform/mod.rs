@@ -77,6 +77,13 @@ impl FileKind {
             Self::Keyring => "keyring",
         }
     }
+
+    /// Whether files of this kind end in checksums over all their bytes. In others, a transform that encrypts puts a
+    /// checksum behind each block, so that they can be checked without keys.
+    #[must_use]
+    pub const fn ends_in_checksums(self) -> bool {
+        matches!(self, Self::Table)
+    }
 }
 
 /// The random bytes of a file, which tell it from every other that ever had its number.

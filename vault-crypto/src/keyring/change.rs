@@ -320,3 +320,113 @@ impl Keyring {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vault_core::random::{Random, SeededRandom};
+    use vault_core::transform::StorePlace;
+    use vault_core::vfs::{FileSystem, MemoryFileSystem};
+
+    use super::*;
+    use crate::cipher::Algorithm;
+    use crate::kdf::KdfBounds;
+    use crate::keyring::Means;
+    use crate::source::RawKey;
+    use crate::transform::providers::Providers;
+
+    fn keyring() -> Keyring {
+        let fs: Arc<dyn FileSystem> = Arc::new(MemoryFileSystem::new());
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+        let place = StorePlace {
+            fs: &fs,
+            random: &random,
+            directory: Path::new("/"),
+            store: [1; 16],
+            writable: true,
+        };
+        let means = Means {
+            bounds: KdfBounds::STANDARD,
+            providers: Providers::default(),
+        };
+        let key = RawKey::new(SecretKey::from_bytes(&mut [9; 32]));
+        let access = NewAccess::Secret(&key, None);
+        Keyring::create(&place, access, Algorithm::ChaCha20Poly1305, means).unwrap()
+    }
+
+    /// A table of this many domains with keys of each epoch up to the current one.
+    fn table(domains: u32, epochs: u32) -> KeyTable {
+        let mut bytes = Vec::new();
+        for (domain, epoch) in (0..domains).flat_map(|d| (1..=epochs).map(move |e| (d, e))) {
+            bytes.extend_from_slice(&domain.to_le_bytes());
+            bytes.extend_from_slice(&epoch.to_le_bytes());
+            bytes.extend_from_slice(&[7; 32]);
+        }
+        KeyTable::decode(epochs, &bytes).unwrap()
+    }
+
+    #[test]
+    fn a_keyring_holds_as_many_keys_as_it_may_and_no_more() {
+        let keyring = keyring();
+        let replace = |table| keyring.keys_mut().as_mut().unwrap().table = table;
+        let all = KEYSPACES_MAX as u32 + 1;
+        replace(table(all - 1, 3));
+        keyring.add_domain(all - 1).unwrap();
+        let error = keyring.add_domain(all).unwrap_err();
+        assert!(
+            error.to_string().contains("as many as there can be"),
+            "{error}"
+        );
+        // Each has keys of three epochs, but for the last one, which came in the third.
+        assert_eq!(keyring.begin_epoch().unwrap(), 4);
+        assert_eq!(keyring.info().keys, KEYS_MAX - 2);
+        let error = keyring.begin_epoch().unwrap_err();
+        assert!(
+            matches!(error, Error::UnacceptableKeyring { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("finish the rotation"), "{error}");
+        let error = keyring.copy_to(Path::new("/")).unwrap_err();
+        assert!(
+            matches!(error, Error::UnacceptableKeyring { .. }),
+            "{error:?}"
+        );
+        let longest = keyring.export().len();
+        assert!(longest <= super::super::format::FILE_BYTES_MAX, "{longest}");
+        // It opens as it is, and finishing the rotation makes room.
+        let image = Image::decode(Path::new("K"), keyring.export(), &keyring.bounds).unwrap();
+        assert_eq!(image.keys(), KEYS_MAX - 2);
+        assert_eq!(keyring.retire_epochs(4).unwrap(), 3);
+        assert_eq!(keyring.begin_epoch().unwrap(), 5);
+    }
+
+    #[test]
+    fn counters_end_with_an_error() {
+        let keyring = keyring();
+        let mut body = u32::MAX.to_le_bytes().to_vec();
+        body.splice(0..0, [0; 4]);
+        body.extend_from_slice(&[7; 32]);
+        let last = KeyTable::decode(u32::MAX, &body).unwrap();
+        keyring.keys_mut().as_mut().unwrap().table = last;
+        let error = keyring.begin_epoch().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::InvalidSetting {
+                    setting: "epoch",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        keyring.disk().image.version = u64::MAX;
+        let error = keyring.add_domain(7).unwrap_err();
+        let says = matches!(
+            error,
+            Error::InvalidSetting {
+                setting: "keyring version",
+                ..
+            }
+        );
+        assert!(says, "{error:?}");
+    }
+}

@@ -5,8 +5,8 @@
 //! derived ([`transform`](crate::transform)). Bytes and derivations: `docs/format/keyring.md`; reasons:
 //! `docs/adr/0021-keyring.md`.
 //!
-//! Steps: [`files`] reads and replaces the two files, [`format`] takes their bytes apart, [`envelope`] does what needs a key,
-//! [`load`] chooses and opens, [`keys`] is the table of data keys, [`change`] the verbs that change it.
+//! Steps: `files` reads and replaces the two files, `format` takes their bytes apart, `envelope` does what needs a key,
+//! `load` chooses and opens, `keys` is the table of data keys, `change` the verbs that change it.
 //!
 //! Invariants
 //! - Nothing is decrypted before the secret was found right, and no parameter is used before it was checked.

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use vault_core::transform::{
-    BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, KEYRING_NAME,
-    Unopened,
+    BlockIdentity, BlockTransform, FileHeader, FileIdentity, HEADER_BYTES, KEYRING_NAME, Unopened,
 };
 use vault_core::{Error, Result};
 
@@ -105,7 +104,7 @@ impl FileSeal {
             parameters,
             bound: *bound,
             aad: aad_template(header, parameters.epoch),
-            checked: header.identity.kind != FileKind::Table,
+            checked: !header.identity.kind.ends_in_checksums(),
             spent: (used == Use::Writing).then(Spent::default),
             aead: RwLock::new(None),
         });

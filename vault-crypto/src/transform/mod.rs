@@ -6,7 +6,7 @@
 //!   so is sealing into a file that was opened for reading.
 //! - Everything that says where a block belongs is authenticated with it.
 //!
-//! [`protection`] is what an engine is given, [`file_seal`] what it seals and opens blocks with, [`open_files`] the list of
+//! `protection` is what an engine is given, `file_seal` what it seals and opens blocks with, `open_files` the list of
 //! these by which locking finds their keys.
 
 mod file_seal;

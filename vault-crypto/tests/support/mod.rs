@@ -94,6 +94,8 @@ impl Store {
     ) -> Result<Self> {
         let transform = take(&protection)?;
         let keyring = protection.keyring().expect("the store is open");
+        // And with it the secret, as whoever opens a store should.
+        drop(protection);
         Ok(Self { transform, keyring })
     }
 
