@@ -1,5 +1,5 @@
-//! No key, value or name of an encrypted store stands anywhere: not in any file of its directory, of its checkpoints and of
-//! what repairs keep, not in what the process prints, not in the text of any error.
+//! No key, value or name of an encrypted store stands anywhere: not in any file of its directory or of its checkpoints, not in
+//! what the process prints, not in the text of any error.
 //!
 //! A process of its own uses a store in every way and is killed. All that it wrote bears a canary; so do the names of
 //! keyspaces. Compression is off, for it could hide a canary that is not encrypted.
@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use vault_crypto::cipher::providers;
 use vault_db::encryption::{
     Algorithm, EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes,
 };
@@ -59,7 +58,7 @@ fn options() -> LsmOptions {
 
 #[test]
 fn nothing_that_was_written_stands_anywhere_in_the_clear() {
-    for algorithm in providers().iter().map(|provider| provider.algorithm()) {
+    for algorithm in Algorithm::ALL {
         let directory = tempfile::tempdir().unwrap();
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "as_the_process_that_is_killed", "--nocapture"])
@@ -160,49 +159,60 @@ fn errors_tell_nothing(path: &Path, algorithm: Algorithm) {
     let store = open().unwrap();
     let ks = store.keyspace(&name(0)).unwrap().unwrap();
     let mut refused: Vec<Error> = Vec::new();
-    let mut note = |outcome: Result<()>| refused.push(outcome.unwrap_err());
-    let other = KeyspaceOptions::default().merge("vault.counter");
-    note(store.create_keyspace(&name(0), &other).map(drop));
-    note(
-        store
-            .create_keyspace("peregrine\0peregrine", &other)
-            .map(drop),
-    );
-    note(
-        store
-            .create_keyspace(&name(7).repeat(100), &other)
-            .map(drop),
-    );
+    let mut note = |what: &str, outcome: Result<()>| {
+        refused.push(outcome.expect_err(what));
+    };
+    let os = WriteOptions::OS;
+    let counting = KeyspaceOptions::default().merge("vault.counter");
     let unknown = KeyspaceOptions::default().merge("no such operator");
-    note(store.create_keyspace(&name(8), &unknown).map(drop));
-    let mut merging = WriteBatch::new();
-    merging.merge(ks, &key(1), &value(1));
-    note(store.write(&merging, &WriteOptions::OS).map(drop));
-    let counted = store.create_keyspace(&name(9), &other).unwrap();
-    store
-        .put(counted, &key(1), &value(1), &WriteOptions::OS)
-        .unwrap();
-    let mut merging = WriteBatch::new();
-    merging.merge(counted, &key(1), &value(1));
-    let merged = store
-        .write(&merging, &WriteOptions::OS)
-        .and_then(|_| store.get(counted, &key(1)));
-    note(merged.map(drop));
+    let create = |name: &str, options| store.create_keyspace(name, options).map(drop);
+    note("another operator", create(&name(0), &counting));
     note(
+        "a name that is none",
+        create("peregrine\0peregrine", &counting),
+    );
+    note("a long name", create(&name(7).repeat(100), &counting));
+    note("an unknown operator", create(&name(8), &unknown));
+    let write = |change: &dyn Fn(&mut WriteBatch)| {
+        let mut batch = WriteBatch::new();
+        change(&mut batch);
+        store.write(&batch, &os).map(drop)
+    };
+    note(
+        "no operator",
+        write(&|batch| {
+batch.merge(ks, &key(1), &value(1);
+})),
+    );
+    note(
+        "a range the wrong way round",
+        write(&|batch| {
+batch.delete_range(ks, &key(2), &key(1);
+})),
+    );
+    note(
+        "a long key",
+        store.put(ks, &key(1).repeat(10_000), b"", &os).map(drop),
+    );
+    note(
+        "not sorted",
         store
             .ingest(ks, [(key(2), value(2)), (key(1), value(1))])
             .map(drop),
     );
-    note(store.scan(ks, KeyRange::new(key(2)..key(1))).map(drop));
+    let counted = store.create_keyspace(&name(9), &counting).unwrap();
+    store.put(counted, &key(1), &value(1), &os).unwrap();
+    let merged = write(&|batch| {
+batch.merge(counted, &key(1), &value(1);
+}));
     note(
-        store
-            .put(ks, &key(1).repeat(10_000), b"", &WriteOptions::OS)
-            .map(drop),
+        "no counter",
+        merged.and_then(|()| store.get(counted, &key(1)).map(drop)),
     );
     store.lock().unwrap();
-    note(store.get(ks, &key(1)).map(drop));
+    note("locked", store.get(ks, &key(1)).map(drop));
     store.close().unwrap();
-    note(store.get(ks, &key(1)).map(drop));
+    note("closed", store.get(ks, &key(1)).map(drop));
     for error in &refused {
         let told = format!("{error} {error:?}");
         assert_eq!(place_of(told.as_bytes()), None, "{told}");

@@ -407,3 +407,37 @@ fn an_ingest_that_the_manifest_lost_is_missed() {
         "{findings:?}"
     );
 }
+
+/// A store was closed cleanly and opened again, and its process ended before the first write. What had been there before
+/// the close stood in the log alone, and the pointer of the opening no longer said where that ended: cut, it passed for one whose
+/// end was never durable.
+#[test]
+fn the_end_of_a_log_that_an_opening_has_read_is_missed() {
+    let fs = MemoryFileSystem::new();
+    let store = open(&fs).unwrap();
+    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    for key in [b"1", b"2"] {
+        store.put(a, key, b"durable", &WriteOptions::SYNC).unwrap();
+    }
+    store.close().unwrap();
+    let image = {
+        let _store = open(&fs).unwrap();
+        fs.kill()
+    };
+    let mut files = image.list().into_iter().map(|(path, _)| path);
+    let log = files.rfind(|path| path.extension().is_some_and(|e| e == "log"));
+    let log = log.unwrap();
+    let whole = image.read_file(&log).unwrap();
+    let used = whole.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    for len in 128..used {
+        let cut = image.kill();
+        let mut bytes = whole.clone();
+        bytes[len..].fill(0);
+        cut.write_file(&log, &bytes).unwrap();
+        let opened = open(&cut);
+        assert!(
+            matches!(opened, Err(Error::Corruption { .. })),
+            "cut to {len}"
+        );
+    }
+}
