@@ -181,14 +181,14 @@ fn errors_tell_nothing(path: &Path, algorithm: Algorithm) {
     note(
         "no operator",
         write(&|batch| {
-batch.merge(ks, &key(1), &value(1);
-})),
+            batch.merge(ks, &key(1), &value(1));
+        }),
     );
     note(
         "a range the wrong way round",
         write(&|batch| {
-batch.delete_range(ks, &key(2), &key(1);
-})),
+            batch.delete_range(ks, &key(2), &key(1));
+        }),
     );
     note(
         "a long key",
@@ -203,8 +203,8 @@ batch.delete_range(ks, &key(2), &key(1);
     let counted = store.create_keyspace(&name(9), &counting).unwrap();
     store.put(counted, &key(1), &value(1), &os).unwrap();
     let merged = write(&|batch| {
-batch.merge(counted, &key(1), &value(1);
-}));
+        batch.merge(counted, &key(1), &value(1));
+    });
     note(
         "no counter",
         merged.and_then(|()| store.get(counted, &key(1)).map(drop)),

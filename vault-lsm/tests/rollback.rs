@@ -238,6 +238,21 @@ fn a_clean_close_can_be_undone_only_with_the_pointer() {
     }
 }
 
+/// What the host keeps must be asked for after the close: that of before accepts the pointer of before.
+#[test]
+fn a_close_is_a_generation_of_its_own() {
+    let fs = MemoryFileSystem::new();
+    let store = open(&fs).unwrap();
+    store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    let before = store.generation();
+    let image = fs.kill();
+    store.close().unwrap();
+    assert_eq!(store.generation(), before + 1);
+    assert!(open_with_least(&fs.kill(), before + 1).is_ok());
+    assert!(is_rolled_back(open_with_least(&image.kill(), before + 1)));
+    assert!(open_with_least(&image.kill(), before).is_ok());
+}
+
 /// An older pointer beside everything else as it is: refused, or it makes no difference, at every moment of a workload.
 #[test]
 #[expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]

@@ -11,9 +11,10 @@ const CONFORMANCE: &str = "conformance";
 const SCENARIOS: &str = "scenarios";
 const SIMULATION: &str = "simulation";
 const MODELS: &str = "models";
+const TAMPERING: &str = "tampering";
 
 /// The nets, with what cargo is asked to run for each.
-pub(super) const NETS: [(&str, &[&str]); 8] = [
+pub(super) const NETS: [(&str, &[&str]); 9] = [
     (CRASH, &["test", "--package=vault-lsm", "--test=crash"]),
     (FAULTS, &["test", "--package=vault-lsm", "--test=faults"]),
     (DAMAGE, &["test", "--package=vault-lsm", "--test=damage"]),
@@ -52,10 +53,19 @@ pub(super) const NETS: [(&str, &[&str]); 8] = [
         ],
     ),
     (MODELS, &["xtask", "models"]),
+    (
+        TAMPERING,
+        &[
+            "test",
+            "--package=vault-lsm",
+            "--test=tampering",
+            "--test=rollback",
+        ],
+    ),
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges.
-pub(super) const MUTANTS: [Mutant; 25] = [
+pub(super) const MUTANTS: [Mutant; 29] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -292,5 +302,37 @@ pub(super) const MUTANTS: [Mutant; 25] = [
     });
     let pinned",
         nets: &[SCENARIOS, CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "take-any-salt",
+        breaks: "an older file, or one of a clone, passes for the one with its number",
+        file: "vault-lsm/src/layout.rs",
+        find: "if self.salt == *expected {",
+        replace: "if self.salt == *expected || true {",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "take-an-older-keyring",
+        breaks: "a keyring that was put back brings an old passphrase and destroyed keys with it",
+        file: "vault-lsm/src/manifest/pointer.rs",
+        find: "if found >= self.keyring_version {",
+        replace: "if found >= self.keyring_version || true {",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "mend-no-keyring",
+        breaks: "a keyring that was damaged stays so until its copy is damaged too",
+        file: "vault-lsm/src/recover.rs",
+        find: "let _ = keys.mend();",
+        replace: "",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "forget-how-far-the-log-was",
+        breaks: "what was closed cleanly is cut off the log behind the next opening, and nobody notices",
+        file: "vault-lsm/src/recover.rs",
+        find: "if log.last != 0 {",
+        replace: "if log.last != 0 && false {",
+        nets: &[DAMAGE, TAMPERING],
     },
 ];
