@@ -330,8 +330,12 @@ struct LockingListener {
 
 impl EventListener for LockingListener {
     fn on_event(&self, event: &Event) {
+        let mut outcome = self.outcome.lock().unwrap();
+        if outcome.is_some() {
+            return;
+        }
         if let Some(store) = self.store.get().filter(|_| (self.wanted)(event)) {
-            *self.outcome.lock().unwrap() = Some(store.lock());
+            *outcome = Some(store.lock());
             *self.resumed.lock().unwrap() = Some(store.resume());
         }
     }
@@ -448,18 +452,16 @@ fn a_checkpoint_that_is_under_way_is_given_up() {
     // Locked while its memtables are flushed.
     let listener = locking_listener(|event| matches!(event, Event::Flushed { .. }));
     let told = Arc::clone(&listener);
-    let keyed = Keyed::open_with(threaded, |options| options.listener(told));
+    let keyed = Keyed::open_with(manual, |options| options.listener(told));
     let other = keyed.store.create_keyspace("b", &small_keyspace()).unwrap();
     put_all(&keyed.store, keyed.ks, 0..100, 1);
     put_all(&keyed.store, other, 0..100, 1);
     listener.store.set(keyed.store.clone()).ok().unwrap();
     assert_locked!(keyed.store.checkpoint("/copy"));
     assert!(files_in_memory(&keyed.fs, "/copy", "").is_empty());
-    wait_until("the keys are gone", || keyed.toy.keys().is_locked_now());
-    wait_until("it has resumed", || {
-        keyed.toy.keys().unlock();
-        keyed.store.resume().is_ok()
-    });
+    assert!(keyed.store.background_step().unwrap());
+    assert!(keyed.toy.keys().is_locked_now());
+    keyed.unlock_and_resume();
     assert_contents(&keyed.store, keyed.ks, &expected(0..100, 1));
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use support::keyed::Toy;
@@ -329,6 +329,53 @@ fn tables_that_are_being_written_keep_their_keys() {
         keyed.assert_all_of(2);
         assert_contents(&keyed.store, keyed.ks, &expected(0..500, 1));
     }
+}
+
+/// A checkpoint holds back the flush of what was written after its moment: an older log segment is needed for longer than
+/// all tables.
+#[test]
+fn a_log_that_cannot_be_flushed_yet_keeps_its_keys() {
+    let shared = Arc::new(OnceLock::<(Lsm, KeyspaceId)>::new());
+    let (told, outcome) = (Arc::clone(&shared), Arc::new(Mutex::new(None)));
+    let rotated = Arc::clone(&outcome);
+    let listener = move |event: &Event| {
+        let Some((store, ks)) = told
+            .get()
+            .filter(|_| matches!(event, Event::Flushed { .. }))
+        else {
+            return;
+        };
+        let mut outcome = rotated.lock().unwrap();
+        if outcome.is_none() {
+            put_all(store, *ks, 100..110, 1);
+            let epoch = store.rotate_keys();
+            let steps = (0..20).try_for_each(|_| store.background_step().map(drop));
+            *outcome = Some((epoch, steps, store.key_rotation()));
+        }
+    };
+    let (fs, toy) = (MemoryFileSystem::new(), Toy::new());
+    let options = manual(&fs)
+        .protection(Arc::clone(&toy) as _)
+        .listener(Arc::new(listener));
+    let store = Lsm::open(DIRECTORY, options).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    put_all(&store, ks, 0..100, 1);
+    shared.set((store.clone(), ks)).ok().unwrap();
+    store.checkpoint("/copy").unwrap();
+
+    // A copy: what is flushed later must not begin another.
+    let seen = outcome.lock().unwrap().clone();
+    let (epoch, steps, status) = seen.expect("it was flushed");
+    assert_eq!((epoch.unwrap(), steps.unwrap()), (2, ()));
+    assert_eq!(status.unwrap().oldest_epoch_in_use, 1);
+    assert_eq!(toy.keys().epochs(), BTreeSet::from([1, 2]));
+    let killed = Keyed::open_in(fs.kill(), manual);
+    assert_contents(&killed.store, ks, &expected(0..110, 1));
+    store
+        .finish_rotation(|_| ControlFlow::Continue(()))
+        .unwrap();
+    assert_eq!(toy.keys().epochs(), BTreeSet::from([2]));
+    assert_contents(&store, ks, &expected(0..110, 1));
 }
 
 #[test]

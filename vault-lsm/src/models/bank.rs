@@ -37,7 +37,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn options(&self) -> LsmOptions {
+    pub(super) fn options(&self) -> LsmOptions {
         let settings = Settings {
             background: BackgroundWork::Threads { compaction: 1 },
             cache_bytes: Some(self.cache_bytes),
@@ -108,7 +108,11 @@ pub(super) fn sum(reader: &dyn Reader, keyspaces: &[KeyspaceId], backwards: bool
 
 impl Bank {
     pub(super) fn open(place: &Place) -> Self {
-        let lsm = place.open();
+        Self::begin(place, place.open())
+    }
+
+    /// Fills a store that has just been opened.
+    pub(super) fn begin(place: &Place, lsm: Lsm) -> Self {
         let [left, right] =
             ["left", "right"].map(|name| lsm.create_keyspace(name, &small_keyspace()).unwrap());
         let mut batch = WriteBatch::new();

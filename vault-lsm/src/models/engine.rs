@@ -32,7 +32,7 @@ const STEPS_MAX: usize = 200_000;
 const STACK_BYTES: usize = 1 << 20;
 const MOVES: u64 = 6;
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place {
         fs: Arc::new(MemoryFileSystem::new()),
         directory: PathBuf::from("/"),
@@ -46,7 +46,7 @@ fn variable(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-fn holds(name: &str, model: fn()) {
+pub(super) fn holds(name: &str, model: fn()) {
     let seed = variable("VAULT_MODELS_SEED", 1);
     let schedules = variable("VAULT_MODELS_SCHEDULES", SCHEDULES) as usize;
     let tally = Tally::begin();
@@ -58,7 +58,7 @@ fn holds(name: &str, model: fn()) {
 }
 
 /// As [`holds`], of a model that is broken.
-fn fails(name: &str, with: &str, model: fn()) {
+pub(super) fn fails(name: &str, with: &str, model: fn()) {
     let tally = Tally::begin();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         explore(

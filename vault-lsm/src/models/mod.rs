@@ -17,6 +17,8 @@ mod commit;
 mod engine;
 #[cfg(vault_model = "loom")]
 mod explore;
+#[cfg(vault_model = "shuttle")]
+mod locking;
 #[cfg(vault_model = "loom")]
 mod log;
 #[cfg(vault_model = "loom")]
