@@ -5,17 +5,19 @@
 //! keyspaces. Compression is off, for it could hide a canary that is not encrypted.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vault_db::encryption::{
     Algorithm, EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes,
 };
 use vault_db::{
-    Compression, EncryptedStore, Engine, Error, Event, KeyRange, KeyspaceOptions, Lsm, LsmOptions,
-    Reader, Result, WriteBatch, WriteOptions,
+    Clock as _, Compression, EncryptedStore, Engine, Error, Event, KeyRange, KeyspaceOptions, Lsm,
+    LsmOptions, Reader, Result, SystemClock, WriteBatch, WriteOptions,
 };
 
 const DIRECTORY_VARIABLE: &str = "VAULT_TEST_CANARY";
@@ -50,7 +52,10 @@ fn protection(algorithm: Algorithm) -> EncryptedProtection {
 
 fn options() -> LsmOptions {
     // All that it tells is printed, and the output is looked through.
-    let listener = |event: &Event| println!("{event:?}");
+    let listener = |event: &Event| {
+        let mut out = std::io::stdout();
+        writeln!(out, "{event:?}").unwrap();
+    };
     let mut options = LsmOptions::default().listener(Arc::new(listener));
     options.settings.log_segment_bytes = Some(64 << 10);
     options
@@ -294,6 +299,6 @@ fn as_the_process_that_is_killed() {
         store.flush(None).unwrap();
         let own = std::process::id().to_string();
         let _ = Command::new("kill").args(["-KILL", &own]).status();
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        SystemClock::new().sleep(Duration::from_secs(60));
     });
 }

@@ -170,8 +170,9 @@ impl Provider for Given {
 }
 
 fn tell(what: impl std::fmt::Display) {
-    println!("{PREFIX}{what}");
-    std::io::stdout().flush().unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{PREFIX}{what}").unwrap();
+    out.flush().unwrap();
 }
 
 /// Reads one line, byte by byte: nobody but us is to keep what was read.

@@ -3,6 +3,11 @@
 //! Each module is a test file of its own, taken in here; `support/modes.rs` notices, and encrypts. What is left out looks at
 //! files in their plain form, has nothing to do with what is in them, or measures memory and time.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each test file has its own copy of what it shares with others"
+)]
+
 #[path = "backpressure.rs"]
 mod backpressure;
 #[path = "checkpoints.rs"]

@@ -37,7 +37,6 @@ fn is_rolled_back<T>(outcome: Result<T>) -> bool {
 
 /// At every step of a workload all files are kept, and put back at its end.
 #[test]
-#[expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 fn everything_put_back_is_told_by_the_generation_alone() {
     let subject = Subject::new(&workload(44), true);
     let last = open(&subject.fs.kill()).expect("it is sound").generation() - 1;
@@ -171,7 +170,6 @@ fn earliest(subject: &Subject, more: &Attack) -> (usize, usize, usize) {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 fn what_can_be_cut_from_a_store_that_was_not_closed() {
     let (opened_after, steps) = session();
     let subject = Subject::new(&steps, false);
@@ -216,7 +214,6 @@ fn what_can_be_cut_from_a_store_that_was_not_closed() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 fn a_clean_close_can_be_undone_only_with_the_pointer() {
     let (_, steps) = session();
     let subject = Subject::new(&steps, true);
@@ -255,7 +252,6 @@ fn a_close_is_a_generation_of_its_own() {
 
 /// An older pointer beside everything else as it is: refused, or it makes no difference, at every moment of a workload.
 #[test]
-#[expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 fn an_older_pointer_makes_no_difference_or_is_refused() {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     for rounds in (6..44).step_by(4) {

@@ -14,6 +14,7 @@
 mod sweep;
 mod tampering_support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sweep::run::Account;
@@ -314,14 +315,10 @@ fn grafts_of(path: &Path, victim: &[u8], donor: &[u8]) -> Vec<(String, Vec<u8>)>
 }
 
 /// Puts each donor in the place of each file of the store, whole and in parts.
-fn splice<'a>(
-    subject: &Subject,
-    tally: &mut Tally,
-    donors: impl Iterator<Item = (&'a PathBuf, &'a Vec<u8>)> + Clone,
-) {
+fn splice(subject: &Subject, tally: &mut Tally, donors: &BTreeMap<PathBuf, Vec<u8>>) {
     for (path, victim) in &subject.files {
         let kind = Kind::of(path);
-        for (from, donor) in donors.clone() {
+        for (from, donor) in donors {
             if donor == victim {
                 continue;
             }
@@ -344,7 +341,7 @@ fn splice<'a>(
 fn files_of_a_store_spliced() {
     let subject = closed();
     let mut tally = Tally::new("between files of the store");
-    splice(&subject, &mut tally, subject.files.iter());
+    splice(&subject, &mut tally, &subject.files);
     for (path, one) in &subject.files {
         for (other, two) in subject.files.range::<PathBuf, _>(path..).skip(1) {
             let attack = vec![
@@ -366,7 +363,7 @@ fn files_of_a_store_spliced() {
 fn another_store_under_the_same_key_spliced() {
     let (subject, other) = (closed(), closed());
     let mut tally = Tally::new("from another store under the same key");
-    splice(&subject, &mut tally, other.files.iter());
+    splice(&subject, &mut tally, &other.files);
     assert!(tally.refused() > 200, "{}", tally.refused());
 }
 
@@ -394,7 +391,7 @@ fn a_clone_that_went_on_spliced() {
         account.created = origin.account.created.clone();
         account.possible = origin.account.possible.clone();
         let fs = origin.fs.kill();
-        Subject::going_on(fs, DIRECTORY.as_ref(), account, &apart(seed), true)
+        Subject::going_on(&fs, DIRECTORY.as_ref(), account, &apart(seed), true)
     };
     let (subject, clone) = (go_on(1_000), go_on(2_000));
     assert!(subject.state() != clone.state());
@@ -404,8 +401,8 @@ fn a_clone_that_went_on_spliced() {
         .filter(|path| clone.files.contains_key(*path));
     assert!(same_names.count() > 5, "they give out the same numbers");
     let mut tally = Tally::new("from a clone that went on");
-    splice(&subject, &mut tally, clone.files.iter());
-    splice(&clone, &mut tally, subject.files.iter());
+    splice(&subject, &mut tally, &clone.files);
+    splice(&clone, &mut tally, &subject.files);
     assert!(tally.refused() > 300, "{}", tally.refused());
 }
 
@@ -421,10 +418,10 @@ fn a_checkpoint_that_went_on_spliced() {
     account.states = vec![origin.state().clone()];
     account.created = origin.account.created.clone();
     account.possible = origin.account.possible.clone();
-    let copy = Subject::going_on(fs, copy.as_ref(), account, &apart(2_000), true);
+    let copy = Subject::going_on(&fs, copy.as_ref(), account, &apart(2_000), true);
     let mut tally = Tally::new("between a store and its checkpoint");
-    splice(&subject, &mut tally, copy.files.iter());
-    splice(&copy, &mut tally, subject.files.iter());
+    splice(&subject, &mut tally, &copy.files);
+    splice(&copy, &mut tally, &subject.files);
     assert!(tally.refused() > 300, "{}", tally.refused());
 }
 

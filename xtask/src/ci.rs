@@ -36,7 +36,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),

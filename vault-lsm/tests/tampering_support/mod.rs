@@ -38,12 +38,12 @@ impl Subject {
     /// Runs a workload on a new store.
     pub(crate) fn new(steps: &[Step], closed: bool) -> Self {
         let fs = MemoryFileSystem::new();
-        Self::going_on(fs, Path::new(DIRECTORY), Account::new(), steps, closed)
+        Self::going_on(&fs, Path::new(DIRECTORY), Account::new(), steps, closed)
     }
 
     /// Runs a workload on a store that is there or not.
     pub(crate) fn going_on(
-        fs: MemoryFileSystem,
+        fs: &MemoryFileSystem,
         directory: &Path,
         mut account: Account,
         steps: &[Step],
@@ -51,18 +51,18 @@ impl Subject {
     ) -> Self {
         let mut past: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
         let mut images = Vec::new();
-        let mut store = open_at(&fs, directory).expect("nothing fails here");
+        let mut store = open_at(fs, directory).expect("nothing fails here");
         for step in steps {
             account.begin(step);
             if matches!(step, Step::Reopen) {
                 store.close().expect("nothing fails here");
-                note_past(&mut past, files_of(&fs, directory));
-                store = open_at(&fs, directory).expect("nothing fails here");
+                note_past(&mut past, files_of(fs, directory));
+                store = open_at(fs, directory).expect("nothing fails here");
             } else {
-                perform(&mut store, &fs, step).expect("nothing fails here");
+                perform(&mut store, fs, step).expect("nothing fails here");
             }
             account.end(&store, step);
-            note_past(&mut past, files_of(&fs, directory));
+            note_past(&mut past, files_of(fs, directory));
             images.push((fs.kill(), store.generation()));
         }
         if closed {
