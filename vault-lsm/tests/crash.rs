@@ -27,7 +27,7 @@ use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOpti
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};
-use sweep::{DIRECTORY, keyspace_options, noise, open, options, workload};
+use sweep::{DIRECTORY, keyspace_options, noise, open, options, thinned, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -50,7 +50,7 @@ fn exhaustive() -> bool {
 /// is another story.
 fn crash_points(operations: u64, stride: u64) -> impl Iterator<Item = u64> {
     const FIRST: u64 = 24;
-    (0..=operations).filter(move |n| full() || *n < FIRST || n % stride == 0)
+    (0..=operations).filter(move |n| full() || *n < FIRST || n % thinned(stride) == 0)
 }
 
 fn operations() -> u64 {
@@ -108,7 +108,7 @@ fn power_is_lost_again_while_recovering() {
     let stride = match (exhaustive(), full()) {
         (true, _) => 1,
         (_, true) => 3,
-        _ => 97,
+        _ => thinned(97) as usize,
     };
     for n in (0..=operations).step_by(stride) {
         let fs = MemoryFileSystem::new();

@@ -29,7 +29,7 @@ use vault_lsm::Lsm;
 use vault_lsm::check::{FindingKind, Severity, VerifyOptions, verify};
 
 use sweep::run::{Account, filled, run};
-use sweep::{DIRECTORY, Model, contents, keyspace_options, open, options, workload};
+use sweep::{DIRECTORY, Model, contents, keyspace_options, open, options, thinned, workload};
 
 const ROUNDS: u64 = 44;
 /// How far apart the places are that are visited by default.
@@ -37,7 +37,11 @@ const STRIDE: usize = 37;
 
 fn stride() -> usize {
     let full = std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full");
-    if full { 1 } else { STRIDE }
+    if full {
+        1
+    } else {
+        thinned(STRIDE as u64) as usize
+    }
 }
 
 /// A store to damage.
@@ -266,7 +270,7 @@ fn a_store_killed_after_any_round_is_right_or_refused_or_a_little_shorter() {
             matches!(extension, Some("log" | "man"))
         });
         println!("after {rounds} rounds");
-        flip_bytes(&subject, STRIDE);
+        flip_bytes(&subject, thinned(STRIDE as u64) as usize);
     }
 }
 

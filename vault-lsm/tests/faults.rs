@@ -26,7 +26,7 @@ use vault_lsm::Lsm;
 
 use sweep::modes::encrypted;
 use sweep::run::{Account, exercise, id, perform, recover, run};
-use sweep::{DIRECTORY, Step, contents, keyspace_options, noise, open, workload};
+use sweep::{DIRECTORY, Step, contents, keyspace_options, noise, open, thinned, workload};
 
 const ROUNDS: u64 = 44;
 const EIO: FaultKind = FaultKind::Errno(5);
@@ -205,7 +205,7 @@ impl Faulty<'_> {
 fn sweep(class: OperationClass, kind: FaultKind, harmless: bool) {
     /// So many runs in a row that nothing happened to mean that the fault came too late.
     const QUIET_MAX: u64 = 24;
-    let (steps, stride) = (workload(ROUNDS), if full() { 1 } else { 11 });
+    let (steps, stride) = (workload(ROUNDS), if full() { 1 } else { thinned(11) });
     let mut outcomes = Outcomes::default();
     let (mut n, mut quiet) = (0, 0);
     while quiet < QUIET_MAX {

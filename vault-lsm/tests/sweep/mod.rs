@@ -214,6 +214,16 @@ pub(crate) fn open(fs: &MemoryFileSystem) -> Result<Lsm> {
     open_at(fs, DIRECTORY.as_ref())
 }
 
+/// How far apart the places are that a sweep visits by default, where plain stores are visited at `stride`: every
+/// opening of an encrypted store derives keys for all of its files.
+pub(crate) fn thinned(stride: u64) -> u64 {
+    if modes::encrypted() {
+        3 * stride
+    } else {
+        stride
+    }
+}
+
 /// Opens a store that lies elsewhere.
 pub(crate) fn open_at(fs: &MemoryFileSystem, directory: &Path) -> Result<Lsm> {
     Lsm::open(directory, options(fs))
