@@ -168,7 +168,7 @@ fn a_store_without_its_keyring_says_so_and_an_exported_one_helps() {
     assert!(matches!(missing, Error::Corruption { .. }), "{missing}");
     let said = missing.to_string();
     assert!(
-        said.contains("KEYRING") && said.contains("put back"),
+        said.contains("KEYRING") && said.contains("exported"),
         "{said}"
     );
     import(&fs, &path, &exported).unwrap();

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{FileKind, HEADER_BYTES, KEYRING_COPY_NAME, KEYRING_NAME, StorePlace};
+use vault_core::transform::{
+    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, StorePlace,
+};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -105,22 +107,16 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     }
 }
 
-/// The error of a protection, where it calls a store plain for want of a keyring: what the store says of itself decides.
-fn without_keyring(place: &StorePlace<'_>, error: Error) -> Error {
-    let plain = matches!(error, Error::NotEncrypted { .. });
-    if !plain
-        || !matches!(
-            Pointer::is_encrypted(&**place.fs, place.directory),
-            Ok(true)
-        )
-    {
-        return error;
+/// Whether a store is a plain one, or has lost its keyring, only the header of its pointer can tell.
+fn keyring_missing(error: Error, directory: &Path, pointer: &FileHeader) -> Error {
+    match error {
+        Error::NotEncrypted { .. } if pointer.transform == ENCRYPTED_ID => {
+            let problem = "the store is encrypted, and its keyring and the copy of it are missing: without them nothing \
+                of it can be read; put an exported keyring in their place";
+            Error::corruption(&directory.join(KEYRING_NAME), 0, problem)
+        }
+        other => other,
     }
-    let problem = format!(
-        "it is missing, and so is {KEYRING_COPY_NAME}, and without one of them nothing here can be opened: put back a keyring \
-         that was exported, or one from a backup"
-    );
-    Error::corruption(&place.directory.join(KEYRING_NAME), 0, problem)
 }
 
 fn no_such_store(directory: &Path) -> Error {
@@ -149,8 +145,10 @@ struct Replayed {
 impl Opening {
     fn new(directory: &Path, options: LsmOptions, writable: bool) -> Result<Self> {
         let began = options.clock.monotonic();
-        let found = Pointer::store(&*options.fs, directory)?;
-        let mut store = found.unwrap_or_default();
+        let found = Pointer::header(&*options.fs, directory)?;
+        let mut store = found
+            .as_ref()
+            .map_or([0; 16], |header| header.identity.store);
         let least = options.settings.least_generation;
         if found.is_none() {
             options.random.fill(&mut store)?;
@@ -172,9 +170,10 @@ impl Opening {
             }
             None if writable => (options.protection.create(&place)?, None),
             None => return Err(no_such_store(directory)),
-            Some(_) => {
-                let opened = options.protection.open(&place);
-                let transform = opened.map_err(|error| without_keyring(&place, error))?;
+            Some(header) => {
+                let transform = options.protection.open(&place);
+                let transform =
+                    transform.map_err(|error| keyring_missing(error, directory, &header))?;
                 let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
                 if let Some(pointer) = &pointer {
                     pointer.check_keyring(directory, &*transform)?;
@@ -496,16 +495,20 @@ impl Opening {
         Err(Error::corruption(&path, replay.last_end, problem))
     }
 
-    /// Mends what is kept twice, and destroys the keys of keyspaces that were dropped, or that an opening before ended in the
-    /// midst of creating.
+    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating; and writes
+    /// the keyring anew where one of its two files is damaged.
     fn settle_keys(&self, manifest: &Manifest) -> Result<()> {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
-        // Whichever copy of the keys was found missing, damaged or behind. They are usable without.
-        let _ = keys.mend();
         let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
-        keys.keep_domains(&kept)
+        keys.keep_domains(&kept)?;
+        match keys.mend() {
+            Err(error @ Error::Poisoned { .. }) => Err(error),
+            // On a full disk, say. The store opens with the one that is whole, and it says in the keyring's info what is
+            // wrong with the other.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Begins the manifest of this opening, with the state that was `settled`. Where the disk is full, what

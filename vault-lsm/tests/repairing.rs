@@ -177,7 +177,7 @@ impl Subject {
                     continue;
                 }
                 changed += 1;
-                let mut named = losses.iter().filter(|loss| loss.name == *name);
+                let mut named = losses.iter().filter(|loss| loss.name == name.as_str());
                 assert!(
                     named.any(|loss| loss.keys.contains(key)),
                     "{context}: {name}/{} changed, and was not named in {losses:#?}",

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vault_core::codec::Decoder;
 use vault_core::transform::{
-    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt,
-    Transform,
+    FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, Keys, SALT_BYTES, Salt, Transform,
 };
 use vault_core::vfs::{EntryKind, FileSystem, read_up_to};
 use vault_core::{Error, Result};
@@ -40,14 +39,14 @@ pub(crate) struct Pointer {
 impl Pointer {
     /// The id of the store in `directory`, which needs no keys. `None` where there is no pointer.
     pub(crate) fn store(fs: &dyn FileSystem, directory: &Path) -> Result<Option<[u8; 16]>> {
-        let read = read_file(fs, &directory.join(POINTER_NAME))?;
-        Ok(read.map(|(header, _)| header.identity.store))
+        let header = Self::header(fs, directory)?;
+        Ok(header.map(|header| header.identity.store))
     }
 
-    /// Whether the store in `directory` is encrypted, by what its pointer says of itself.
-    pub(crate) fn is_encrypted(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
+    /// The header of the pointer in `directory`, which needs no keys. `None` where there is no pointer.
+    pub(crate) fn header(fs: &dyn FileSystem, directory: &Path) -> Result<Option<FileHeader>> {
         let read = read_file(fs, &directory.join(POINTER_NAME))?;
-        Ok(read.is_some_and(|(header, _)| header.transform == ENCRYPTED_ID))
+        Ok(read.map(|(header, _)| header))
     }
 
     /// Reads the pointer of the store in `directory`. `None` where there is none.

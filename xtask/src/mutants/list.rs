@@ -323,8 +323,8 @@ pub(super) const MUTANTS: [Mutant; 29] = [
         name: "mend-no-keyring",
         breaks: "a keyring that was damaged stays so until its copy is damaged too",
         file: "vault-lsm/src/recover.rs",
-        find: "let _ = keys.mend();",
-        replace: "",
+        find: "match keys.mend() {",
+        replace: "match Ok::<(), Error>(()) {",
         nets: &[TAMPERING],
     },
     Mutant {
