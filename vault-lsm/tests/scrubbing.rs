@@ -381,11 +381,9 @@ fn whatever_a_crash_leaves_is_never_called_damage() {
     for point in (20..whole).step_by(3) {
         let fs = MemoryFileSystem::new();
         fs.set_crash_point(Some(point));
-        assert!(
-            fill(|| options(&fs, 7))
-                .and_then(|store| store.close())
-                .is_err()
-        );
+        let ended = fill(|| options(&fs, 7)).and_then(|store| store.close());
+        // The very last operations only give space back, and a close succeeds without them.
+        assert!(ended.is_err() || point + 4 > whole, "{point} of {whole}");
         let mut left = vec![(fs.kill(), "killed")];
         for percent in [0, 50, 100] {
             let policy = CrashPolicy::Random { percent };
