@@ -1,6 +1,7 @@
 //! Background work: who does it, when, and how it is waited for.
 //!
-//! Work is a sequence of *steps*: flush one memtable, run one compaction, prepare a log segment, remove files.
+//! Work is a sequence of *steps*: flush one memtable, run one compaction, seal one table anew, prepare a log segment,
+//! remove files.
 //! Threads run steps until there is nothing to do and then sleep until something changes. With
 //! [`BackgroundWork::Manual`] there are no threads: the caller runs the steps, one by one and in a fixed
 //! order, which is what a simulation needs.
@@ -326,6 +327,11 @@ fn flush_step(store: &Arc<Store>) -> Result<bool> {
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {
     let _active = Active::new(&store.background)?;
+    if store.is_locked() {
+        // Not to claim anything: tables that are given back wake this thread again, which would go on and on until the
+        // lock is complete.
+        return Err(Error::Locked);
+    }
     let compacted = compact::compact_next(store);
     match &compacted {
         Ok(true) => lock(&store.background.state).compact_failure = None,

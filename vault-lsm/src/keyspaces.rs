@@ -216,11 +216,10 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
     let erased = switched.and_then(|()| erase_dropped(store));
     // Where the keys are gone from memory, they are destroyed when they are there again.
-    let owed = matches!(erased, Err(Error::Locked));
-    store
-        .locking
-        .erasing_is_due
-        .fetch_or(owed, Ordering::AcqRel);
+    if let Err(Error::Locked) = erased {
+        let due = &store.locking.erasing_is_due;
+        due.store(true, Ordering::Release);
+    }
     erased
 }
 

@@ -123,7 +123,8 @@ fn bring_to_rest(store: &Arc<Store>) {
 }
 
 fn flush_what_is_sealed(store: &Arc<Store>) {
-    loop {
+    // Where the store is closed meanwhile, there is nothing to wait for.
+    while store.is_writing() {
         let ticket = store.background.ticket();
         match flush::flush_any(store) {
             Ok(Progressed::Flushed) => store.background.notify_progress(),

@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use vault_core::stats::KeyRotation;
@@ -408,15 +408,15 @@ fn retire(store: &Arc<Store>, keys: &dyn Keys) -> Result<bool> {
     let mut manifest = store.manifest()?;
     let oldest = oldest_in_use(store, keys, Some(&manifest));
     let finished = oldest == keys.epoch();
+    // Under the manifest lock no epoch begins.
     if rotation.retired_before.load(Acquire) >= oldest {
-        // Under the manifest lock no epoch begins.
-        rotation.pending.fetch_and(!finished, AcqRel);
+        rotation.pending.store(!finished, Release);
         return Ok(false);
     }
     let unknown = |error| store.poison_if_unknown(error);
     let epochs = keys.retire_epochs(oldest).map_err(unknown)?;
     rotation.retired_before.store(oldest, Release);
-    rotation.pending.fetch_and(!finished, AcqRel);
+    rotation.pending.store(!finished, Release);
     if epochs > 0 {
         // The keyring with the old keys, put back, is to be noticed.
         manifest.renew_pointer(&store.env).map_err(unknown)?;

@@ -107,7 +107,7 @@ fn damaged() -> Vec<(&'static str, MemoryFileSystem)> {
     let bytes = sound.read_file(&table).expect("it is there");
     add("a data block", &|fs| flip(fs, &table, 200));
     add("a filter or an index", &|fs| {
-        flip(fs, &table, bytes.len() - 500)
+        flip(fs, &table, bytes.len() - 500);
     });
     add("the footer", &|fs| flip(fs, &table, bytes.len() - 40));
     add("the trailer", &|fs| flip(fs, &table, bytes.len() - 1));
@@ -115,7 +115,7 @@ fn damaged() -> Vec<(&'static str, MemoryFileSystem)> {
     add("a table", &|fs| fs.remove(&table).expect("it is there"));
     add("the log", &|fs| flip(fs, &log, 5000));
     add("the pointer", &|fs| {
-        flip(fs, &Path::new(DIRECTORY).join("CURRENT"), 130)
+        flip(fs, &Path::new(DIRECTORY).join("CURRENT"), 130);
     });
     add("everything", &|fs| {
         flip(fs, &table, 200);
@@ -193,7 +193,7 @@ fn salvage_seals_under_new_keys_and_tells_nothing() {
             report
                 .keyspaces
                 .iter()
-                .any(|space| space.name.to_string() == "canary-space-a")
+                .any(|space| format!("{}", space.name) == "canary-space-a")
         );
         assert_ne!(keyring(&fs, DIRECTORY), keyring(&fs, NEW));
     }

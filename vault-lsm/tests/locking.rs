@@ -3,68 +3,20 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use support::keyed::Toy;
+use support::locking::{Keyed, assert_locked};
 use support::{
-    DIRECTORY, Events, assert_contents, assert_error, expected, files_in_memory, key,
-    keyspace_stats, manual, put_all, roomy_keyspace, small_keyspace, threaded, value, wait_until,
+    DIRECTORY, assert_contents, assert_error, expected, files_in_memory, key, keyspace_stats,
+    manual, put_all, roomy_keyspace, small_keyspace, threaded, value, wait_until,
 };
-use vault_core::clock::ManualClock;
 use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 use vault_core::{
-    Engine, Error, Event, EventListener, KeyRange, KeyspaceId, Reader, Timestamp, WriteBatch,
-    WriteOptions,
+    Engine, Error, Event, EventListener, KeyRange, Reader, Result, WriteBatch, WriteOptions,
 };
-use vault_lsm::{Lsm, LsmOptions};
-
-/// A store with toy keys.
-struct Keyed {
-    fs: MemoryFileSystem,
-    toy: Arc<Toy>,
-    store: Lsm,
-    ks: KeyspaceId,
-}
-
-impl Keyed {
-    fn open(options: fn(&MemoryFileSystem) -> LsmOptions) -> Self {
-        Self::open_with(options, |options| options)
-    }
-
-    fn open_with(
-        options: fn(&MemoryFileSystem) -> LsmOptions,
-        set: impl FnOnce(LsmOptions) -> LsmOptions,
-    ) -> Self {
-        let (fs, toy) = (MemoryFileSystem::new(), Toy::new());
-        let options = set(options(&fs).protection(Arc::clone(&toy) as _));
-        let store = Lsm::open(DIRECTORY, options).unwrap();
-        let ks = store.create_keyspace("secret", &small_keyspace()).unwrap();
-        Self { fs, toy, store, ks }
-    }
-
-    fn unlock_and_resume(&self) {
-        self.toy.keys().unlock();
-        self.store.resume().unwrap();
-    }
-
-    fn reopened_in(&self, fs: &MemoryFileSystem) -> Lsm {
-        let options = manual(fs).protection(Arc::clone(&self.toy) as _);
-        Lsm::open(DIRECTORY, options).unwrap()
-    }
-
-    fn put(&self, number: u64) -> vault_core::Result<()> {
-        let (key, value) = (key(number), value(number, 1));
-        let written = self.store.put(self.ks, &key, &value, &WriteOptions::OS);
-        written.map(drop)
-    }
-}
-
-macro_rules! assert_locked {
-    ($($call:expr),+ $(,)?) => { $( assert_error!($call, Error::Locked, Unlock); )+ };
-}
+use vault_lsm::Lsm;
 
 #[test]
 fn every_operation_is_refused_until_the_store_resumes() {
@@ -324,8 +276,8 @@ fn a_read_only_handle_has_keys_of_its_own() {
 struct LockingListener {
     store: OnceLock<Lsm>,
     wanted: fn(&Event) -> bool,
-    outcome: Mutex<Option<vault_core::Result<()>>>,
-    resumed: Mutex<Option<vault_core::Result<()>>>,
+    outcome: Mutex<Option<Result<()>>>,
+    resumed: Mutex<Option<Result<()>>>,
 }
 
 impl EventListener for LockingListener {
@@ -465,140 +417,6 @@ fn a_checkpoint_that_is_under_way_is_given_up() {
     assert_contents(&keyed.store, keyed.ks, &expected(0..100, 1));
 }
 
-const IDLE: Duration = Duration::from_secs(60);
-
-struct Idle {
-    keyed: Keyed,
-    clock: Arc<ManualClock>,
-    events: Events,
-}
-
-impl Idle {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
-        let events = Events::default();
-        let (time, listener) = (Arc::clone(&clock), events.listener());
-        let keyed = Keyed::open_with(manual, |options| {
-            options.clock(time).listener(listener).lock_after_idle(IDLE)
-        });
-        Self {
-            keyed,
-            clock,
-            events,
-        }
-    }
-
-    /// Lets seconds pass, with steps of background work as its threads would make them.
-    fn pass(&self, seconds: u64) {
-        for _ in 0..seconds {
-            self.clock.advance(Duration::from_secs(1));
-            let _ = self.keyed.store.background_step();
-        }
-    }
-}
-
-#[test]
-fn a_store_locks_itself_when_nothing_is_asked() {
-    let idle = Idle::new();
-    let Keyed { store, ks, toy, .. } = &idle.keyed;
-    put_all(store, *ks, 0..100, 1);
-    let snapshot = store.snapshot().unwrap();
-    let mut cursor = store.cursor(*ks, KeyRange::all()).unwrap();
-    let mut asking: Vec<Box<dyn FnMut() + '_>> = vec![
-        Box::new(|| drop(store.get(*ks, &key(1)).unwrap())),
-        Box::new(|| idle.keyed.put(1).unwrap()),
-        Box::new(|| drop(snapshot.get(*ks, &key(1)).unwrap())),
-        Box::new(move || cursor.first().unwrap()),
-        Box::new(|| store.sync().unwrap()),
-    ];
-    for ask in &mut asking {
-        idle.pass(50);
-        ask();
-    }
-    drop(asking);
-    // Whoever only watches does not keep it from locking.
-    for _ in 0..10 {
-        idle.pass(5);
-        store.stats().unwrap();
-    }
-    assert!(!store.is_locked());
-    idle.pass(19);
-    assert!(store.is_locked() && toy.keys().is_locked_now());
-    assert_eq!(
-        idle.events
-            .count(|e| matches!(e, Event::Locked { idle: true })),
-        1
-    );
-    assert_locked!(store.get(*ks, &key(1)));
-
-    idle.pass(100);
-    idle.keyed.unlock_and_resume();
-    assert_eq!(idle.events.count(|e| matches!(e, Event::Resumed)), 1);
-    idle.pass(50);
-    assert_contents(store, *ks, &expected(0..100, 1));
-    idle.pass(50);
-    assert!(!store.is_locked());
-    idle.pass(20);
-    assert!(store.is_locked());
-    assert_eq!(idle.events.count(|e| matches!(e, Event::Locked { .. })), 2);
-}
-
-#[test]
-fn steps_of_a_cursor_and_pairs_of_an_ingest_count_as_asking() {
-    let idle = Idle::new();
-    let Keyed { store, ks, .. } = &idle.keyed;
-    put_all(store, *ks, 0..20, 1);
-    let mut cursor = store.cursor(*ks, KeyRange::all()).unwrap();
-    cursor.first().unwrap();
-    for _ in 0..10 {
-        idle.pass(50);
-        cursor.next().unwrap();
-    }
-    assert!(cursor.entry().is_some());
-    let pairs = (100..110_u64).map(|number| {
-        idle.pass(50);
-        (key(number), value(number, 1))
-    });
-    store.ingest(*ks, pairs).unwrap();
-    assert!(!store.is_locked());
-}
-
-#[test]
-fn threads_lock_an_idle_store_too() {
-    let keyed = Keyed::open_with(threaded, |options| {
-        options.lock_after_idle(Duration::from_secs(1))
-    });
-    put_all(&keyed.store, keyed.ks, 0..100, 1);
-    wait_until("it is idle for long enough", || {
-        keyed.toy.keys().is_locked_now()
-    });
-    assert!(keyed.store.is_locked());
-    // The keys are gone just before the lock is complete.
-    wait_until("it has resumed", || {
-        keyed.toy.keys().unlock();
-        keyed.store.resume().is_ok() && !keyed.store.is_locked()
-    });
-    assert_contents(&keyed.store, keyed.ks, &expected(0..100, 1));
-}
-
-#[test]
-fn an_idle_time_is_refused_where_there_are_no_keys() {
-    let fs = MemoryFileSystem::new();
-    drop(Lsm::open(DIRECTORY, manual(&fs)).unwrap());
-    let opened = Lsm::open(DIRECTORY, manual(&fs).lock_after_idle(IDLE));
-    let error = assert_error!(opened, Error::InvalidSetting { .. }, Input);
-    assert!(error.to_string().contains("lock_after_idle"), "{error}");
-    let keyed = Toy::new();
-    let too_short = manual(&MemoryFileSystem::new())
-        .protection(keyed)
-        .lock_after_idle(Duration::from_millis(999));
-    assert_error!(
-        Lsm::open(DIRECTORY, too_short),
-        Error::InvalidSetting { .. },
-        Input
-    );
-}
-
 /// The keyspace is gone when it is told so; its keys are still to be destroyed, when there are none at hand.
 #[test]
 fn a_drop_that_a_lock_interrupts_is_finished_when_the_store_resumes() {
@@ -626,118 +444,4 @@ fn a_drop_that_a_lock_interrupts_is_finished_when_the_store_resumes() {
     assert!(!keyed.toy.keys().domains().contains(&gone.0));
     assert!(keyed.store.keyspace("gone").unwrap().is_none());
     assert_contents(&keyed.store, keyed.ks, &expected(0..20, 1));
-}
-
-/// Writers, readers, scans, ingests and compactions, while the store is locked and resumed over and over.
-#[test]
-fn nothing_acknowledged_is_lost_and_nothing_wrong_is_seen() {
-    let keyed = Keyed::open(threaded);
-    let began = std::sync::atomic::AtomicBool::new(true);
-    let done = || !began.load(std::sync::atomic::Ordering::Acquire);
-    let written: Vec<Mutex<BTreeMap<u64, u64>>> = (0..2).map(|_| Mutex::default()).collect();
-    let version_of = |number: u64, found: &[u8]| -> u64 {
-        let version = u64::from_le_bytes(found[..8].try_into().unwrap());
-        assert_eq!(found[8..], value(number, version), "a value nobody wrote");
-        version
-    };
-    let allowed = |error: Error| assert!(matches!(error, Error::Locked), "{error:?}");
-    let (keyed, written) = (&keyed, &written);
-    let cycles = std::thread::scope(|scope| {
-        for (writer, own) in written.iter().enumerate() {
-            scope.spawn(move || {
-                let mut version = 0;
-                while !done() {
-                    version += 1;
-                    let number = version * 7 % 500 * 2 + writer as u64;
-                    let bytes = [&version.to_le_bytes()[..], &value(number, version)].concat();
-                    let options = if version % 16 == 0 {
-                        WriteOptions::SYNC
-                    } else {
-                        WriteOptions::OS
-                    };
-                    match keyed.store.put(keyed.ks, &key(number), &bytes, &options) {
-                        Ok(_) => drop(own.lock().unwrap().insert(number, version)),
-                        Err(error) => allowed(error),
-                    }
-                }
-            });
-        }
-        scope.spawn(|| {
-            while !done() {
-                for number in 0..1000 {
-                    let least = {
-                        let own = written[number as usize % 2].lock().unwrap();
-                        own.get(&number).copied()
-                    };
-                    match keyed.store.get(keyed.ks, &key(number)) {
-                        Ok(Some(found)) => {
-                            let version = version_of(number, &found);
-                            assert!(version >= least.unwrap_or(0), "an old value");
-                        }
-                        Ok(None) => assert!(least.is_none(), "{number} is gone"),
-                        Err(error) => allowed(error),
-                    }
-                }
-            }
-        });
-        scope.spawn(|| {
-            while !done() {
-                let least: Vec<u64> = {
-                    let all = written.iter().map(|own| own.lock().unwrap());
-                    all.flat_map(|own| own.keys().copied().collect::<Vec<_>>())
-                        .collect()
-                };
-                let Ok(scan) = keyed.store.scan(keyed.ks, KeyRange::all()) else {
-                    continue;
-                };
-                let seen: Result<Vec<_>, Error> = scan.collect();
-                match seen {
-                    Ok(seen) => {
-                        let keys: std::collections::BTreeSet<_> =
-                            seen.iter().map(|(key, _)| key.to_vec()).collect();
-                        let missing = least.iter().find(|&&n| !keys.contains(&key(n)));
-                        assert_eq!(missing, None, "missing in a scan");
-                    }
-                    Err(error) => allowed(error),
-                }
-            }
-        });
-        scope.spawn(|| {
-            while !done() {
-                let range = KeyRange::new::<&[u8]>(..);
-                let compacted =
-                    (keyed.store).compact(keyed.ks, range, &mut |_| ControlFlow::Continue(()));
-                compacted.map_or_else(allowed, drop);
-                keyed.store.flush(None).unwrap_or_else(allowed);
-                let pairs = (2000..2100_u64).map(|n| (key(n), value(n, 1)));
-                keyed
-                    .store
-                    .ingest(keyed.ks, pairs)
-                    .map_or_else(allowed, drop);
-            }
-        });
-        let mut cycles = 0;
-        let until = support::ends_in(Duration::from_secs(3));
-        while !until() {
-            std::thread::sleep(Duration::from_millis(3 + cycles % 20));
-            keyed.store.lock().unwrap();
-            assert!(keyed.toy.keys().is_locked_now());
-            assert_locked!(keyed.put(5000));
-            keyed.unlock_and_resume();
-            cycles += 1;
-        }
-        began.store(false, std::sync::atomic::Ordering::Release);
-        cycles
-    });
-    assert!(cycles > 10, "{cycles} cycles");
-    keyed.store.settle().unwrap();
-    let check = |store: &Lsm| {
-        for (number, least) in written.iter().flat_map(|own| own.lock().unwrap().clone()) {
-            let found = store.get(keyed.ks, &key(number)).unwrap();
-            assert_eq!(version_of(number, &found.expect("acknowledged")), least);
-        }
-    };
-    check(&keyed.store);
-    keyed.store.close().unwrap();
-    check(&keyed.reopened_in(&keyed.fs));
 }

@@ -118,7 +118,7 @@ pub const TARGETS: [Target; 22] = [
     ),
     target!(
         store,
-        "whole stores: opened, read, written, flushed, compacted, opened again"
+        "whole stores: scrubbed, opened, read, written, flushed, compacted, opened again"
     ),
     target!(
         sequences,

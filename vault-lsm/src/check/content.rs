@@ -138,6 +138,12 @@ impl PartialEq<str> for KeyspaceName {
     }
 }
 
+impl PartialEq<String> for KeyspaceName {
+    fn eq(&self, other: &String) -> bool {
+        self.text == *other
+    }
+}
+
 impl PartialEq<&str> for KeyspaceName {
     fn eq(&self, other: &&str) -> bool {
         self.text == **other
@@ -182,8 +188,8 @@ impl KeySpan {
         if operation.kind != OperationKind::RangeDelete {
             return self.contains(operation.key);
         }
-        let start = self.start.as_ref().map(|start| start.bytes());
-        let end = self.end.as_ref().map(|end| end.bytes());
+        let start = self.start.as_ref().map(KeyBytes::bytes);
+        let end = self.end.as_ref().map(KeyBytes::bytes);
         let starts_behind = end.is_some_and(|end| operation.key > end);
         let ends_before = start.is_some_and(|start| operation.value <= start);
         !starts_behind && !ends_before

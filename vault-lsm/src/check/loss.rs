@@ -78,4 +78,46 @@ impl SalvageReport {
         let keyspaces = self.keyspaces.iter_mut();
         keyspaces.for_each(|keyspace| keyspace.name.reveal());
     }
+
+    /// Says what nobody can know where no manifest tells it: of `unplaced` of the tables it is not known whether they count.
+    pub(super) fn say_what_is_unknown(&mut self, unplaced: usize, tables: usize) {
+        let mut unknown = Vec::new();
+        if unplaced > 0 {
+            unknown.push(format!(
+                "whether {unplaced} of {tables} tables had been replaced by others: what had been deleted since may be \
+                 there again"
+            ));
+            unknown.push(
+                "when entries without a sequence number were written (the oldest of a keyspace, and what was \
+                 ingested in bulk): they count as the oldest"
+                    .to_owned(),
+            );
+        }
+        for keyspace in &self.keyspaces {
+            let SalvagedKeyspace { id, name, .. } = keyspace;
+            let whose = if name.is_withheld() {
+                format!("keyspace {id}")
+            } else {
+                format!("{name:?}")
+            };
+            if !keyspace.name_known {
+                unknown.push(format!(
+                    "the name and the options of keyspace {id}, here {name:?}, and whether it had been dropped"
+                ));
+            }
+            if keyspace.undecided > 0 {
+                unknown.push(format!(
+                    "which of two values is the newer one, for {} keys of {whose}",
+                    keyspace.undecided
+                ));
+            }
+            if keyspace.uncertain_merges > 0 {
+                unknown.push(format!(
+                    "whether {} merge operands of {whose} were in tables already: they may count twice",
+                    keyspace.uncertain_merges
+                ));
+            }
+        }
+        self.unknown = unknown;
+    }
 }

@@ -203,7 +203,13 @@ impl Salvage<'_> {
             self.rescued.entry(*id).or_default();
         }
         let state = self.write()?;
-        self.say_what_is_unknown(&tables);
+        if !self.hints.exact {
+            let unplaced = tables
+                .iter()
+                .filter(|&&number| self.hints.place(number).is_none());
+            self.report
+                .say_what_is_unknown(unplaced.count(), tables.len());
+        }
         self.report.files.sort_by(|a, b| a.file.cmp(&b.file));
         self.env.sync_directory()?;
         Manifest::begin(self.env, state, 0, u64::MAX)?;
@@ -556,56 +562,6 @@ impl Salvage<'_> {
                 .map_err(|e| Error::io("remove", &path, e))?;
         }
         Ok(())
-    }
-
-    fn say_what_is_unknown(&mut self, tables: &[u64]) {
-        let mut unknown = Vec::new();
-        if self.hints.exact {
-            self.report.unknown = unknown;
-            return;
-        }
-        let unplaced = tables
-            .iter()
-            .filter(|&&number| self.hints.place(number).is_none())
-            .count();
-        if unplaced > 0 {
-            unknown.push(format!(
-                "whether {unplaced} of {} tables had been replaced by others: what had been deleted since may be \
-                 there again",
-                tables.len()
-            ));
-            unknown.push(
-                "when entries without a sequence number were written (the oldest of a keyspace, and what was \
-                 ingested in bulk): they count as the oldest"
-                    .to_owned(),
-            );
-        }
-        for keyspace in &self.report.keyspaces {
-            let SalvagedKeyspace { id, name, .. } = keyspace;
-            let whose = if name.is_withheld() {
-                format!("keyspace {id}")
-            } else {
-                format!("{name:?}")
-            };
-            if !keyspace.name_known {
-                unknown.push(format!(
-                    "the name and the options of keyspace {id}, here {name:?}, and whether it had been dropped"
-                ));
-            }
-            if keyspace.undecided > 0 {
-                unknown.push(format!(
-                    "which of two values is the newer one, for {} keys of {whose}",
-                    keyspace.undecided
-                ));
-            }
-            if keyspace.uncertain_merges > 0 {
-                unknown.push(format!(
-                    "whether {} merge operands of {whose} were in tables already: they may count twice",
-                    keyspace.uncertain_merges
-                ));
-            }
-        }
-        self.report.unknown = unknown;
     }
 }
 

@@ -43,7 +43,7 @@ impl Protection for Gated {
     }
 
     fn open(&self, place: &StorePlace<'_>) -> Result<Arc<dyn Transform>> {
-        self.create(place)
+        Protection::create(self, place)
     }
 }
 

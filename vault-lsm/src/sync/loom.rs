@@ -127,6 +127,31 @@ pub(crate) mod atomic {
         };
     }
 
+    /// Of single bits.
+    macro_rules! masked {
+        ($name:ident, $value:ty) => {
+            impl $name {
+                #[track_caller]
+                pub(crate) fn fetch_or(&self, bits: $value, order: Ordering) -> $value {
+                    let place = Location::caller();
+                    let order = loaded(stored(order, place), place);
+                    let before = self.modelled.fetch_or(bits, order);
+                    self.latest.store(before | bits, Ordering::Relaxed);
+                    before
+                }
+
+                #[track_caller]
+                pub(crate) fn fetch_and(&self, bits: $value, order: Ordering) -> $value {
+                    let place = Location::caller();
+                    let order = loaded(stored(order, place), place);
+                    let before = self.modelled.fetch_and(bits, order);
+                    self.latest.store(before & bits, Ordering::Relaxed);
+                    before
+                }
+            }
+        };
+    }
+
     macro_rules! counted {
         ($name:ident, $value:ty) => {
             impl $name {
@@ -181,6 +206,7 @@ pub(crate) mod atomic {
     modified!(AtomicU32, u32);
     modified!(AtomicU64, u64);
     modified!(AtomicUsize, usize);
+    masked!(AtomicU8, u8);
     counted!(AtomicU32, u32);
     counted!(AtomicU64, u64);
     counted!(AtomicUsize, usize);

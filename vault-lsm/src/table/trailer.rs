@@ -64,7 +64,7 @@ impl Summing {
             self.hasher.update(chunk);
             self.covered += taken as u64;
             bytes = rest;
-            if self.covered % CHUNK_BYTES == 0 {
+            if self.covered.is_multiple_of(CHUNK_BYTES) {
                 self.end_chunk();
             }
         }
@@ -77,7 +77,7 @@ impl Summing {
 
     /// Appends the trailer to `out`.
     pub(super) fn finish(mut self, out: &mut Vec<u8>) {
-        if self.covered % CHUNK_BYTES != 0 {
+        if !self.covered.is_multiple_of(CHUNK_BYTES) {
             self.end_chunk();
         }
         let start = out.len();

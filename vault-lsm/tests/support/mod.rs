@@ -4,7 +4,9 @@
 pub(crate) mod alone;
 pub(crate) mod batches;
 pub(crate) mod keyed;
+pub(crate) mod locking;
 pub(crate) mod modes;
+pub(crate) mod rotating;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -388,6 +388,9 @@ impl Look {
             pieces += 1;
             progress(bytes)
         })?;
+        if pieces == 0 {
+            progress(len)?;
+        }
         let bad = faults.len() as u64;
         // The trailer itself was told of too.
         self.pieces = pieces.saturating_sub(1).saturating_sub(bad);

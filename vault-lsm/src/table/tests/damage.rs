@@ -3,13 +3,10 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use vault_core::transform::{Protection, StorePlace};
 use vault_core::vfs::{Fault, FaultKind, OperationClass};
 use vault_core::{Error, ErrorKind};
-use vault_crypto::EncryptedProtection;
-use vault_crypto::source::RawKey;
 
-use super::scramble::{Scramble, Trusting};
+use super::scramble::{Keyed, Scramble, Trusting};
 use super::*;
 use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
@@ -123,7 +120,7 @@ fn inspected(bench: &Bench, meta: &TableMeta) -> Vec<Wrong> {
 fn findings_name_keys_only_of_plain_stores() {
     for encrypted in [false, true] {
         let transform: Arc<dyn Transform> = if encrypted {
-            keyed()
+            Arc::new(Keyed)
         } else {
             Arc::new(ChecksumTransform)
         };
@@ -154,24 +151,6 @@ fn findings_name_keys_only_of_plain_stores() {
         );
         assert_eq!(told.contains("5 bytes, withheld"), encrypted, "{told}");
     }
-}
-
-/// The transform of an encrypted store.
-fn keyed() -> Arc<dyn Transform> {
-    let key = RawKey::from_slice(&mut [1; 32]).unwrap();
-    let protection = EncryptedProtection::with_source(Arc::new(key));
-    let fs = MemoryFileSystem::new();
-    fs.create_dir_all(Path::new("/store")).unwrap();
-    let transform = protection.create(&StorePlace {
-        fs: &(Arc::new(fs) as _),
-        random: &(Arc::new(SeededRandom::new(1)) as _),
-        directory: Path::new("/store"),
-        store: [9; 16],
-        writable: true,
-    });
-    let transform = transform.unwrap();
-    transform.keys().unwrap().add_domain(KEYSPACE.0).unwrap();
-    transform
 }
 
 /// Bytes that are changed behind the seal are told by the checksum and by the block; the checksums alone by

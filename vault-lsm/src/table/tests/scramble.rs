@@ -1,11 +1,13 @@
-//! Two transforms: one that, as a cipher would, changes every byte, opens in place, and destroys what it
-//! opens; and one that seals nothing, so that damage reaches the parsers.
+//! Three transforms: one that, as a cipher would, changes every byte, opens in place, and destroys what it
+//! opens; the same with keys behind it, so that what it seals is confidential; and one that seals nothing, so that
+//! damage reaches the parsers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::Result;
 use vault_core::transform::{
-    BlockIdentity, BlockTransform, ChecksumTransform, FileHeader, Transform, Unopened,
+    BlockIdentity, BlockTransform, ChecksumTransform, FileHeader, Keys, Transform, Unopened,
 };
 
 #[derive(Debug)]
@@ -61,6 +63,64 @@ impl BlockTransform for ScrambleBlocks {
             *byte ^= 0x5a;
         }
         self.0.open(block, content)
+    }
+}
+
+/// Has keys, which nobody uses: it is enough that there are any.
+#[derive(Debug)]
+pub(super) struct Keyed;
+
+impl Transform for Keyed {
+    fn id(&self) -> u16 {
+        Scramble.id()
+    }
+
+    fn create(&self, header: &mut FileHeader) -> Result<Arc<dyn BlockTransform>> {
+        Scramble.create(header)
+    }
+
+    fn open(&self, header: &FileHeader) -> Result<Arc<dyn BlockTransform>> {
+        Scramble.open(header)
+    }
+
+    fn keys(&self) -> Option<&dyn Keys> {
+        Some(self)
+    }
+}
+
+impl Keys for Keyed {
+    fn version(&self) -> u64 {
+        1
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn add_domain(&self, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn keep_domains(&self, _: &[u32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn begin_epoch(&self) -> Result<u32> {
+        Ok(1)
+    }
+
+    fn retire_epochs(&self, _: u32) -> Result<u32> {
+        Ok(0)
+    }
+
+    fn copy_to(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn lock(&self) {}
+
+    fn is_locked(&self) -> bool {
+        false
     }
 }
 
