@@ -215,9 +215,14 @@ pub trait Engine: Reader {
     /// Drops a keyspace with everything in it, and gives its space back at once. Snapshots and cursors
     /// that are open on it go on reading.
     ///
+    /// In an encrypted store it is erased too: when this has succeeded, nothing in the directory tells of it that the
+    /// passphrase could open. Not reached are copies and backups made before, and readers that are still open on it. After an
+    /// error the keyspace may be gone all the same, and only not be erased: [`keyspace`](Engine::keyspace) tells, and the next
+    /// drop or the next opening erases it.
+    ///
     /// # Errors
     /// [`UnknownKeyspace`](crate::Error::UnknownKeyspace), [`ReadOnly`](crate::Error::ReadOnly),
-    /// [`Closed`](crate::Error::Closed).
+    /// [`Closed`](crate::Error::Closed); in an encrypted store those of a flush.
     fn drop_keyspace(&self, keyspace: KeyspaceId) -> Result<()>;
 
     /// Applies a batch. Waits where the store is catching up. Gives the number of its last operation

@@ -204,7 +204,8 @@ impl Lsm {
 
     /// A number that grows with each opening for writing, each close and some changes in between, and never goes
     /// back. A host that keeps it elsewhere can open with [`Settings::least_generation`](crate::Settings), and so
-    /// notice that an older copy of the whole store was put back. It says nothing that is worth hiding.
+    /// notice that an older copy of the whole store was put back. To be asked for after opening, and once more after
+    /// closing. It says nothing that is worth hiding.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.store().generation()

@@ -91,7 +91,11 @@ fn flush_oldest(store: &Arc<Store>, keyspace: &Arc<Keyspace>) -> Result<bool> {
         return Ok(false);
     };
     let timing = store.counters.begin(Operation::Flush, &*store.env.clock);
-    flush_buffer(store, view, buffer)?;
+    match flush_buffer(store, view, buffer) {
+        // Dropped meanwhile, keys and all: nobody waits for its memtable any more.
+        Err(Error::UnacceptableKeyring { .. }) if keyspace.is_dropped() => return Ok(false),
+        flushed => flushed?,
+    }
     store
         .counters
         .end(Operation::Flush, &timing, &*store.env.clock);

@@ -59,6 +59,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         Ok(entries) => entries,
         Err(error) => {
             writing.abandon();
+            let error = view.keyspace.unless_dropped(error);
             return Err(store.poison_if_unknown(error));
         }
     };

@@ -10,6 +10,7 @@ use vault_snapshot::policy::Planner;
 
 use crate::memory::{Memory, MemtableAccount};
 use crate::memtable::Memtable;
+use crate::store::unknown_keyspace;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, MutexGuard};
 use crate::version::Version;
@@ -71,6 +72,15 @@ impl Keyspace {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
+    }
+
+    /// The error of work on it. A drop that came meanwhile destroys its keys, under which nothing can be written any more:
+    /// what is wrong then is not the keyring.
+    pub(crate) fn unless_dropped(&self, error: Error) -> Error {
+        match error {
+            Error::UnacceptableKeyring { .. } if self.is_dropped() => unknown_keyspace(self.id),
+            other => other,
+        }
     }
 }
 

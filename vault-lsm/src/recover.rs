@@ -580,6 +580,10 @@ impl Opening {
             end: replay.last_end,
             position: replay.position,
         };
+        if log.last != 0 {
+            // All that was read is durable by now. Were its end missing the next time, that would be damage.
+            state.log_synced = (log.last, log.position);
+        }
         Ok((state, log))
     }
 

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{
     DIRECTORY, Events, TWO_THREADS, assert_contents, assert_error, contents, expected,
-    files_in_memory, image, key, manual, put_all, roomy_keyspace, small_keyspace, small_settings,
-    threaded, value,
+    files_in_memory, image, key, manual, protected, put_all, roomy_keyspace, small_keyspace,
+    small_settings, threaded, value,
 };
 use vault_core::vfs::{
     CrashPolicy, Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass,
@@ -266,7 +266,7 @@ fn check_copy(fs: &MemoryFileSystem, ks: KeyspaceId, complete: bool) {
 fn tables_are_shared_on_the_disk() {
     use std::os::unix::fs::MetadataExt as _;
     let parent = tempfile::tempdir().unwrap();
-    let options = || LsmOptions::new(small_settings(TWO_THREADS));
+    let options = || protected(LsmOptions::new(small_settings(TWO_THREADS)));
     let source = parent.path().join("source");
     let store = Lsm::open(&source, options()).unwrap();
     let ks = store.create_keyspace("k", &small_keyspace()).unwrap();

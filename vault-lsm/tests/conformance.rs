@@ -3,9 +3,9 @@
 mod support;
 
 mod with_threads {
-    vault_core::conformance_tests!(crate::support::THREADS);
+    vault_core::conformance_tests!(super::support::THREADS);
 }
 
 mod step_by_step {
-    vault_core::conformance_tests!(crate::support::MANUAL);
+    vault_core::conformance_tests!(super::support::MANUAL);
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::batches::{self, Batches, THREADS, Writers};
-use support::{TWO_THREADS, small_settings};
+use support::{TWO_THREADS, protected, small_settings};
 use vault_core::random::{Random as _, SeededRandom};
 use vault_core::{Engine, Error, ErrorKind as Kind};
 use vault_lsm::{Lsm, LsmOptions};
@@ -26,7 +26,7 @@ use vault_lsm::{Lsm, LsmOptions};
 const COPIES: u64 = 60;
 
 fn options() -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS))
+    protected(LsmOptions::new(small_settings(TWO_THREADS)))
 }
 
 #[test]

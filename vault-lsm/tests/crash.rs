@@ -17,6 +17,7 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOpti
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};
-use sweep::{DIRECTORY, keyspace_options, noise, open, options, workload};
+use sweep::{DIRECTORY, keyspace_options, noise, open, options, thinned, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -49,7 +50,7 @@ fn exhaustive() -> bool {
 /// is another story.
 fn crash_points(operations: u64, stride: u64) -> impl Iterator<Item = u64> {
     const FIRST: u64 = 24;
-    (0..=operations).filter(move |n| full() || *n < FIRST || n % stride == 0)
+    (0..=operations).filter(move |n| full() || *n < FIRST || n % thinned(stride) == 0)
 }
 
 fn operations() -> u64 {
@@ -107,7 +108,7 @@ fn power_is_lost_again_while_recovering() {
     let stride = match (exhaustive(), full()) {
         (true, _) => 1,
         (_, true) => 3,
-        _ => 97,
+        _ => thinned(97) as usize,
     };
     for n in (0..=operations).step_by(stride) {
         let fs = MemoryFileSystem::new();
@@ -165,7 +166,7 @@ fn the_number_of_a_file_is_never_used_again() {
     let steps = workload(ROUNDS);
     // By number, whatever kind of file has it.
     let headers = |fs: &MemoryFileSystem| -> BTreeMap<_, Vec<u8>> {
-        let numbered = |path: &std::path::Path| {
+        let numbered = |path: &Path| {
             path.extension()
                 .is_some_and(|extension| ["log", "tab", "man"].iter().any(|&own| extension == own))
         };
@@ -184,6 +185,13 @@ fn the_number_of_a_file_is_never_used_again() {
         let (account, _) = run(&fs, &steps);
         let context = format!("killed at {n}");
         let after = fs.kill();
+        if after
+            .read_file(Path::new(DIRECTORY).join("CURRENT"))
+            .is_err()
+        {
+            // There was no store yet: what its creation left gives way to another one, with another id.
+            continue;
+        }
         let before = headers(&after);
         let (store, _) = recover(&after, &account, account.acknowledged, &context);
         let check = || {
@@ -266,7 +274,7 @@ fn a_segment_that_lost_its_beginning_does_not_cut_the_one_before_it() {
         .put(a, b"large", &noise(1, 70_000), &WriteOptions::OS)
         .unwrap();
     let after = fs.kill();
-    let log = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "log");
+    let log = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
     let (newest, _) = after
         .list()
         .into_iter()
@@ -356,7 +364,7 @@ fn a_young_store_without_its_pointer_is_not_taken_for_an_empty_one() {
     let fs = MemoryFileSystem::new();
     let (store, ..) = two_keyspaces(&fs);
     store.close().unwrap();
-    let pointer = std::path::Path::new(DIRECTORY).join("CURRENT");
+    let pointer = Path::new(DIRECTORY).join("CURRENT");
     vault_core::vfs::FileSystem::remove(&fs, &pointer).unwrap();
     assert!(matches!(open(&fs), Err(Error::Corruption { .. })));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Barrier;
 
 use support::{
-    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, key, manual, put_all,
+    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, key, manual, protected, put_all,
     roomy_keyspace, small_keyspace, small_settings, value,
 };
 use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
@@ -107,7 +107,7 @@ fn many_writers_share_a_sync() {
     const THREADS: u64 = 16;
     const WRITES: u64 = 40;
     let directory = tempfile::tempdir().unwrap();
-    let options = || LsmOptions::new(small_settings(TWO_THREADS));
+    let options = || protected(LsmOptions::new(small_settings(TWO_THREADS)));
     let store = Lsm::open(directory.path(), options()).unwrap();
     let ks = store.create_keyspace("k", &roomy_keyspace()).unwrap();
     let together = Barrier::new(THREADS as usize);

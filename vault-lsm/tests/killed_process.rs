@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::batches::{self, Batches, THREADS, Writers};
-use support::{TWO_THREADS, small_settings};
+use support::modes::full_name;
+use support::{TWO_THREADS, protected, small_settings};
 use vault_core::clock::SystemClock;
 use vault_core::random::{Random, SeededRandom, SystemRandom};
 use vault_core::{Clock as _, Engine, KeyRange, KeyspaceId};
@@ -103,7 +104,11 @@ fn a_hundred_kills() {
 fn run_and_kill(directory: &Path, life: Duration) -> Vec<(usize, u64)> {
     let mut child = Killed(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "as_the_process_to_be_killed", "--nocapture"])
+            .args([
+                "--exact",
+                &full_name("as_the_process_to_be_killed"),
+                "--nocapture",
+            ])
             .env(DIRECTORY_VARIABLE, directory)
             // What it says goes where the harness's own words don't.
             .stdin(Stdio::null())
@@ -147,7 +152,7 @@ impl Drop for Killed {
 }
 
 fn options() -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS))
+    protected(LsmOptions::new(small_settings(TWO_THREADS)))
 }
 
 fn random(source: &dyn Random) -> u64 {

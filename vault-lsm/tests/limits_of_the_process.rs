@@ -20,8 +20,8 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::alone::{alone, alone_ignoring_xfsz};
 use support::{
-    TWO_THREADS, assert_contents, expected, key, keyspace_stats, put_all, small_keyspace,
-    small_settings, value, wait_until,
+    TWO_THREADS, assert_contents, expected, key, keyspace_stats, protected, put_all,
+    small_keyspace, small_settings, value, wait_until,
 };
 use vault_core::{Engine, Error, ErrorKind, KeyRange, KeyspaceId, Result, WriteOptions};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
@@ -169,7 +169,7 @@ fn opening_and_closing_with_few_descriptors() {
 }
 
 fn options(background: BackgroundWork) -> LsmOptions {
-    LsmOptions::new(small_settings(background))
+    protected(LsmOptions::new(small_settings(background)))
 }
 
 fn begun(directory: &Path, background: BackgroundWork) -> (Lsm, KeyspaceId, Contents) {

@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use support::{
-    TWO_THREADS, assert_contents, assert_error, contents, expected, key, put_all, small_keyspace,
-    small_settings, value,
+    TWO_THREADS, assert_contents, assert_error, contents, expected, key, protected, put_all,
+    small_keyspace, small_settings, value,
 };
 use vault_core::{Engine, Error, KeyspaceId, WriteOptions};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 fn options(background: BackgroundWork) -> LsmOptions {
-    LsmOptions::new(small_settings(background))
+    protected(LsmOptions::new(small_settings(background)))
 }
 
 fn begun(directory: &Path, background: BackgroundWork) -> (Lsm, KeyspaceId) {

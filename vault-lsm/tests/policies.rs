@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use support::{
-    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, key, keyspace_stats, put_all,
-    small_keyspace, small_settings, threaded, value,
+    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, key, keyspace_stats, protected,
+    put_all, small_keyspace, small_settings, threaded, value,
 };
 use vault_core::stats::LevelStats;
 use vault_core::vfs::MemoryFileSystem;
@@ -21,7 +21,7 @@ const KEYS: u64 = 6_000;
 /// Runs a story on a real directory and in memory.
 fn on_disk_and_in_memory(story: impl Fn(&Path, &LsmOptions)) {
     let directory = tempfile::tempdir().unwrap();
-    let on_disk = LsmOptions::new(small_settings(TWO_THREADS));
+    let on_disk = protected(LsmOptions::new(small_settings(TWO_THREADS)));
     story(&directory.path().join("store"), &on_disk);
     story(Path::new(DIRECTORY), &threaded(&MemoryFileSystem::new()));
 }

@@ -7,8 +7,8 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{
-    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, image, key, manual, put_all,
-    roomy_keyspace, small_keyspace, small_settings, threaded,
+    DIRECTORY, TWO_THREADS, assert_contents, contents, expected, image, key, manual, protected,
+    put_all, roomy_keyspace, small_keyspace, small_settings, threaded,
 };
 use vault_core::merge::COUNTER;
 use vault_core::vfs::MemoryFileSystem;
@@ -112,7 +112,7 @@ impl Drop for EndOfWriting<'_> {
 #[test]
 fn readers_open_while_the_writer_is_busy() {
     let directory = tempfile::tempdir().unwrap();
-    let options = || LsmOptions::new(small_settings(TWO_THREADS));
+    let options = || protected(LsmOptions::new(small_settings(TWO_THREADS)));
     let store = Lsm::open(directory.path(), options()).unwrap();
     let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
     let fs = MemoryFileSystem::new();

@@ -8,14 +8,15 @@ use std::ops::ControlFlow;
 
 use support::alone::{Mounted, alone_with_mounts};
 use support::{
-    TWO_THREADS, assert_contents, assert_error, expected, put_all, small_keyspace, small_settings,
+    TWO_THREADS, assert_contents, assert_error, expected, protected, put_all, small_keyspace,
+    small_settings,
 };
 use vault_core::vfs::{Fault, FaultKind, MemoryFileSystem, OperationClass};
 use vault_core::{Engine, Error, KeyRange};
 use vault_lsm::{Lsm, LsmOptions, OpenMode};
 
 fn options() -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS))
+    protected(LsmOptions::new(small_settings(TWO_THREADS)))
 }
 
 #[test]

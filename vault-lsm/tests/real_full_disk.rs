@@ -21,9 +21,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use support::alone::{Mounted, alone_with_mounts, skip};
+use support::modes::encrypted;
 use support::{
-    TWO_THREADS, assert_contents, expected, key, keyspace_stats, put_all, small_keyspace,
-    small_settings, value, wait_until,
+    TWO_THREADS, assert_contents, expected, key, keyspace_stats, protected, put_all,
+    small_keyspace, small_settings, value, wait_until,
 };
 use vault_core::{
     CompactionPolicy, Engine, Error, ErrorKind as Kind, KeyRange, KeyspaceId, Result, WriteOptions,
@@ -168,7 +169,7 @@ fn closed_while_full(root: &Path, directory: &Path, background: BackgroundWork, 
 }
 
 fn options(background: BackgroundWork) -> LsmOptions {
-    LsmOptions::new(small_settings(background))
+    protected(LsmOptions::new(small_settings(background)))
 }
 
 /// A store with tables, a second keyspace, and a log.
@@ -230,8 +231,14 @@ fn everything_else_is_refused(store: &Lsm, ks: KeyspaceId, root: &Path) {
     });
     assert_full(Err::<(), _>(refused.unwrap()), "create a keyspace");
     let dropped = store.drop_keyspace(store.keyspace("other").unwrap().unwrap());
-    assert_full(dropped, "drop a keyspace");
-    assert_eq!(store.keyspaces().unwrap().len(), before + created.len());
+    // One of an encrypted store may be gone, and only not be erased yet, or make room for that by its tables.
+    let gone = store.keyspace("other").unwrap().is_none();
+    assert!(!gone || encrypted());
+    if !gone || dropped.is_err() {
+        assert_full(dropped, "drop a keyspace");
+    }
+    let left = before + created.len() - usize::from(gone);
+    assert_eq!(store.keyspaces().unwrap().len(), left);
 }
 
 #[track_caller]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use support::{TWO_THREADS, key, small_keyspace, small_settings};
+use support::{TWO_THREADS, key, protected, small_keyspace, small_settings};
 use vault_core::clock::SystemClock;
 use vault_core::merge::COUNTER;
 use vault_core::random::SeededRandom;
@@ -160,7 +160,7 @@ impl Bank<'_> {
 }
 
 fn options() -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS))
+    protected(LsmOptions::new(small_settings(TWO_THREADS)))
 }
 
 #[test]

@@ -36,7 +36,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -47,6 +47,7 @@ const STEPS: [Step; 16] = [
     ("cargo deny", deny),
     ("quickstart", quickstart),
     ("sweeps", sweeps),
+    ("secrecy", secrecy),
     ("models", models),
     ("sanitizers", sanitizers),
     ("simulations", simulations),
@@ -204,6 +205,35 @@ fn sweeps(context: &Context<'_>) -> Outcome {
         .args(sweeps.concat())
         .args(["--", "--nocapture"]);
     run_command(command.env("VAULT_SWEEP", "full"))
+}
+
+/// In release mode, with every provider of the ciphers: attacks on the files of encrypted stores, at each byte; the sweeps in
+/// encrypted stores, a slice of each; memory looked through for keys, and files for what was written.
+fn secrecy(context: &Context<'_>) -> Outcome {
+    let attacks = ["test", "--release", "--package", "vault-lsm"];
+    let tests = ["tampering", "rollback"].map(|test| ["--test", test]);
+    let mut command = cargo_command(context.root);
+    command.args(attacks).args(tests.concat());
+    command.args(["--", "--nocapture"]);
+    let attacked = run_command(command.env("VAULT_SWEEP", "full"));
+    if attacked != Passed {
+        return attacked;
+    }
+    let engine = ["encrypted", "encrypted_with_aes"].map(|test| ["--test", test]);
+    let swept = cargo(context, &[&attacks[..], &engine.concat()].concat());
+    if swept != Passed {
+        return swept;
+    }
+    let surface = ["key_material", "canary"].map(|test| ["--test", test]);
+    let with_ring = [
+        "test",
+        "--release",
+        "--package",
+        "vault-db",
+        "--features",
+        "ring",
+    ];
+    cargo(context, &[&with_ring[..], &surface.concat()].concat())
 }
 
 /// Loom and shuttle over what threads share.

@@ -111,7 +111,9 @@ impl Claim {
     ) -> Result<CompactionOutcome> {
         match &self.choice {
             Choice::Nothing => Ok(CompactionOutcome::default()),
-            Choice::Merge(compaction) => self.merge(store, compaction, progress),
+            Choice::Merge(compaction) => self
+                .merge(store, compaction, progress)
+                .map_err(|error| self.view.keyspace.unless_dropped(error)),
             Choice::Move {
                 level,
                 table,

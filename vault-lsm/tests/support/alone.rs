@@ -12,6 +12,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::modes::full_name;
+
 /// Names, in the environment of the other process, the test that it is there for.
 const VARIABLE: &str = "VAULT_TEST_ALONE";
 /// What runs a program in namespaces of its own; the first that works is used.
@@ -29,7 +31,7 @@ pub(crate) fn skip(test: &str, missing: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {missing}");
 }
 
-/// Runs `body` in a process of its own. `test` is the full name of the calling test.
+/// Runs `body` in a process of its own. `test` is the name of the calling test.
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     if is_the_one(test) {
         body();
@@ -70,7 +72,7 @@ pub(crate) fn alone_with_mounts(test: &str, body: impl FnOnce()) {
 }
 
 fn is_the_one(test: &str) -> bool {
-    std::env::var_os(VARIABLE).as_deref() == Some(OsStr::new(test))
+    std::env::var_os(VARIABLE).as_deref() == Some(OsStr::new(&full_name(test)))
 }
 
 fn start_again(prefix: &[&str], test: &str) -> Output {
@@ -84,8 +86,13 @@ fn start_again(prefix: &[&str], test: &str) -> Output {
         None => Command::new(binary),
     };
     command
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(VARIABLE, test)
+        .args([
+            "--exact",
+            &full_name(test),
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(VARIABLE, full_name(test))
         .output()
         .expect("a program that was just run runs again")
 }

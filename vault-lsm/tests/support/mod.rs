@@ -5,6 +5,7 @@ pub(crate) mod alone;
 pub(crate) mod batches;
 pub(crate) mod keyed;
 pub(crate) mod locking;
+pub(crate) mod modes;
 pub(crate) mod rotating;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use vault_core::{
     WriteOptions,
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
+
+pub(crate) use modes::protected;
 
 /// Opens stores in memory file systems.
 pub(crate) struct InMemory {
@@ -54,7 +57,7 @@ impl InMemory {
             log_bytes_max: Some(256 << 10),
             ..Settings::default()
         };
-        let options = LsmOptions::new(settings)
+        let options = protected(LsmOptions::new(settings))
             .file_system(Arc::new(fs.clone()) as Arc<dyn FileSystem>)
             .clock(Arc::clone(&setup.clock));
         setup
@@ -118,12 +121,13 @@ pub(crate) const TWO_THREADS: BackgroundWork = BackgroundWork::Threads { compact
 
 /// Options for a store in a memory file system, small, with the callers doing all the work.
 pub(crate) fn manual(fs: &MemoryFileSystem) -> LsmOptions {
-    LsmOptions::new(small_settings(BackgroundWork::Manual)).file_system(Arc::new(fs.clone()))
+    protected(LsmOptions::new(small_settings(BackgroundWork::Manual)))
+        .file_system(Arc::new(fs.clone()))
 }
 
 /// As [`manual`], with threads.
 pub(crate) fn threaded(fs: &MemoryFileSystem) -> LsmOptions {
-    LsmOptions::new(small_settings(TWO_THREADS)).file_system(Arc::new(fs.clone()))
+    protected(LsmOptions::new(small_settings(TWO_THREADS))).file_system(Arc::new(fs.clone()))
 }
 
 /// A keyspace that flushes every 16 KiB into tables of as many.

@@ -6,9 +6,13 @@
 //! so that "the nth operation" means something.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+#[path = "../support/modes.rs"]
+pub(crate) mod modes;
 pub(crate) mod run;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::clock::ManualClock;
@@ -177,7 +181,12 @@ pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
 }
 
 pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
+    options_with_least(fs, 0)
+}
+
+fn options_with_least(fs: &MemoryFileSystem, least_generation: u64) -> LsmOptions {
     let settings = Settings {
+        least_generation,
         background: BackgroundWork::Manual,
         manifest_bytes_max: 1 << 10,
         cache_bytes: Some(0),
@@ -186,14 +195,43 @@ pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
         log_bytes_max: Some(128 << 10),
         ..Settings::default()
     };
-    LsmOptions::new(settings)
+    modes::protected(LsmOptions::new(settings))
         .file_system(Arc::new(fs.clone()) as Arc<dyn FileSystem>)
         .clock(Arc::new(ManualClock::new(Timestamp(1_000_000))))
-        .random(Arc::new(SeededRandom::new(7)))
+        .random(Arc::new(SeededRandom::new(next_seed())))
+}
+
+/// A seed that no other opening of this test has had: a salt that is drawn twice seals two texts under one key, and lets
+/// one file pass for another. The same in each run, for a test has a thread of its own.
+fn next_seed() -> u64 {
+    std::thread_local! {
+        static NEXT: Cell<u64> = const { Cell::new(7) };
+    }
+    NEXT.replace(NEXT.get() + 1)
 }
 
 pub(crate) fn open(fs: &MemoryFileSystem) -> Result<Lsm> {
-    Lsm::open(DIRECTORY, options(fs))
+    open_at(fs, DIRECTORY.as_ref())
+}
+
+/// How far apart the places are that a sweep visits by default, where plain stores are visited at `stride`: every
+/// opening of an encrypted store derives keys for all of its files.
+pub(crate) fn thinned(stride: u64) -> u64 {
+    if modes::encrypted() {
+        3 * stride
+    } else {
+        stride
+    }
+}
+
+/// Opens a store that lies elsewhere.
+pub(crate) fn open_at(fs: &MemoryFileSystem, directory: &Path) -> Result<Lsm> {
+    Lsm::open(directory, options(fs))
+}
+
+/// Opens the store if it is of this generation at least.
+pub(crate) fn open_with_least(fs: &MemoryFileSystem, least_generation: u64) -> Result<Lsm> {
+    Lsm::open(DIRECTORY, options_with_least(fs, least_generation))
 }
 
 /// Everything that the store holds, each keyspace read forwards, backwards and key by key.

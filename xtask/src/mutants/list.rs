@@ -12,9 +12,10 @@ const SCENARIOS: &str = "scenarios";
 const SIMULATION: &str = "simulation";
 const STORIES: &str = "stories";
 const MODELS: &str = "models";
+const TAMPERING: &str = "tampering";
 
 /// The nets, with what cargo is asked to run for each.
-pub(super) const NETS: [(&str, &[&str]); 9] = [
+pub(super) const NETS: [(&str, &[&str]); 10] = [
     (CRASH, &["test", "--package=vault-lsm", "--test=crash"]),
     (FAULTS, &["test", "--package=vault-lsm", "--test=faults"]),
     (DAMAGE, &["test", "--package=vault-lsm", "--test=damage"]),
@@ -54,10 +55,19 @@ pub(super) const NETS: [(&str, &[&str]); 9] = [
     ),
     (STORIES, &["test", "--package=vault-sim", "--test=stories"]),
     (MODELS, &["xtask", "models"]),
+    (
+        TAMPERING,
+        &[
+            "test",
+            "--package=vault-lsm",
+            "--test=tampering",
+            "--test=rollback",
+        ],
+    ),
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
-pub(super) const MUTANTS: [Mutant; 32] = [
+pub(super) const MUTANTS: [Mutant; 36] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -296,6 +306,7 @@ pub(super) const MUTANTS: [Mutant; 32] = [
         nets: &[SCENARIOS, CRASH, SIMULATION],
     },
     Mutant {
+<<<<<<< HEAD
         name: "one-salt-for-all",
         breaks: "files with the same number have the same key, which sees its nonces twice",
         file: "vault-core/src/transform/header.rs",
@@ -357,5 +368,37 @@ pub(super) const MUTANTS: [Mutant; 32] = [
         find: "        self.mend_keys(&state)?;",
         replace: "",
         nets: &[STORIES],
+=======
+        name: "take-any-salt",
+        breaks: "an older file, or one of a clone, passes for the one with its number",
+        file: "vault-lsm/src/layout.rs",
+        find: "if self.salt == *expected {",
+        replace: "if self.salt == *expected || true {",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "take-an-older-keyring",
+        breaks: "a keyring that was put back brings an old passphrase and destroyed keys with it",
+        file: "vault-lsm/src/manifest/pointer.rs",
+        find: "if found >= self.keyring_version {",
+        replace: "if found >= self.keyring_version || true {",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "mend-no-keyring",
+        breaks: "a keyring that was damaged stays so until its copy is damaged too",
+        file: "vault-lsm/src/recover.rs",
+        find: "match keys.mend() {",
+        replace: "match Ok::<(), Error>(()) {",
+        nets: &[TAMPERING],
+    },
+    Mutant {
+        name: "forget-how-far-the-log-was",
+        breaks: "what was closed cleanly is cut off the log behind the next opening, and nobody notices",
+        file: "vault-lsm/src/recover.rs",
+        find: "if log.last != 0 {",
+        replace: "if log.last != 0 && false {",
+        nets: &[DAMAGE, TAMPERING],
+>>>>>>> sweepcrypt
     },
 ];
