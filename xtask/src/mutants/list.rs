@@ -227,11 +227,11 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         name: "remove-before-the-new-manifest",
         breaks: "opening removes files on the word of edits that a loss of power may take back",
         file: "vault-lsm/src/recover.rs",
-        find: "        let manifest = self.begin_manifest(&state, settled)?;
+        find: "        let mut manifest = self.begin_manifest(&state, settled)?;
 ",
         replace:
             "        self.clean_directory(&state, self.pointer.map_or(0, |p| p.manifest), false)?;
-        let manifest = self.begin_manifest(&state, settled)?;
+        let mut manifest = self.begin_manifest(&state, settled)?;
 ",
         nets: &[CRASH, SCENARIOS, SIMULATION],
     },
@@ -306,7 +306,6 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         nets: &[SCENARIOS, CRASH, SIMULATION],
     },
     Mutant {
-<<<<<<< HEAD
         name: "one-salt-for-all",
         breaks: "files with the same number have the same key, which sees its nonces twice",
         file: "vault-core/src/transform/header.rs",
@@ -368,7 +367,8 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         find: "        self.mend_keys(&state)?;",
         replace: "",
         nets: &[STORIES],
-=======
+    },
+    Mutant {
         name: "take-any-salt",
         breaks: "an older file, or one of a clone, passes for the one with its number",
         file: "vault-lsm/src/layout.rs",
@@ -388,8 +388,8 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         name: "mend-no-keyring",
         breaks: "a keyring that was damaged stays so until its copy is damaged too",
         file: "vault-lsm/src/recover.rs",
-        find: "match keys.mend() {",
-        replace: "match Ok::<(), Error>(()) {",
+        find: "match (keys.mend(), pointer) {",
+        replace: "match (Ok::<(), Error>(()), pointer) {",
         nets: &[TAMPERING],
     },
     Mutant {
@@ -399,6 +399,5 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         find: "if log.last != 0 {",
         replace: "if log.last != 0 && false {",
         nets: &[DAMAGE, TAMPERING],
->>>>>>> sweepcrypt
     },
 ];
