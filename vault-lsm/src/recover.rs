@@ -518,19 +518,27 @@ impl Opening {
         let Some(keys) = self.env.transform.keys() else {
             return Ok(());
         };
-        let pointer = self.pointer.as_ref();
-        let mended = match (keys.mend(), pointer) {
-            (Err(Error::DiskFull { .. }), Some(pointer)) => {
-                self.make_room(read, pointer).and_then(|()| keys.mend())
-            }
-            (mended, _) => mended,
+        let Some(pointer) = &self.pointer else {
+            // It was made a moment ago.
+            return Ok(());
         };
-        let is_durable = pointer.is_some_and(|pointer| keys.version() <= pointer.keyring_version);
-        match mended {
-            // The pointer was written when it was durable. It is only the other file that could not be mended, which the
-            // keyring's info goes on saying.
+        // The pointer was written when the keyring of its version was durable.
+        let is_durable = keys.version() <= pointer.keyring_version;
+        let write = || {
+            if is_durable {
+                keys.mend()
+            } else {
+                keys.secure()
+            }
+        };
+        let written = match write() {
+            Err(Error::DiskFull { .. }) => self.make_room(read, pointer).and_then(|()| write()),
+            written => written,
+        };
+        match written {
+            // Only the other file could not be mended, which the keyring's info goes on saying.
             Err(error) if is_durable && !matches!(error, Error::Poisoned { .. }) => Ok(()),
-            mended => mended.map_err(manifest::cause),
+            written => written.map_err(manifest::cause),
         }
     }
 

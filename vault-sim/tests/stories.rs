@@ -107,6 +107,27 @@ fn a_keyring_whose_rename_was_never_synced_is_made_durable_before_it_is_relied_o
     }
 }
 
+/// Seed 7001515: the directory could not be synced for longer, so that the opening, too, renamed what it wrote anew, and failed. To
+/// the next opening both files looked as they should; neither name was on the medium.
+#[test]
+fn a_keyring_that_only_looks_whole_is_written_anew_before_it_is_relied_on() {
+    let trouble = Trouble {
+        mishap: Mishap::NoSpace,
+        class: OperationClass::SyncDir,
+        files: "",
+        after: 0,
+        persists: true,
+        lasts: 29,
+    };
+    run(vec![
+        Operation::Inject(trouble),
+        Operation::ChangeSecret { passphrase: false },
+        put(0, 1),
+        POWER_LOSS,
+        put(0, 2),
+    ]);
+}
+
 /// The same with a rotation, of which power takes the new epoch's keys away, and with them all that was sealed under them.
 #[test]
 fn an_epoch_whose_keys_were_never_synced_seals_nothing_before_they_are() {

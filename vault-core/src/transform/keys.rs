@@ -116,6 +116,16 @@ pub trait Keys: Send + Sync {
         Ok(())
     }
 
+    /// Writes everything anew as it was read, durably. For whoever opens a store for writing, where it is not known that what was
+    /// read has ever reached the medium: a sync of the directory that failed may have left a name in the cache that no later
+    /// sync writes.
+    ///
+    /// # Errors
+    /// What the file system says. Nothing may rely on the keys then.
+    fn secure(&self) -> Result<()> {
+        self.mend()
+    }
+
     /// Wipes the keys from memory, those of open files too. Whatever needs one from now on gets
     /// [`Error::Locked`](crate::Error::Locked).
     fn lock(&self);

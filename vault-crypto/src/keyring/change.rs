@@ -92,6 +92,21 @@ impl Keyring {
         Ok(())
     }
 
+    /// Writes both files anew as they are.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn secure(&self) -> Result<()> {
+        let mut disk = self.disk();
+        self.check_changeable(&disk)?;
+        for which in [Which::Main, Which::Copy] {
+            let written = self.directory.replace(which, &disk.image.bytes);
+            written.map_err(|error| disk.failed(error))?;
+            *disk.flaws.of(which) = None;
+        }
+        Ok(())
+    }
+
     /// Makes a change of the data keys. `edit` gives the keys as they are to be, or nothing where they are so already.
     fn change(
         &self,
@@ -305,6 +320,10 @@ impl Keys for Keyring {
 
     fn mend(&self) -> Result<()> {
         Self::mend(self)
+    }
+
+    fn secure(&self) -> Result<()> {
+        Self::secure(self)
     }
 
     fn lock(&self) {
