@@ -3,14 +3,14 @@
 //! The steps are those of `docs/format/store.md`. Nothing is written before everything has been read and
 //! found sound, so a store that is refused is left as it was.
 
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{
-    ENCRYPTED_ID, FileHeader, FileKind, HEADER_BYTES, KEYRING_NAME, StorePlace,
-};
+use vault_core::transform::{FileKind, HEADER_BYTES, StorePlace};
 use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
@@ -107,18 +107,6 @@ pub(crate) fn open_read_only(directory: &Path, options: &LsmOptions) -> Result<S
     }
 }
 
-/// Whether a store is a plain one, or has lost its keyring, only the header of its pointer can tell.
-fn keyring_missing(error: Error, directory: &Path, pointer: &FileHeader) -> Error {
-    match error {
-        Error::NotEncrypted { .. } if pointer.transform == ENCRYPTED_ID => {
-            let problem = "the store is encrypted, and its keyring and the copy of it are missing: without them nothing \
-                of it can be read; put an exported keyring in their place";
-            Error::corruption(&directory.join(KEYRING_NAME), 0, problem)
-        }
-        other => other,
-    }
-}
-
 fn no_such_store(directory: &Path) -> Error {
     Error::NoSuchStore {
         path: directory.to_path_buf(),
@@ -173,7 +161,7 @@ impl Opening {
             Some(header) => {
                 let transform = options.protection.open(&place);
                 let transform =
-                    transform.map_err(|error| keyring_missing(error, directory, &header))?;
+                    transform.map_err(|error| keys::keyring_missing(error, directory, &header))?;
                 let pointer = Pointer::read(&*options.fs, directory, &*transform)?;
                 if let Some(pointer) = &pointer {
                     pointer.check_keyring(directory, &*transform)?;
@@ -494,52 +482,6 @@ impl Opening {
             "the log was durable up to position {position}, and ends at {end} in segment {last}"
         );
         Err(Error::corruption(&path, replay.last_end, problem))
-    }
-
-    /// Destroys the keys of keyspaces that were dropped, or that an opening before ended in the midst of creating.
-    fn finish_drops(&self, manifest: &mut Manifest) -> Result<()> {
-        let Some(keys) = self.env.transform.keys() else {
-            return Ok(());
-        };
-        let before = keys.version();
-        let kept: Vec<u32> = manifest.state().keyspaces.keys().copied().collect();
-        keys.keep_domains(&kept)?;
-        if keys.version() == before {
-            return Ok(());
-        }
-        // The keyring with the keys that are destroyed, put back, is to be noticed.
-        manifest.renew_pointer(&self.env).map_err(manifest::cause)
-    }
-
-    /// Makes the keyring durable as it was read, and writes whichever of its two files is damaged anew, before anything relies
-    /// on it. What an end or a failed sync has interrupted can be read, and yet be gone after a loss of power: a pointer
-    /// that names its version, or a file under one of its new keys, would then be of no use.
-    fn mend_keys(&self, read: &State) -> Result<()> {
-        let Some(keys) = self.env.transform.keys() else {
-            return Ok(());
-        };
-        let Some(pointer) = &self.pointer else {
-            // It was made a moment ago.
-            return Ok(());
-        };
-        // The pointer was written when the keyring of its version was durable.
-        let is_durable = keys.version() <= pointer.keyring_version;
-        let write = || {
-            if is_durable {
-                keys.mend()
-            } else {
-                keys.secure()
-            }
-        };
-        let written = match write() {
-            Err(Error::DiskFull { .. }) => self.make_room(read, pointer).and_then(|()| write()),
-            written => written,
-        };
-        match written {
-            // Only the other file could not be mended, which the keyring's info goes on saying.
-            Err(error) if is_durable && !matches!(error, Error::Poisoned { .. }) => Ok(()),
-            written => written.map_err(manifest::cause),
-        }
     }
 
     /// Removes what nobody needs any more, to free space.
