@@ -197,7 +197,10 @@ impl Store {
     /// As [`Store::check_writable`], for work that nobody asked for: it gives way as soon as callers are refused,
     /// and keeps no store from becoming idle.
     pub(crate) fn check_job(&self) -> Result<()> {
-        self.refuse_for(self.status.load(Ordering::Acquire) & !QUIET)
+        self.refuse_for(self.status.load(Ordering::Acquire) & !QUIET)?;
+        self.writable
+            .as_ref()
+            .map_or(Err(Error::ReadOnly), |_| Ok(()))
     }
 
     /// As [`Store::check_job`], for the work that brings the store to rest: it goes on until all work is paused.

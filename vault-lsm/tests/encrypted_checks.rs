@@ -14,8 +14,8 @@ use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{Engine, Error, KeyRange, Reader};
 use vault_lsm::Lsm;
 use vault_lsm::check::{
-    FindingKind, KnownKeyspace, RepairReport, RepairVerdict, SalvageOptions, SalvageReport, repair,
-    salvage,
+    FindingKind, KnownKeyspace, RepairPermission, RepairReport, RepairVerdict, SalvageOptions,
+    SalvageReport, repair, salvage,
 };
 
 use keyed::{
@@ -47,7 +47,12 @@ fn content(fs: &MemoryFileSystem, directory: &str) -> Content {
 
 fn mend(fs: &MemoryFileSystem, dry_run: bool) -> RepairReport {
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    repair(DIRECTORY, &options(fs, 6), dry_run, &mut go_on).expect("it can be planned")
+    let permission = if dry_run {
+        RepairPermission::Plan
+    } else {
+        RepairPermission::AcceptLoss
+    };
+    repair(DIRECTORY, &options(fs, 6), permission, &mut go_on).expect("it can be planned")
 }
 
 fn rescue(fs: &MemoryFileSystem, known: &SalvageOptions) -> Result<SalvageReport, Error> {
@@ -254,7 +259,13 @@ fn encrypted_and_plain_stores_are_not_taken_for_each_other() {
         let none = SalvageOptions::default();
         let errors = [
             vault_lsm::check::verify(DIRECTORY, &plain_options(&fs, 1), &all, &mut go_on).err(),
-            repair(DIRECTORY, &plain_options(&fs, 1), false, &mut go_on).err(),
+            repair(
+                DIRECTORY,
+                &plain_options(&fs, 1),
+                RepairPermission::AcceptLoss,
+                &mut go_on,
+            )
+            .err(),
             salvage(DIRECTORY, NEW, &plain_options(&fs, 1), &none, &mut go_on).err(),
         ];
         for error in errors {
@@ -265,7 +276,13 @@ fn encrypted_and_plain_stores_are_not_taken_for_each_other() {
         }
         let errors = [
             vault_lsm::check::verify(DIRECTORY, &options(&plain, 1), &all, &mut go_on).err(),
-            repair(DIRECTORY, &options(&plain, 1), false, &mut go_on).err(),
+            repair(
+                DIRECTORY,
+                &options(&plain, 1),
+                RepairPermission::AcceptLoss,
+                &mut go_on,
+            )
+            .err(),
             salvage(DIRECTORY, NEW, &options(&plain, 1), &none, &mut go_on).err(),
         ];
         for error in errors {

@@ -16,7 +16,7 @@ use vault_core::transform::HEADER_BYTES;
 use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem, MemoryFileSystem};
 use vault_core::{Engine, Error, ErrorKind, WriteOptions};
 use vault_lsm::Lsm;
-use vault_lsm::check::{VerifyOptions, verify};
+use vault_lsm::check::{RepairPermission, VerifyOptions, verify};
 
 use golden_support::{ALL, DIRECTORY, FORMAT, describe, make, options};
 
@@ -267,7 +267,8 @@ fn a_store_of_a_later_format_is_refused_with_advice() {
         let refusals = [
             Lsm::open(DIRECTORY, options(&fs)).map(drop),
             verify(DIRECTORY, &options(&fs), &all, &mut go_on).map(drop),
-            vault_lsm::check::repair(DIRECTORY, &options(&fs), true, &mut go_on).map(drop),
+            vault_lsm::check::repair(DIRECTORY, &options(&fs), RepairPermission::Plan, &mut go_on)
+                .map(drop),
         ];
         for refusal in refusals {
             let error = refusal.expect_err("it is of a later format");

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use vault_core::vfs::{CrashPolicy, FileSystem, MemoryFileSystem};
 use vault_core::{Engine, Error, WriteOptions};
 use vault_lsm::check::{
-    Loss, RepairReport, RepairVerdict, Severity, VerifyOptions, VerifyReport, repair, verify,
+    Loss, RepairPermission, RepairReport, RepairVerdict, Severity, VerifyOptions, VerifyReport,
+    repair, verify,
 };
 
 use sweep::run::{Account, exercise, run};
@@ -35,7 +36,12 @@ fn check(fs: &MemoryFileSystem) -> VerifyReport {
 }
 
 fn mend(fs: &MemoryFileSystem, dry_run: bool) -> Result<RepairReport, Error> {
-    repair(DIRECTORY, &options(fs), dry_run, &mut |_| {
+    let permission = if dry_run {
+        RepairPermission::Plan
+    } else {
+        RepairPermission::AcceptLoss
+    };
+    repair(DIRECTORY, &options(fs), permission, &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -360,6 +366,28 @@ fn a_crash_at_any_operation_leaves_the_old_store_or_the_repaired_one() {
         "{operations} operations: {before} times the old store, {behind} times the repaired one"
     );
     assert!(before > 30 && behind > 0, "{before} {behind}");
+}
+
+/// The plan that counts is the one made under the lock: a caller that had looked at an earlier one, without losses, would
+/// otherwise have consented to what it never saw.
+#[test]
+fn what_loses_entries_is_not_done_unless_that_is_accepted() {
+    let subject = Subject::new(true);
+    let fs = thrice_damaged(&subject);
+    let before = image(&fs);
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let permission = RepairPermission::LoseNothing;
+    let report = repair(DIRECTORY, &options(&fs), permission, &mut go_on).expect("a plan");
+    assert!(!report.plan.losses.is_empty() && !report.done);
+    let mut after = image(&fs);
+    after.retain(|path, _| !path.ends_with("LOCK"));
+    assert!(
+        after
+            .iter()
+            .all(|(path, bytes)| before.get(path) == Some(bytes)),
+        "something was changed"
+    );
+    assert!(mend(&fs, false).expect("a repair").done);
 }
 
 #[test]

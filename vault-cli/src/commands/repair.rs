@@ -1,12 +1,11 @@
 //! `vaultdb repair`
 //!
-//! A repair that loses entries is carried out only where the caller has said that this is accepted: the plan is
-//! made first, and the repair makes the same one again under the store's lock.
+//! A repair that loses entries is carried out only where the caller has said that this is accepted.
 
 use std::fmt;
 use std::ops::ControlFlow;
 
-use vault_db::check::{self, RepairReport, RepairVerdict};
+use vault_db::check::{self, RepairPermission, RepairReport, RepairVerdict};
 use vault_db::{LsmOptions, Result};
 
 use crate::arguments::Repair;
@@ -36,15 +35,12 @@ fn plan_and_repair(
     options: &LsmOptions,
     output: &mut Output,
 ) -> Result<RepairReport> {
-    let planned = repair(arguments, options, true, output)?;
-    let loses = !planned.plan.losses.is_empty();
-    let withheld = loses && !arguments.accept_loss;
-    let repairable = planned.plan.verdict == RepairVerdict::Repairable;
-    let mut report = if arguments.dry_run || withheld || !repairable {
-        planned
-    } else {
-        repair(arguments, options, false, output)?
+    let permission = match (arguments.dry_run, arguments.accept_loss) {
+        (true, _) => RepairPermission::Plan,
+        (false, true) => RepairPermission::AcceptLoss,
+        (false, false) => RepairPermission::LoseNothing,
     };
+    let mut report = repair(arguments, options, permission, output)?;
     if arguments.show_names {
         report.plan.reveal_names();
     }
@@ -54,10 +50,10 @@ fn plan_and_repair(
 fn repair(
     arguments: &Repair,
     options: &LsmOptions,
-    dry_run: bool,
+    permission: RepairPermission,
     output: &mut Output,
 ) -> Result<RepairReport> {
-    let report = check::repair(&arguments.store, options, dry_run, &mut |progress| {
+    let report = check::repair(&arguments.store, options, permission, &mut |progress| {
         output.progress(progress);
         ControlFlow::Continue(())
     });

@@ -28,7 +28,7 @@ mod verify;
 pub use content::{KeyBytes, KeySpan, KeyspaceName};
 pub use loss::{KnownKeyspace, SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 pub use plan::{RepairAction, RepairPlan, RepairVerdict};
-pub use repair::{RepairReport, repair};
+pub use repair::{RepairPermission, RepairReport, repair};
 pub use report::{Checked, Count, Finding, FindingKind, Loss, Severity, VerifyReport};
 pub use salvage::salvage;
 pub use scrub::{ScrubReport, Scrubbed, scrub};

@@ -43,15 +43,26 @@ use crate::write::commit::apply;
 pub struct RepairReport {
     /// What was to be done.
     pub plan: RepairPlan,
-    /// Whether it was done: not for a dry run, nor where there was nothing to do or it cannot be done.
+    /// Whether it was done: not where it was not permitted, nor where there was nothing to do or it cannot be done.
     pub done: bool,
     /// The directory that holds what was dropped, with the plan in `plan.txt`.
     pub lost: Option<PathBuf>,
 }
 
-/// Plans a repair of the store in `directory`, and carries it out unless it is a `dry_run`.
+/// What a repair may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepairPermission {
+    /// Nothing: it says what it would do. Not even the lock is taken.
+    Plan,
+    /// What loses no entry. Where the plan, made under the lock, would lose some, nothing is done.
+    LoseNothing,
+    /// All of the plan, with its losses.
+    AcceptLoss,
+}
+
+/// Plans a repair of the store in `directory`, and carries out as much as `permission` says.
 ///
-/// A dry run writes nothing, not even the lock. Else the store must not be open for writing.
+/// To do anything, it needs the lock: the store must not be open for writing.
 ///
 /// # Errors
 /// [`Error::AlreadyOpen`], [`Error::NoSuchStore`], [`Error::NotAStore`], [`Error::NewerFormat`],
@@ -60,11 +71,11 @@ pub struct RepairReport {
 pub fn repair(
     directory: impl AsRef<Path>,
     options: &LsmOptions,
-    dry_run: bool,
+    permission: RepairPermission,
     progress: Progress<'_>,
 ) -> Result<RepairReport> {
     let directory = directory.as_ref();
-    let surveyed = if dry_run {
+    let surveyed = if permission == RepairPermission::Plan {
         None
     } else {
         // Refuses what is no store before a lock file is made in it.
@@ -79,7 +90,12 @@ pub fn repair(
         done: false,
         lost: None,
     };
-    if dry_run || report.plan.verdict != RepairVerdict::Repairable {
+    let permitted = match permission {
+        RepairPermission::Plan => false,
+        RepairPermission::LoseNothing => report.plan.losses.is_empty(),
+        RepairPermission::AcceptLoss => true,
+    };
+    if !permitted || report.plan.verdict != RepairVerdict::Repairable {
         return Ok(report);
     }
     report.lost = Some(carry_out(&survey, &report.plan)?);
