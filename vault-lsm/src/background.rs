@@ -306,10 +306,11 @@ impl Drop for AtWork<'_> {
 /// How the step failed; it will be tried again.
 pub(crate) fn step(store: &Arc<Store>) -> Result<bool> {
     store.check_job()?;
-    if flush_step(store)? {
-        return Ok(true);
-    }
-    compact_step(store)
+    let stepped = match flush_step(store) {
+        Ok(false) => compact_step(store),
+        outcome => outcome,
+    };
+    stepped.map_err(|error| store.told(error))
 }
 
 fn flush_step(store: &Arc<Store>) -> Result<bool> {

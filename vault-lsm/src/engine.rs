@@ -150,7 +150,8 @@ impl Lsm {
         keyspace: KeyspaceId,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<IngestOutcome> {
-        ingest::ingest(self.store(), keyspace, pairs.into_iter())
+        let store = self.store();
+        ingest::ingest(store, keyspace, pairs.into_iter()).map_err(|error| store.told(error))
     }
 
     /// Copies the store as it is now into a new directory, by hard links: at once, however large it is,
@@ -161,7 +162,8 @@ impl Lsm {
     /// [`DiskFull`](vault_core::Error::DiskFull) and the errors of [`Engine::flush`]. What was begun is
     /// removed; should the process end midway, what is left does not open as a store.
     pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointOutcome> {
-        checkpoint::checkpoint(self.store(), directory.as_ref())
+        let store = self.store();
+        checkpoint::checkpoint(store, directory.as_ref()).map_err(|error| store.told(error))
     }
 
     /// About how many bytes the tables hold of a range. Reads nothing from disk.
@@ -187,7 +189,8 @@ impl Lsm {
     /// [`Corruption`](vault_core::Error::Corruption), [`Io`](vault_core::Error::Io),
     /// [`Closed`](vault_core::Error::Closed).
     pub fn explain_space(&self) -> Result<SpaceReport> {
-        report::space::explain(self.store())
+        let store = self.store();
+        report::space::explain(store).map_err(|error| store.told(error))
     }
 
     /// Runs one step of background work on this thread, whatever is most urgent. Gives whether there was
@@ -240,7 +243,8 @@ impl Lsm {
     /// # Errors
     /// As [`Engine::flush`].
     pub fn settle(&self) -> Result<()> {
-        report::settle(self.store())
+        let store = self.store();
+        report::settle(store).map_err(|error| store.told(error))
     }
 
     /// Begins to seal everything anew, under fresh keys. What is written from now on is sealed under them; the manifest
@@ -387,7 +391,8 @@ impl Reader for Lsm {
 
 impl Engine for Lsm {
     fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<KeyspaceId> {
-        keyspaces::create(self.store(), name, options)
+        let store = self.store();
+        keyspaces::create(store, name, options).map_err(|error| store.told(error))
     }
 
     fn keyspace(&self, name: &str) -> Result<Option<KeyspaceId>> {
@@ -410,15 +415,22 @@ impl Engine for Lsm {
     }
 
     fn drop_keyspace(&self, keyspace: KeyspaceId) -> Result<()> {
-        keyspaces::drop(self.store(), keyspace)
+        let store = self.store();
+        keyspaces::drop(store, keyspace).map_err(|error| store.told(error))
     }
 
     fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
-        self.store().write(batch, options, Patience::Wait)
+        let store = self.store();
+        store
+            .write(batch, options, Patience::Wait)
+            .map_err(|error| store.told(error))
     }
 
     fn try_write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
-        self.store().write(batch, options, Patience::Refuse)
+        let store = self.store();
+        store
+            .write(batch, options, Patience::Refuse)
+            .map_err(|error| store.told(error))
     }
 
     fn compare_and_set(
@@ -429,8 +441,10 @@ impl Engine for Lsm {
         new: Option<&[u8]>,
         options: &WriteOptions,
     ) -> Result<CasOutcome> {
-        self.store()
+        let store = self.store();
+        store
             .compare_and_set(keyspace, key, expected, new, options)
+            .map_err(|error| store.told(error))
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
@@ -457,7 +471,8 @@ impl Engine for Lsm {
     }
 
     fn flush(&self, keyspace: Option<KeyspaceId>) -> Result<()> {
-        flush::flush_and_wait(self.store(), keyspace)
+        let store = self.store();
+        flush::flush_and_wait(store, keyspace).map_err(|error| store.told(error))
     }
 
     fn compact(
@@ -466,7 +481,9 @@ impl Engine for Lsm {
         range: KeyRange,
         progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
     ) -> Result<CompactionOutcome> {
-        compact::manual::compact_range(self.store(), keyspace, &range, progress)
+        let store = self.store();
+        compact::manual::compact_range(store, keyspace, &range, progress)
+            .map_err(|error| store.told(error))
     }
 
     fn stats(&self) -> Result<EngineStats> {

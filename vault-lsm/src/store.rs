@@ -247,7 +247,7 @@ impl Store {
         self.writable.is_some() && !refused
     }
 
-    /// What a read that failed is told: whose keys went because the store was closed need not unlock it.
+    /// What a call that failed is told: whose keys went because the store was closed need not unlock it.
     #[cold]
     pub(crate) fn told(&self, error: Error) -> Error {
         match error {
