@@ -13,7 +13,7 @@ use vault_lsm::{Lsm, LsmOptions};
 /// A store of which every byte on disk is encrypted and authenticated.
 ///
 /// It does all that [`Lsm`] does, which it derefs to, and what concerns its keys. The keys are wiped from memory by
-/// [`lock`](EncryptedStore::lock), by closing, and when the last handle goes.
+/// [`lock`](Lsm::lock), by closing, and when the last handle goes.
 ///
 /// ```
 /// use vault_db::encryption::{Passphrase, SecretBytes};
