@@ -227,6 +227,7 @@ impl Opening {
             Some(pointer) => manifest::read(&self.env, pointer, false)?,
             None => State::default(),
         };
+        self.check_keys(&state)?;
         self.check_directory(&state)?;
         self.check_unknown_logs(&state)?;
         let view = self.view(&state)?;
@@ -284,6 +285,7 @@ impl Opening {
         // What only looks like damage, because a writer was at work between two reads, looks otherwise at
         // the next attempt.
         let state = manifest::read(&self.env, pointer, false)?;
+        self.check_keys(&state)?;
         self.check_directory(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;

@@ -370,6 +370,24 @@ fn the_key_of_a_dropped_keyspace_stays_destroyed() {
     }
 }
 
+/// Creating a keyspace does not replace the pointer: a keyring from before was taken for the current one, and the next flush
+/// had no key.
+#[test]
+fn a_keyring_from_before_a_keyspace_is_refused() {
+    let fs = MemoryFileSystem::new();
+    let store = open(&fs).unwrap();
+    let old = keyrings(&fs);
+    let a = store.create_keyspace("a", &keyspace_options("a")).unwrap();
+    store.put(a, b"k", b"v", &WriteOptions::SYNC).unwrap();
+    let fs = fs.kill();
+    let both = with(&fs, &old);
+    assert!(is_rolled_back(open(&both)));
+    let read_only = Lsm::open_read_only(DIRECTORY, &options(&both));
+    assert!(is_rolled_back(read_only));
+    let one = open(&with(&fs, &old[..1])).unwrap();
+    assert_eq!(one.get(a, b"k").unwrap().as_deref(), Some(&b"v"[..]));
+}
+
 /// The keyring and its copy in each other's place, also where one of them is behind.
 #[test]
 fn a_keyring_and_its_copy_exchanged() {

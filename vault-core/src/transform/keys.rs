@@ -75,6 +75,12 @@ pub trait Keys: Send + Sync {
     /// The epoch under which new files are sealed, from 1.
     fn epoch(&self) -> u32;
 
+    /// Whether a domain has keys. A keyspace without is a sign that an older keyring was put back.
+    ///
+    /// # Errors
+    /// [`Error::Locked`](crate::Error::Locked).
+    fn has_domain(&self, domain: u32) -> Result<bool>;
+
     /// Gives a domain keys, before its first file is created. Does nothing where it has them.
     ///
     /// # Errors

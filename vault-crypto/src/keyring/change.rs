@@ -238,6 +238,10 @@ impl Keys for Keyring {
         self.disk().image.epoch
     }
 
+    fn has_domain(&self, domain: u32) -> Result<bool> {
+        self.with_keys(|keys| Ok(keys.has_domain(domain)))
+    }
+
     fn add_domain(&self, domain: u32) -> Result<()> {
         self.change(OlderCopy::MayStay, |table| {
             if table.has_domain(domain) {

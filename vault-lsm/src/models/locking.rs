@@ -106,6 +106,10 @@ impl BlockTransform for GatedBlocks {
 }
 
 impl Keys for Gate {
+    fn has_domain(&self, _: u32) -> Result<bool> {
+        Ok(true)
+    }
+
     fn version(&self) -> u64 {
         1
     }

@@ -10,6 +10,25 @@ use super::Opening;
 use crate::manifest::{self, Manifest, State};
 
 impl Opening {
+    /// Refuses a keyring without keys for a keyspace that the manifest has: they are durable before it. Creating a keyspace
+    /// does not replace the pointer, so its version alone does not tell that such a keyring is an older one.
+    pub(super) fn check_keys(&self, state: &State) -> Result<()> {
+        let Some(keys) = self.env.transform.keys() else {
+            return Ok(());
+        };
+        for &id in state.keyspaces.keys() {
+            if !keys.has_domain(id)? {
+                let found = keys.version();
+                return Err(Error::RolledBack {
+                    path: self.env.directory.join(KEYRING_NAME),
+                    found,
+                    least: found + 1,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the keyring durable as it was read, and writes whichever of its two files is damaged anew, before anything relies
     /// on it. What an end or a failed sync has interrupted can be read, and yet be gone after a loss of power: a pointer
     /// that names its version, or a file under one of its new keys, would then be of no use.

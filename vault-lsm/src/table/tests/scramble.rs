@@ -89,6 +89,10 @@ impl Transform for Keyed {
 }
 
 impl Keys for Keyed {
+    fn has_domain(&self, _: u32) -> Result<bool> {
+        Ok(true)
+    }
+
     fn version(&self) -> u64 {
         1
     }
