@@ -221,7 +221,11 @@ fn damage_of_any_of_them_is_refused_or_harmless() {
                     Err(
                         Error::Corruption { .. }
                         | Error::NewerFormat { .. }
-                        | Error::NotAStore { .. },
+                        | Error::NotAStore { .. }
+                        | Error::Encrypted { .. }
+                        | Error::NotEncrypted { .. }
+                        | Error::UnacceptableKeyring { .. }
+                        | Error::WrongKey { .. },
                     ) => refused += 1,
                     Err(error) => panic!("{context}: {error:?}"),
                 }

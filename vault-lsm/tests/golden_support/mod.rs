@@ -8,15 +8,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::clock::ManualClock;
 use vault_core::random::SeededRandom;
+use vault_core::transform::{KEYRING_COPY_NAME, KEYRING_NAME};
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{
     CompactionPolicy, Compression, Engine, FilterPolicy, KeyRange, KeyspaceId, KeyspaceOptions,
     Reader, Result, Timestamp, WriteBatch, WriteOptions,
 };
+use vault_crypto::source::RawKey;
+use vault_crypto::{Algorithm, EncryptedProtection, SecretKey};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
 /// The format that this build writes: the directory of the golden stores that it makes. Raised with the
@@ -31,7 +35,7 @@ pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 type Build = fn(&MemoryFileSystem) -> Result<Option<Lsm>>;
 
 /// Every golden store there is, by name.
-pub(crate) const ALL: [(&str, Build); 12] = [
+pub(crate) const ALL: [(&str, Build); 14] = [
     ("leveled", leveled),
     ("tiered", tiered),
     ("fifo", fifo),
@@ -44,6 +48,10 @@ pub(crate) const ALL: [(&str, Build); 12] = [
     ("compression-none", compression_none),
     ("compression-lz4", compression_lz4),
     ("dropped-keyspaces", dropped_keyspaces),
+    ("encrypted-aes", |fs| encrypted(fs, Algorithm::Aes256Gcm)),
+    ("encrypted-chacha", |fs| {
+        encrypted(fs, Algorithm::ChaCha20Poly1305)
+    }),
 ];
 
 /// A golden store: its files, without the zeros at the end of log segments, and its transcript.
@@ -115,10 +123,23 @@ pub(crate) fn options(fs: &MemoryFileSystem) -> LsmOptions {
         log_bytes_max: Some(128 << 10),
         ..Settings::default()
     };
-    LsmOptions::new(settings)
+    let options = LsmOptions::new(settings)
         .file_system(Arc::new(fs.clone()) as Arc<dyn FileSystem>)
         .clock(Arc::new(ManualClock::new(NOW)))
-        .random(Arc::new(SeededRandom::new(2026)))
+        .random(Arc::new(SeededRandom::new(2026)));
+    let keyring = [KEYRING_NAME, KEYRING_COPY_NAME].map(|name| Path::new(DIRECTORY).join(name));
+    let is_there = |path: &PathBuf| fs.kind(path).expect("nothing fails in memory").is_some();
+    if keyring.iter().any(is_there) {
+        options.protection(Arc::new(protection()))
+    } else {
+        options
+    }
+}
+
+/// The key of golden stores that are encrypted.
+fn protection() -> EncryptedProtection {
+    let key = SecretKey::from_bytes(&mut [0x42; 32]);
+    EncryptedProtection::with_source(Arc::new(RawKey::new(key)))
 }
 
 fn open(fs: &MemoryFileSystem) -> Result<Lsm> {
@@ -384,6 +405,22 @@ fn dropped_keyspaces(fs: &MemoryFileSystem) -> Result<Option<Lsm>> {
     // The name comes back, and nothing else.
     let again = store.create_keyspace("dropped", &small(TIERED))?;
     store.put(again, b"new", b"of the second one", &WriteOptions::SYNC)?;
+    fill(&store, kept, 1, 4)?;
+    store.close()?;
+    Ok(None)
+}
+
+/// Two epochs of keys in use, a keyspace whose keys are gone, and a log with records.
+fn encrypted(fs: &MemoryFileSystem, algorithm: Algorithm) -> Result<Option<Lsm>> {
+    let protection = protection().algorithm(algorithm);
+    let store = Lsm::open(DIRECTORY, options(fs).protection(Arc::new(protection)))?;
+    let kept = store.create_keyspace("kept", &small(LEVELED))?;
+    let dropped = store.create_keyspace("dropped", &small(LEVELED))?;
+    fill(&store, kept, 0, 8)?;
+    fill(&store, dropped, 0, 8)?;
+    store.flush(None)?;
+    store.drop_keyspace(dropped)?;
+    store.rotate_keys()?;
     fill(&store, kept, 1, 4)?;
     store.close()?;
     Ok(None)
