@@ -207,15 +207,13 @@ fn sweeps(context: &Context<'_>) -> Outcome {
     run_command(command.env("VAULT_SWEEP", "full"))
 }
 
-/// In release mode, with every provider of the ciphers: attacks on the files of encrypted stores, at each byte; the sweeps in
+/// In release mode, with every provider of the ciphers: attacks on the files of encrypted stores and the sweeps in
 /// encrypted stores, a slice of each; memory looked through for keys, and files for what was written.
 fn secrecy(context: &Context<'_>) -> Outcome {
     let attacks = ["test", "--release", "--package", "vault-lsm"];
     let tests = ["tampering", "rollback"].map(|test| ["--test", test]);
-    let mut command = cargo_command(context.root);
-    command.args(attacks).args(tests.concat());
-    command.args(["--", "--nocapture"]);
-    let attacked = run_command(command.env("VAULT_SWEEP", "full"));
+    let shown = [&attacks[..], &tests.concat(), &["--", "--nocapture"]].concat();
+    let attacked = cargo(context, &shown);
     if attacked != Passed {
         return attacked;
     }
