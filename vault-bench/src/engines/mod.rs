@@ -13,12 +13,13 @@ pub const RIVALS: &[(&str, &str)] = &[("fjall", "log-structured merge engine in 
 /// The engines in this binary.
 #[must_use]
 pub fn own() -> Vec<EngineKind> {
-    let mut kinds = Vec::new();
-    #[cfg(feature = "vault")]
-    kinds.extend(vault::kinds());
-    #[cfg(feature = "memory")]
-    kinds.push(memory::kind());
-    kinds
+    let kinds: Vec<Vec<EngineKind>> = vec![
+        #[cfg(feature = "vault")]
+        vault::kinds(),
+        #[cfg(feature = "memory")]
+        vec![memory::kind()],
+    ];
+    kinds.concat()
 }
 
 /// Whether an engine of this name is run by the rivals' binary.
