@@ -432,7 +432,7 @@ fn what_one_provider_sealed_any_other_of_its_algorithm_opens() {
                 let algorithm = provider.algorithm();
                 protection("s")
                     .algorithm(algorithm)
-                    .provider(Arc::new(Named(*provider)))
+                    .provider(Arc::new(*provider))
             };
             let store = Store::of(by(from), |p| p.create(&place.get())).unwrap();
             let file = store.create_file(FileKind::Log, 1, 0).unwrap();
@@ -442,24 +442,6 @@ fn what_one_provider_sealed_any_other_of_its_algorithm_opens() {
             let reading = store.open_file(&file.header).unwrap();
             assert_eq!(reading.open(&block(0), &mut sealed), Ok(&b"across"[..]));
         }
-    }
-}
-
-/// A provider that is there for good, as one that is shared.
-#[derive(Debug)]
-struct Named(&'static dyn Provider);
-
-impl Provider for Named {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        self.0.algorithm()
-    }
-
-    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
-        self.0.key(key)
     }
 }
 

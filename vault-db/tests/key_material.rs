@@ -22,8 +22,8 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use keys_support::Patterns;
-use vault_crypto::cipher::{Aead, Provider, providers};
-use vault_db::encryption::{Algorithm, Command, EncryptedProtection, Kdf, KdfBounds, SecretKey};
+use vault_crypto::cipher::{Provider, providers};
+use vault_db::encryption::{Command, EncryptedProtection, Kdf, KdfBounds, SecretKey};
 use vault_db::{
     EncryptedStore, Engine, KeyRange, KeyspaceOptions, LsmOptions, Reader, WriteBatch, WriteOptions,
 };
@@ -151,24 +151,6 @@ impl Drop for Other {
     }
 }
 
-/// One of the providers of this build, to be given away.
-#[derive(Debug)]
-struct Given(&'static dyn Provider);
-
-impl Provider for Given {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        self.0.algorithm()
-    }
-
-    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
-        self.0.key(key)
-    }
-}
-
 fn tell(what: impl std::fmt::Display) {
     let mut out = std::io::stdout();
     writeln!(out, "{PREFIX}{what}").unwrap();
@@ -205,7 +187,7 @@ fn as_the_process_with_keys() {
         .kdf(Kdf::danger_weak())
         .kdf_bounds(KdfBounds::danger_weak())
         .algorithm(provider.algorithm())
-        .provider(Arc::new(Given(provider)));
+        .provider(Arc::new(provider));
     let path = directory.join("store");
     let store = EncryptedStore::open_with(&path, LsmOptions::default(), protection).unwrap();
     work(&store, &directory);

@@ -3,22 +3,21 @@
 //! The steps are those of `docs/format/store.md`. Nothing is written before everything has been read and
 //! found sound, so a store that is refused is left as it was.
 
+mod files;
 mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::transform::{FileKind, HEADER_BYTES, StorePlace};
-use vault_core::vfs::{EntryKind, FileSystem, LockedFileSystem, read_up_to};
+use vault_core::transform::{FileKind, StorePlace};
+use vault_core::vfs::{FileSystem, LockedFileSystem};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
-use crate::directory::{Found, is_ours, look_at, place, take_lock};
+use crate::directory::{Found, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{
-    Env, NameMeaning, POINTER_NAME, create_directories, meaning_of, possible_number,
-};
+use crate::layout::{Env, POINTER_NAME, create_directories, possible_number};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay, secure};
 use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
 use crate::memory::{Memory, Shares};
@@ -328,61 +327,6 @@ impl Opening {
         })
     }
 
-    /// Checks that no log segment holds records that the manifest knows nothing of: its number is
-    /// durable there before its first record, so the manifest would have lost its end.
-    fn check_unknown_logs(&self, state: &State) -> Result<()> {
-        for (name, kind) in self.list()? {
-            let NameMeaning::Numbered(FileKind::Log, number) = meaning_of(&name) else {
-                continue;
-            };
-            // Numbers below were given out before the last edit: such a segment was let go of.
-            if number < state.next_file || state.logs.contains_key(&number) {
-                continue;
-            }
-            let path = self.env.path(FileKind::Log, number);
-            if kind != EntryKind::File || !self.wrote(&path, Some(number)) {
-                continue;
-            }
-            let mut start = [0; 512];
-            let read = self
-                .env
-                .fs
-                .open(&path)
-                .and_then(|file| read_up_to(&*file, &mut start, HEADER_BYTES as u64))
-                .map_err(|e| Error::io("read", &path, e))?;
-            if start[..read].iter().any(|&byte| byte != 0) {
-                let problem = "the manifest does not know this segment, which holds records: \
-                    the manifest has lost its end";
-                return Err(Error::corruption(&path, HEADER_BYTES as u64, problem));
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that what the manifest names is there, and as long as it says.
-    fn check_directory(&self, state: &State) -> Result<()> {
-        let tables = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| keyspace.tables.values());
-        for place in tables {
-            let path = self.env.path(FileKind::Table, place.meta.number);
-            let there = self
-                .env
-                .fs
-                .kind(&path)
-                .map_err(|e| Error::io("look at", &path, e))?;
-            if there.is_none() {
-                return Err(Error::corruption(
-                    &path,
-                    0,
-                    "this table is needed and is missing",
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Opens the keyspaces with their tables.
     fn view(&self, state: &State) -> Result<View> {
         let keyspaces: Result<Vec<_>> = state
@@ -537,71 +481,6 @@ impl Opening {
             state.log_synced = (log.last, log.position);
         }
         Ok((state, log))
-    }
-
-    /// Removes files that carry Vault's names and that nothing refers to; may report foreign ones.
-    fn clean_directory(&self, state: &State, manifest: u64, report: bool) -> Result<()> {
-        let tables: BTreeSet<u64> = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| keyspace.tables.keys().copied())
-            .collect();
-        for (name, kind) in self.list()? {
-            let path = self.env.directory.join(&name);
-            let (needed, number) = match meaning_of(&name) {
-                NameMeaning::Fixed => (true, None),
-                NameMeaning::Numbered(FileKind::Table, n) => (tables.contains(&n), Some(n)),
-                NameMeaning::Numbered(FileKind::Log, n) => (state.logs.contains_key(&n), Some(n)),
-                NameMeaning::Numbered(FileKind::Manifest, n) => (n == manifest, Some(n)),
-                NameMeaning::Numbered(_, n) => (false, Some(n)),
-                NameMeaning::Unfinished | NameMeaning::Foreign => (false, None),
-            };
-            if needed {
-                continue;
-            }
-            let ours = kind == EntryKind::File
-                && meaning_of(&name) != NameMeaning::Foreign
-                && self.wrote(&path, number);
-            if ours {
-                self.env
-                    .fs
-                    .remove(&path)
-                    .map_err(|e| Error::io("remove", &path, e))?;
-            } else if report {
-                self.env.emit(&Event::ForeignFile { path });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a file that carries a name of Vault's was written by this store. One that is just being created
-    /// has no id yet, and may find what an earlier attempt left.
-    fn wrote(&self, path: &Path, number: Option<u64>) -> bool {
-        let store = self.pointer.is_some().then_some(&self.env.store);
-        is_ours(&*self.env.fs, path, store, number)
-    }
-
-    fn list(&self) -> Result<Vec<(PathBuf, EntryKind)>> {
-        let directory = &self.env.directory;
-        let entries = self
-            .env
-            .fs
-            .read_dir(directory)
-            .map_err(|e| Error::io("list", directory, e))?;
-        Ok(entries
-            .into_iter()
-            .map(|entry| (PathBuf::from(entry.name), entry.kind))
-            .collect())
-    }
-
-    fn log_bytes(&self, number: u64) -> Result<u64> {
-        let path = self.env.path(FileKind::Log, number);
-        let file = self
-            .env
-            .fs
-            .open(&path)
-            .map_err(|e| Error::io("open", &path, e))?;
-        file.len().map_err(|e| Error::io("measure", &path, e))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vault_core::transform::{Plain, Protection};
 use vault_core::{Compression, Durability, Engine, FilterPolicy, KeyspaceOptions};
-use vault_crypto::cipher::{Aead, Provider, providers};
+use vault_crypto::cipher::{Provider, providers};
 use vault_crypto::source::RawKey;
 use vault_crypto::{Algorithm, EncryptedProtection, SecretKey};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
@@ -94,27 +94,9 @@ fn encrypted(
         .find(|provider| !in_rust || provider.name() == "rust");
     let mut protection = EncryptedProtection::with_source(Arc::new(key)).algorithm(algorithm);
     if let Some(chosen) = chosen {
-        protection = protection.provider(Arc::new(Chosen(*chosen)));
+        protection = protection.provider(Arc::new(*chosen));
     }
     open(name, directory, settings, Arc::new(protection))
-}
-
-/// A provider of this build, chosen by hand.
-#[derive(Debug)]
-struct Chosen(&'static dyn Provider);
-
-impl Provider for Chosen {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        self.0.algorithm()
-    }
-
-    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
-        self.0.key(key)
-    }
 }
 
 fn open(

@@ -119,6 +119,20 @@ pub trait Provider: Send + Sync + fmt::Debug {
     fn key(&self, key: &SecretKey) -> Box<dyn Aead>;
 }
 
+impl<P: Provider + ?Sized> Provider for &P {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        (**self).algorithm()
+    }
+
+    fn key(&self, key: &SecretKey) -> Box<dyn Aead> {
+        (**self).key(key)
+    }
+}
+
 /// All providers of this build, the best of each algorithm first.
 #[must_use]
 pub fn providers() -> &'static [&'static dyn Provider] {

@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use vault_core::codec::Decoder;
-use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES};
+use vault_core::transform::{ENCRYPTED_ID, FileHeader, FileIdentity, FileKind, HEADER_BYTES};
 use vault_core::{Error, Result};
 
 use super::keys::{ENTRY_BYTES, KEYS_MAX};
 use crate::cipher::{Algorithm, TAG_BYTES};
 use crate::kdf::{Kdf, KdfBounds, SALT_BYTES};
 use crate::secret::KEY_BYTES;
-use crate::transform::parameters::{PARAMETERS_OFFSET, ParameterProblem, Parameters, TRANSFORM_ID};
+use crate::transform::parameters::{PARAMETERS_OFFSET, ParameterProblem, Parameters};
 
 /// The version of the format that is written.
 pub(crate) const KEYRING_VERSION: u16 = 1;
@@ -70,7 +70,7 @@ impl Wrapping {
     pub(crate) fn authenticated(&self, store: &[u8; 16], algorithm: Algorithm) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(&KEYRING_VERSION.to_le_bytes());
-        out.extend_from_slice(&TRANSFORM_ID.to_le_bytes());
+        out.extend_from_slice(&ENCRYPTED_ID.to_le_bytes());
         out.extend_from_slice(store);
         out.extend_from_slice(&algorithm.id().to_le_bytes());
         self.encode_clear(&mut out);
@@ -119,7 +119,7 @@ impl Front<'_> {
                 domain: 0,
             },
             version: KEYRING_VERSION,
-            transform: TRANSFORM_ID,
+            transform: ENCRYPTED_ID,
             salt: self.header_salt,
             parameters: self.parameters.encode(),
         };
@@ -221,11 +221,11 @@ impl Image {
 
 fn check_header(path: &Path, header: &FileHeader) -> Result<Parameters> {
     let damaged = |offset: u64, problem: String| Err(Error::corruption(path, offset, problem));
-    if header.transform != TRANSFORM_ID {
+    if header.transform != ENCRYPTED_ID {
         let found = header.transform;
         return damaged(
             10,
-            format!("transform {found} where a keyring has {TRANSFORM_ID}"),
+            format!("transform {found} where a keyring has {ENCRYPTED_ID}"),
         );
     }
     if header.identity.domain != 0 || header.identity.number == 0 {

@@ -17,11 +17,11 @@ pub(crate) mod providers;
 
 use std::sync::Arc;
 
-use vault_core::transform::{Assurance, BlockTransform, FileHeader, Keys, Transform};
+use vault_core::transform::{Assurance, BlockTransform, ENCRYPTED_ID, FileHeader, Keys, Transform};
 use vault_core::{Error, Result};
 
 use self::file_seal::{FileSeal, Use};
-use self::parameters::{PARAMETERS_OFFSET, Parameters, TRANSFORM_ID};
+use self::parameters::{PARAMETERS_OFFSET, Parameters};
 use crate::keyring::Keyring;
 
 pub use protection::EncryptedProtection;
@@ -34,7 +34,7 @@ pub struct KeyringTransform {
 
 impl KeyringTransform {
     /// The id of this transform in a file's header.
-    pub const ID: u16 = TRANSFORM_ID;
+    pub const ID: u16 = ENCRYPTED_ID;
 
     pub(crate) const fn new(keyring: Arc<Keyring>) -> Self {
         Self { keyring }
@@ -60,7 +60,7 @@ impl KeyringTransform {
 
 impl Transform for KeyringTransform {
     fn id(&self) -> u16 {
-        TRANSFORM_ID
+        ENCRYPTED_ID
     }
 
     fn assurance(&self) -> Assurance {

@@ -4,8 +4,6 @@ use vault_core::transform::PARAMETER_BYTES;
 
 use crate::cipher::Algorithm;
 
-/// The id of this transform in a file's header.
-pub(crate) const TRANSFORM_ID: u16 = 1;
 /// Where the parameters stand in a header, for messages.
 pub(crate) const PARAMETERS_OFFSET: u64 = 64;
 
