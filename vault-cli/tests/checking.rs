@@ -56,12 +56,13 @@ fn ends(output: &Output, code: i32) -> String {
     said(output)
 }
 
+/// All that the store holds; who has it open is not of it.
 fn image(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem};
     let mut entries = DiskFileSystem
         .read_dir(directory)
         .expect("nothing fails here");
-    entries.retain(|entry| entry.kind == EntryKind::File);
+    entries.retain(|entry| entry.kind == EntryKind::File && entry.name != "LOCK");
     let read = |name: std::ffi::OsString| {
         let path = directory.join(name);
         let file = DiskFileSystem.open(&path).expect("nothing fails here");
