@@ -3,12 +3,13 @@
 //! # Locks, in the order in which they may be taken
 //! 1. `checkpoint_turn`: who holds it takes stock for a checkpoint, or does what must not come in between:
 //!    installs an ingest, creates or drops a keyspace.
-//! 2. `commit`: who holds it appends to the log and inserts into memtables, and alone seals memtables.
+//! 2. `commit`: who holds it gives out places in the log and inserts into memtables, and alone seals memtables.
 //! 3. `manifest`: who holds it changes what the store is made of.
 //! 4. the view cell's own: while a new view is put in place.
 //!
 //! Readers take none of them. Nobody waits for a disk while holding 4. Whoever locks or unlocks the keys
-//! ([`crate::locking`]) holds `locking.turn` before any of them.
+//! ([`crate::locking`]) holds `locking.turn` before any of them. Whoever waits for a turn ([`crate::write::turns`])
+//! may hold the first two; whose turn it is waits for no lock until it is over.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,7 @@ use crate::sync::{self, Mutex, MutexGuard, hint};
 use crate::table::TableEnv;
 use crate::view::{Pinned, ViewCell};
 use crate::write::admission::Pacer;
+use crate::write::turns::{Turns, TurnsTaken};
 
 /// An open store.
 pub(crate) struct Store {
@@ -50,6 +52,7 @@ pub(crate) struct Store {
     pub(crate) reclaim: Arc<ReclaimQueue>,
     pub(crate) counters: Counters,
     pub(crate) pacer: Pacer,
+    pub(crate) turns: Turns,
     pub(crate) background: Background,
     pub(crate) log_sync: Arc<LogSync>,
     /// The log segments on disk, with their bytes.
@@ -89,6 +92,7 @@ struct Writable {
 pub(crate) struct Commit {
     pub(crate) log: LogWriter,
     pub(crate) last_sequence: SequenceNumber,
+    pub(crate) turns: TurnsTaken,
 }
 
 /// What a store is made from when it is opened.
@@ -126,6 +130,7 @@ impl Store {
                 let commit = Commit {
                     log,
                     last_sequence: parts.progress.last_sequence,
+                    turns: TurnsTaken::default(),
                 };
                 let writable = Writable {
                     commit: Mutex::new(commit),
@@ -138,6 +143,7 @@ impl Store {
         Self {
             counters: Counters::new(parts.settings.latency_sample_every),
             pacer: Pacer::default(),
+            turns: Turns::default(),
             background: Background::default(),
             snapshots: SnapshotRegistry::default(),
             visible: AtomicU64::new(parts.progress.last_sequence),
@@ -283,21 +289,41 @@ impl Store {
         self.status.fetch_or(QUIET, Ordering::AcqRel) & QUIET != 0
     }
 
-    /// Takes the commit lock.
+    /// Takes the commit lock, with every commit before this published.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::ReadOnly`], [`Error::Poisoned`]: checked under the lock.
     pub(crate) fn commit(&self) -> Result<MutexGuard<'_, Commit>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
         let guard = lock_spinning(&writable.commit);
+        self.wait_for_all_turns(&guard);
         self.check_writable()?;
         Ok(guard)
+    }
+
+    /// Takes the commit lock while the records of others may still be on their way into the log.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub(crate) fn commit_beside_others(&self) -> Result<MutexGuard<'_, Commit>> {
+        let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
+        let guard = lock_spinning(&writable.commit);
+        self.check_writable()?;
+        Ok(guard)
+    }
+
+    /// Waits until every commit that has a place in the log is published, or has failed.
+    #[inline]
+    pub(crate) fn wait_for_all_turns(&self, commit: &Commit) {
+        self.turns
+            .wait_for_all(&commit.turns, |publication| self.publish(publication));
     }
 
     /// As [`Store::commit`], for work that nobody asked for.
     pub(crate) fn commit_for_job(&self) -> Result<MutexGuard<'_, Commit>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
         let guard = lock(&writable.commit);
+        self.wait_for_all_turns(&guard);
         self.check_job()?;
         Ok(guard)
     }
@@ -322,9 +348,9 @@ impl Store {
 
     /// The commit lock, whatever state the store is in; `None` when it was opened read-only.
     pub(crate) fn commit_unchecked(&self) -> Option<MutexGuard<'_, Commit>> {
-        self.writable
-            .as_ref()
-            .map(|writable| lock(&writable.commit))
+        let guard = lock(&self.writable.as_ref()?.commit);
+        self.wait_for_all_turns(&guard);
+        Some(guard)
     }
 
     /// The generation of the store: one more with each opening for writing, each close, and some changes between.
@@ -374,11 +400,17 @@ impl Store {
     }
 
     fn poison(&self, cause: Arc<Error>) -> Error {
+        self.poison_and(cause, || ())
+    }
+
+    /// Makes the store read-only for good, and does the rest before anybody is told.
+    pub(crate) fn poison_and(&self, cause: Arc<Error>, rest: impl FnOnce()) -> Error {
         let mut poison = lock(&self.poison);
         let first = poison.is_none();
         let cause = Arc::clone(poison.get_or_insert(cause));
         drop(poison);
         self.status.fetch_or(POISONED, Ordering::AcqRel);
+        rest();
         let error = Error::Poisoned { cause };
         if first {
             self.env.emit(&Event::Poisoned {

@@ -164,10 +164,12 @@ pub trait Transform: Send + Sync + fmt::Debug {
 
 /// Seals and opens the blocks of one file.
 pub trait BlockTransform: Send + Sync + fmt::Debug {
-    /// Bytes that sealing adds.
+    /// Bytes that sealing adds, to every block the same.
     fn overhead(&self) -> usize;
 
-    /// Seals `buffer[start..]` in place and appends the [overhead](Self::overhead).
+    /// Seals `buffer[start..]` in place and appends the [overhead](Self::overhead). Several threads may do so at once,
+    /// each block under an ordinal of its own. These ascend: of blocks that are sealed at the same time, the last may
+    /// be at most 64 ahead of the first. Only 0 may come at any time.
     ///
     /// # Errors
     /// What the transform says (too many blocks under one key, for instance).

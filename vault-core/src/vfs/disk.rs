@@ -18,10 +18,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use super::{Claim, Claims};
 use super::{DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, WriteMap};
 
 #[cfg(test)]
@@ -258,19 +259,14 @@ impl File for DiskFile {
             ));
         }
         reserve(&self.file, len as u64)?;
-        #[expect(
-            unsafe_code,
-            reason = "mapping a file is unsafe by nature: others could change it"
-        )]
-        // SAFETY: the mapping is only written, through bounds-checked copies, and never lent out, so
-        // nobody relies on its bytes staying as they are. Its pages exist for as long as it lives: the
-        // file is at least `len` bytes long, the space was reserved just now, and this handle refuses
-        // to shorten the file meanwhile. Other processes are kept away by the lock of the store that
-        // the file belongs to.
-        let map = unsafe { MmapOptions::new().len(len).map_mut(&self.file)? };
+        // The mapping is only written, through bounds-checked copies, and never lent out, so nobody relies on
+        // its bytes staying as they are. Its pages exist for as long as it lives: the file is at least `len`
+        // bytes long, the space was reserved just now, and this handle refuses to shorten the file meanwhile.
+        // Other processes are kept away by the lock of the store that the file belongs to.
+        let map = MmapOptions::new().len(len).map_raw(&self.file)?;
         Ok(Box::new(DiskMap {
             map,
-            len,
+            claims: Claims::new(len),
             _alive: Arc::clone(&maps),
         }))
     }
@@ -279,28 +275,35 @@ impl File for DiskFile {
 /// A file of the operating system, mapped for writing.
 #[derive(Debug)]
 struct DiskMap {
-    map: MmapMut,
-    len: usize,
+    map: MmapRaw,
+    claims: Claims,
     _alive: Arc<()>,
 }
 
 impl WriteMap for DiskMap {
     fn len(&self) -> usize {
-        self.len
+        self.claims.len()
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        offset
-            .checked_add(bytes.len())
-            .filter(|end| *end <= self.len)
-            .and_then(|end| self.map.get_mut(offset..end))
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "the write would reach beyond the end of the map",
-                )
-            })?
-            .copy_from_slice(bytes);
+    #[inline]
+    fn claim(&self, offset: usize, len: usize) -> io::Result<Claim> {
+        self.claims.claim(offset, len)
+    }
+
+    #[inline]
+    fn fill(&self, claim: Claim, bytes: &[u8]) -> io::Result<()> {
+        let range = self.claims.redeem(claim, bytes)?;
+        #[expect(
+            unsafe_code,
+            reason = "several threads fill one mapping, each a place of its own"
+        )]
+        // SAFETY: the range lies within the mapping, which is `claims.len()` bytes long and whose pages exist for as
+        // long as it lives (see `map`), and has the length of `bytes`. It was claimed of this mapping, each place of
+        // which is given out once, and the claim is used up: so nobody else writes there, and nobody reads.
+        unsafe {
+            let place = self.map.as_mut_ptr().add(range.start);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len());
+        }
         Ok(())
     }
 }

@@ -18,10 +18,12 @@ use std::sync::Arc;
 
 mod disk;
 mod locked;
+mod map;
 mod memory;
 
 pub use disk::DiskFileSystem;
 pub use locked::{LockLost, LockedFileSystem};
+pub use map::{Claim, Claims, WriteMap};
 pub use memory::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 
 /// A file system.
@@ -169,23 +171,6 @@ pub trait File: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where this file system does not map; else the operating system's.
     fn map(&self, len: usize) -> io::Result<Box<dyn WriteMap>>;
-}
-
-/// A file mapped into memory for writing.
-pub trait WriteMap: Send + fmt::Debug {
-    /// Length of the mapping in bytes.
-    fn len(&self) -> usize;
-
-    /// Whether nothing is mapped.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Copies bytes into the mapping.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] beyond the mapping's end; injected ones.
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// An entry of a directory.

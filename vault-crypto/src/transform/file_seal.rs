@@ -51,36 +51,51 @@ pub(crate) struct FileSeal {
     aad: [u8; AAD_BYTES],
     /// Whether a checksum follows the tag.
     checked: bool,
-    spent: Option<Spent>,
+    spent: Option<Box<Spent>>,
     /// `None` after locking, until it is needed.
     aead: RwLock<Option<Box<dyn Aead>>>,
 }
 
-/// Which ordinals have sealed a block: they ascend, but for 0, which a table spends last.
-#[derive(Default)]
+/// Which ordinals have sealed a block. They go up, but those of a log are sealed by several threads at once and may
+/// overtake one another, and a table spends 0 last.
+///
+/// An ordinal belongs to the place that its last bits name, and a place only moves up: so none is spent twice, and one
+/// is refused unspent only where another of its place, 128 or more ahead, came first. A store has 64 records on their way
+/// into its log at most.
 struct Spent {
     zero: AtomicBool,
-    last: AtomicU64,
+    /// The highest ordinal spent of each place; 0: none.
+    last: [AtomicU64; Self::PLACES],
 }
 
 impl Spent {
-    /// Spends an ordinal, once. The two are independent of everything else in memory: each alone decides.
+    const PLACES: usize = 128;
+
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            zero: AtomicBool::new(false),
+            last: [const { AtomicU64::new(0) }; Self::PLACES],
+        })
+    }
+
+    /// Spends an ordinal, once. Each place is independent of everything else in memory.
     fn spend(&self, ordinal: u64) -> Result<()> {
-        let unspent = if ordinal == 0 {
-            !self.zero.swap(true, Ordering::Relaxed)
-        } else {
-            self.last.fetch_max(ordinal, Ordering::Relaxed) < ordinal
-        };
-        if !unspent {
-            return unsupported(
-                "a file whose blocks are in order",
-                "sealing under an ordinal twice, or under an earlier one",
-            );
-        }
         if ordinal >= ORDINALS {
             return unsupported("an encrypted file", "more than 4,294,967,296 blocks");
         }
-        Ok(())
+        let unspent = if ordinal == 0 {
+            !self.zero.swap(true, Ordering::Relaxed)
+        } else {
+            let place = &self.last[ordinal as usize % Self::PLACES];
+            place.fetch_max(ordinal, Ordering::Relaxed) < ordinal
+        };
+        if unspent {
+            return Ok(());
+        }
+        unsupported(
+            "a file whose blocks are in order",
+            "sealing under an ordinal twice, or under one far behind another",
+        )
     }
 }
 
@@ -105,7 +120,7 @@ impl FileSeal {
             bound: *bound,
             aad: aad_template(header, parameters.epoch),
             checked: !header.identity.kind.ends_in_checksums(),
-            spent: (used == Use::Writing).then(Spent::default),
+            spent: (used == Use::Writing).then(Spent::new),
             aead: RwLock::new(None),
         });
         keyring.open_files().add(&seal);

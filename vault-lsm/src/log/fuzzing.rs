@@ -6,7 +6,7 @@ use vault_core::Result;
 use vault_core::transform::FileKind;
 
 use super::reader::{Replay, ReplayRequest, replay};
-use super::record::{self, Body, Record};
+use super::record::{self, BatchHead, Body, Record};
 use crate::fuzzing::{Chained, Seals, memory_env, put_file, stated_identity};
 use crate::layout::Env;
 
@@ -31,7 +31,14 @@ impl LogRecord<'_> {
                 first_sequence,
                 count,
                 operations,
-            } => record::encode_batch(&mut out, self.0.synced, *first_sequence, *count, operations),
+            } => {
+                let head = BatchHead {
+                    synced: self.0.synced,
+                    first_sequence: *first_sequence,
+                    count: *count,
+                };
+                record::encode_batch(&mut out, &head, operations);
+            }
         }
         out
     }

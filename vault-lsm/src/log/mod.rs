@@ -5,7 +5,8 @@
 //! tail from damage, [`secure`] makes what was read back durable.
 //!
 //! # Invariants
-//! - Only one thread appends at a time: the engine's commit lock.
+//! - Only one thread gives out places at a time: the engine's commit lock. Each record is written by the thread that
+//!   has its place, once; how far the log reaches without a hole is published in the order of the places.
 //! - No record is added to a segment that was opened for reading, and none is changed.
 //! - A segment's header is durable and the manifest knows its number before its first record.
 //! - *synced* positions only grow, and never pass what has been appended.
@@ -22,7 +23,7 @@ mod writer;
 pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, replay};
 pub(crate) use secure::{rewrite, secure};
 pub(crate) use sync::LogSync;
-pub(crate) use writer::{LogWriter, Segment, SegmentSource};
+pub(crate) use writer::{LogWriter, Reserved, Segment, SegmentSource};
 
 /// Version of the log's format.
 pub(crate) const LOG_VERSION: u16 = 1;

@@ -1,6 +1,6 @@
 //! The payload of a log record.
 
-use vault_core::codec::{Decoder, put_varint};
+use vault_core::codec::{Decoder, VARINT_BYTES_MAX, put_varint, varint_len};
 
 const KIND_START: u8 = 1;
 const KIND_BATCH: u8 = 2;
@@ -47,19 +47,34 @@ pub(crate) fn encode_start(out: &mut Vec<u8>, synced: u64, start: &Start) {
     put_varint(out, start.base);
 }
 
+/// What stands in front of the operations in the payload of a batch record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchHead {
+    /// As [`Record::synced`].
+    pub(crate) synced: u64,
+    pub(crate) first_sequence: u64,
+    pub(crate) count: u32,
+}
+
+impl BatchHead {
+    /// It is never longer.
+    pub(crate) const BYTES_MAX: usize = 1 + 3 * VARINT_BYTES_MAX;
+
+    /// Its length in bytes.
+    pub(crate) const fn len(&self) -> usize {
+        1 + varint_len(self.synced)
+            + varint_len(self.first_sequence)
+            + varint_len(self.count as u64)
+    }
+}
+
 /// Appends the payload of a batch record.
 #[inline]
-pub(crate) fn encode_batch(
-    out: &mut Vec<u8>,
-    synced: u64,
-    first_sequence: u64,
-    count: u32,
-    operations: &[u8],
-) {
+pub(crate) fn encode_batch(out: &mut Vec<u8>, head: &BatchHead, operations: &[u8]) {
     out.push(KIND_BATCH);
-    put_varint(out, synced);
-    put_varint(out, first_sequence);
-    put_varint(out, u64::from(count));
+    put_varint(out, head.synced);
+    put_varint(out, head.first_sequence);
+    put_varint(out, u64::from(head.count));
     out.extend_from_slice(operations);
 }
 
@@ -111,7 +126,13 @@ mod tests {
             })
         );
         out.clear();
-        encode_batch(&mut out, 300, 7, 2, b"operations");
+        let head = BatchHead {
+            synced: 300,
+            first_sequence: 7,
+            count: 2,
+        };
+        encode_batch(&mut out, &head, b"operations");
+        assert_eq!(out.len(), head.len() + b"operations".len());
         let body = Body::Batch {
             first_sequence: 7,
             count: 2,

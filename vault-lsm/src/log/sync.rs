@@ -1,7 +1,7 @@
 //! Making the log durable, for many writers at once.
 //!
-//! A writer that asked for [`Durability::Sync`](vault_core::Durability::Sync) appends under the commit
-//! lock and then, holding no lock, waits here until the durable position has passed its record. The
+//! A writer that asked for [`Durability::Sync`](vault_core::Durability::Sync) appends its record
+//! and then, holding no lock, waits here until the durable position has passed it. The
 //! first to arrive syncs for everybody who has appended by then; those who come while it is at it wait,
 //! and one of them is the next. Before it syncs, the next waits a moment for as many writers as there were
 //! in the round before: those who were just woken are about to write again, and would otherwise miss
@@ -27,7 +27,7 @@ const YIELDS_MAX: usize = 64;
 
 /// The durable end of the log, and the files that must be synced to move it.
 pub(crate) struct LogSync {
-    /// Log position behind the last record appended.
+    /// Log position behind the last record appended that has no hole before it.
     appended: AtomicU64,
     /// Log position up to which everything is durable.
     synced: AtomicU64,
@@ -86,10 +86,10 @@ impl LogSync {
         )
     }
 
-    /// Notes that records up to `position` have been appended. Called under the commit lock.
+    /// Notes that the log is whole up to `position`, unless it is known to be whole further.
     #[inline]
     pub(crate) fn appended(&self, position: u64) {
-        self.appended.store(position, Ordering::Release);
+        self.appended.fetch_max(position, Ordering::AcqRel);
     }
 
     /// Notes that the next records go to another file. Called under the commit lock.

@@ -1,25 +1,33 @@
 //! Appending to the log.
 //!
 //! A segment is reserved at its full length, mapped, and filled by copying: a commit costs no system
-//! call. Where the file system does not map, records are written at their offset instead.
+//! call. A record gets its place and its ordinal under the commit lock ([`LogWriter::reserve`]), and is sealed and
+//! copied there by the thread that reserved it ([`Reserved::write`]), beside others that do the same. The log
+//! reaches as far as all before it are there: who reserved earlier says so earlier
+//! ([`crate::write::turns`]). Where the file system does not map, records are written at their offset at once.
 //!
 //! Segments start small and double up to the configured length, so that a small store stays small.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES, Salt};
-use vault_core::vfs::{File, WriteMap};
+use vault_core::vfs::{Claim, File, WriteMap};
 use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES, record_identity};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
-use crate::log::record::{self, Start};
+use crate::log::record::{self, BatchHead, Start};
 use crate::log::sync::LogSync;
 use crate::store::{sync_failed, write_failed};
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// Frame, the fields in front of the operations, and what any transform there may be adds.
+const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
+/// A thread's buffer for sealing records in is kept up to this size.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// Makes segments: reserves the number, creates the file, and records it in the manifest.
 pub(crate) trait SegmentSource {
@@ -100,12 +108,38 @@ impl Segment {
         self.capacity as u64
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
-        let written = match &mut self.target {
-            Target::Map(map) => map.write(offset, bytes),
-            Target::File => self.file.write_at(bytes, offset as u64),
-        };
-        written.map_err(|e| Error::io("write", &self.path, e))
+    /// Claims a place for a record, or none where records are written at once.
+    fn claim(&self, offset: usize, len: usize) -> Result<Option<Claim>> {
+        match &self.target {
+            Target::Map(map) => map
+                .claim(offset, len)
+                .map(Some)
+                .map_err(|e| self.not_written(e)),
+            Target::File => Ok(None),
+        }
+    }
+
+    fn fill(&self, claim: Claim, bytes: &[u8]) -> Result<()> {
+        match &self.target {
+            Target::Map(map) => map.fill(claim, bytes).map_err(|e| self.not_written(e)),
+            Target::File => unreachable!("a file hands out no claims"),
+        }
+    }
+
+    fn not_written(&self, error: std::io::Error) -> Error {
+        Error::io("write", &self.path, error)
+    }
+
+    /// Seals the payload that stands in `buffer` behind room for its frame, and frames it.
+    #[inline]
+    fn seal(&self, ordinal: u32, buffer: &mut Vec<u8>) -> Result<()> {
+        let identity = record_identity(ordinal);
+        self.blocks.seal(&identity, buffer, FRAME_BYTES)?;
+        let sealed_len = u32::try_from(buffer.len() - FRAME_BYTES)
+            .expect("a batch is limited to less than 4 GiB");
+        let frame = frame::encode(self.header_checksum, ordinal, sealed_len);
+        buffer[..FRAME_BYTES].copy_from_slice(&frame);
+        Ok(())
     }
 }
 
@@ -120,22 +154,74 @@ pub(crate) struct Appended {
     pub(crate) bytes: u64,
 }
 
+/// A record that has its place in the log, and may not be there yet.
+pub(crate) struct Reserved {
+    pub(crate) appended: Appended,
+    unwritten: Option<Unwritten>,
+}
+
+/// What the record is still to be made of, beside the operations.
+struct Unwritten {
+    segment: Arc<Segment>,
+    claim: Claim,
+    ordinal: u32,
+    head: BatchHead,
+}
+
+impl Reserved {
+    /// Writes the record, unless it is there already. Nobody else waits for a lock meanwhile, but those that come
+    /// later in the log wait for this.
+    ///
+    /// # Errors
+    /// There is a hole in the log then, behind which nothing will be read back.
+    pub(crate) fn write(self, operations: &[u8]) -> Result<()> {
+        let Some(record) = self.unwritten else {
+            return Ok(());
+        };
+        with_buffer(|buffer| {
+            lay_out(buffer, &record.head, operations);
+            record.segment.seal(record.ordinal, buffer)?;
+            record.segment.fill(record.claim, buffer)
+        })
+    }
+}
+
+fn lay_out(buffer: &mut Vec<u8>, head: &BatchHead, operations: &[u8]) {
+    buffer.clear();
+    buffer.extend_from_slice(&[0; FRAME_BYTES]);
+    record::encode_batch(buffer, head, operations);
+}
+
+/// Lends this thread's buffer, in which records are sealed.
+#[inline]
+fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // Taken out of its place meanwhile: a thread that is ending has none any more, and works on a fresh one.
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    let result = work(&mut buffer);
+    if buffer.capacity() <= BUFFER_BYTES_KEPT {
+        let _ = BUFFER.try_with(|place| place.set(buffer));
+    }
+    result
+}
+
 /// Appends records. Lives behind the commit lock.
 pub(crate) struct LogWriter {
     current: Option<Active>,
     /// What the next segment's start record says of the one before it.
     previous: u64,
     previous_end: u64,
-    /// Log position behind the last record.
+    /// Log position behind the last record that has a place.
     position: u64,
     next_bytes: u64,
     segment_bytes_max: u64,
     sync: Arc<LogSync>,
-    buffer: Vec<u8>,
 }
 
 struct Active {
-    segment: Segment,
+    segment: Arc<Segment>,
     /// Log position at which the segment begins.
     base: u64,
     offset: usize,
@@ -160,7 +246,6 @@ impl LogWriter {
             next_bytes: FIRST_SEGMENT_BYTES.min(segment_bytes_max),
             segment_bytes_max,
             sync,
-            buffer: Vec::new(),
         }
     }
 
@@ -172,41 +257,63 @@ impl LogWriter {
         }
     }
 
-    /// Appends a batch. On an error nothing of it will be read back.
-    pub(crate) fn append(
+    #[cfg(test)]
+    pub(crate) fn sync(&self) -> &LogSync {
+        &self.sync
+    }
+
+    /// Whether a batch of this many bytes fits into the current segment. Where it does not, its reservation begins the
+    /// next one, and everything before it must have been written by then.
+    pub(crate) fn has_room(&self, operations_bytes: usize) -> bool {
+        self.current.as_ref().is_some_and(|active| {
+            active.offset + operations_bytes + OVERHEAD_MAX <= active.segment.capacity
+        })
+    }
+
+    /// Gives a batch its place behind the others, in the next segment if there is [no room](Self::has_room). On an
+    /// error nothing of it will be read back.
+    pub(crate) fn reserve(
         &mut self,
         source: &dyn SegmentSource,
         first_sequence: u64,
         count: u32,
         operations: &[u8],
-    ) -> Result<Appended> {
-        // Frame, payload fields at their longest, and a tag of any transform there may be.
-        const OVERHEAD_MAX: usize = FRAME_BYTES + 64;
-        self.ensure_room(source, operations.len() + OVERHEAD_MAX)?;
+    ) -> Result<Reserved> {
+        if !self.has_room(operations.len()) {
+            self.begin_segment(source, operations.len() + OVERHEAD_MAX)?;
+        }
         let Some(active) = &mut self.current else {
-            unreachable!("ensure_room has begun a segment");
+            unreachable!("a segment was begun");
         };
         // Until a sync has reached this segment, its start record, which alone says where the segment
         // lies in the log, may be lost with the power. A position that a record names then would be
         // compared with an unknown one, and a torn tail be taken for damage. So none is named.
         let synced = self.sync.synced();
         let synced = if synced > active.base { synced } else { 0 };
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&[0; FRAME_BYTES]);
-        record::encode_batch(&mut self.buffer, synced, first_sequence, count, operations);
-        if let Err(error) = active.put(&mut self.buffer) {
-            // The bytes may be there in part. The segment ends before them: its successor says so.
-            self.retire();
-            return Err(write_failed(error));
+        let head = BatchHead {
+            synced,
+            first_sequence,
+            count,
+        };
+        match active.reserve(&head, operations) {
+            Ok((bytes, unwritten)) => {
+                self.position += bytes;
+                let appended = Appended {
+                    end: self.position,
+                    segment: active.segment.number,
+                    bytes,
+                };
+                Ok(Reserved {
+                    appended,
+                    unwritten,
+                })
+            }
+            Err(error) => {
+                // The bytes may be there in part. The segment ends before them: its successor says so.
+                self.retire();
+                Err(write_failed(error))
+            }
         }
-        let bytes = self.buffer.len() as u64;
-        self.position += bytes;
-        self.sync.appended(self.position);
-        Ok(Appended {
-            end: self.position,
-            segment: active.segment.number,
-            bytes,
-        })
     }
 
     /// Ends the current segment; the next record begins another.
@@ -224,15 +331,6 @@ impl LogWriter {
         Ok(self.end().0)
     }
 
-    fn ensure_room(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {
-        if let Some(active) = &self.current
-            && active.offset + bytes <= active.segment.capacity
-        {
-            return Ok(());
-        }
-        self.begin_segment(source, bytes)
-    }
-
     fn begin_segment(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {
         const START_BYTES_MAX: usize = 128;
         let wanted = self
@@ -247,16 +345,15 @@ impl LogWriter {
             base: self.position,
         };
         let mut active = Active {
-            segment,
+            segment: Arc::new(segment),
             base: self.position,
             offset: HEADER_BYTES,
             ordinal: 0,
         };
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&[0; FRAME_BYTES]);
-        record::encode_start(&mut self.buffer, self.sync.synced(), &start);
-        let put = active.put(&mut self.buffer);
-        self.position += self.buffer.len() as u64;
+        let mut buffer = vec![0; FRAME_BYTES];
+        record::encode_start(&mut buffer, self.sync.synced(), &start);
+        let put = active.put(&mut buffer);
+        self.position += buffer.len() as u64;
         self.sync.begin_segment(
             Arc::clone(&active.segment.file),
             active.segment.path.clone(),
@@ -273,19 +370,43 @@ impl LogWriter {
 }
 
 impl Active {
-    /// Seals the payload that stands in `buffer` behind room for its frame, and writes both.
+    /// Gives a record its place and its ordinal. Where there is no map it is written at once.
     #[inline]
+    fn reserve(&mut self, head: &BatchHead, operations: &[u8]) -> Result<(u64, Option<Unwritten>)> {
+        let overhead = self.segment.blocks.overhead();
+        let len = FRAME_BYTES + head.len() + operations.len() + overhead;
+        let unwritten = match self.segment.claim(self.offset, len)? {
+            Some(claim) => {
+                let ordinal = self.ordinal;
+                self.ordinal += 1;
+                self.offset += len;
+                Some(Unwritten {
+                    segment: Arc::clone(&self.segment),
+                    claim,
+                    ordinal,
+                    head: *head,
+                })
+            }
+            None => with_buffer(|buffer| {
+                lay_out(buffer, head, operations);
+                self.put(buffer).map(|()| None)
+            })?,
+        };
+        Ok((len as u64, unwritten))
+    }
+
+    /// Seals the payload that stands in `buffer` behind room for its frame, and writes both.
     fn put(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
-        self.segment
-            .blocks
-            .seal(&record_identity(self.ordinal), buffer, FRAME_BYTES)?;
-        let sealed_len = u32::try_from(buffer.len() - FRAME_BYTES)
-            .expect("a batch is limited to less than 4 GiB");
-        let frame = frame::encode(self.segment.header_checksum, self.ordinal, sealed_len);
-        buffer[..FRAME_BYTES].copy_from_slice(&frame);
+        self.segment.seal(self.ordinal, buffer)?;
         // The ordinal is spent even if writing fails: no two texts are sealed under it.
         self.ordinal += 1;
-        self.segment.write(self.offset, buffer)?;
+        match self.segment.claim(self.offset, buffer.len())? {
+            Some(claim) => self.segment.fill(claim, buffer)?,
+            None => {
+                let written = self.segment.file.write_at(buffer, self.offset as u64);
+                written.map_err(|e| self.segment.not_written(e))?;
+            }
+        }
         self.offset += buffer.len();
         Ok(())
     }

@@ -218,6 +218,19 @@ fn snapshots_beside_writes() {
 }
 
 #[test]
+fn batches_beside_one_another() {
+    holds("commit: batches beside one another", [()], |()| {
+        let write = |shared: &Shared| {
+            shared.write(1);
+            shared.check_snapshot();
+        };
+        let shared = beside(nothing, &[write], write);
+        assert_eq!(shared.lsm.latest_sequence(), 4);
+        shared.check_snapshot();
+    });
+}
+
+#[test]
 fn writers_beside_one_another() {
     holds("commit: writers beside one another", [()], |()| {
         let add = |shared: &Shared| {

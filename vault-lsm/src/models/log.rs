@@ -253,3 +253,28 @@ fn write_and_lose_power(shared: &commit::Shared, durability: Durability) {
     let found = again.get(shared.left, b"key").unwrap();
     assert!(found.is_some(), "wrong: an acknowledged write is not found");
 }
+
+/// A process that is killed leaves what it has written to the map, also of records that others have places before.
+#[test]
+fn the_process_is_killed_after_the_acknowledgement() {
+    let name = "log: a process is killed after a write beside another";
+    holds(name, [()], |()| {
+        beside(
+            |_| (),
+            &[|shared| write_and_be_killed(shared, b"first")],
+            |shared| write_and_be_killed(shared, b"other"),
+        );
+    });
+}
+
+/// Writes, and looks for it in what a process that ends right after leaves.
+fn write_and_be_killed(shared: &commit::Shared, key: &[u8]) {
+    let options = WriteOptions::default();
+    shared
+        .lsm
+        .put(shared.left, key, b"value", &options)
+        .unwrap();
+    let again = Opened::at(&shared.fs.kill());
+    let found = again.get(shared.left, key).unwrap();
+    assert!(found.is_some(), "wrong: an acknowledged write is not found");
+}

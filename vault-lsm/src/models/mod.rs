@@ -31,3 +31,5 @@ mod tables;
 mod tally;
 #[cfg(vault_model = "threads")]
 mod threads;
+#[cfg(vault_model = "loom")]
+mod turns;

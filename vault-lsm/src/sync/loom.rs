@@ -176,6 +176,24 @@ pub(crate) mod atomic {
                 }
 
                 #[track_caller]
+                pub(crate) fn fetch_max(&self, value: $value, order: Ordering) -> $value {
+                    let place = Location::caller();
+                    let order = loaded(stored(order, place), place);
+                    let before = self.modelled.fetch_max(value, order);
+                    self.latest.store(before.max(value), Ordering::Relaxed);
+                    before
+                }
+
+                #[track_caller]
+                pub(crate) fn fetch_min(&self, value: $value, order: Ordering) -> $value {
+                    let place = Location::caller();
+                    let order = loaded(stored(order, place), place);
+                    let before = self.modelled.fetch_min(value, order);
+                    self.latest.store(before.min(value), Ordering::Relaxed);
+                    before
+                }
+
+                #[track_caller]
                 pub(crate) fn fetch_update(
                     &self,
                     set: Ordering,

@@ -55,7 +55,7 @@ impl Store {
             if current.as_deref() != expected {
                 return Ok(CasOutcome::Mismatch(current));
             }
-            let mut commit = match under_lock {
+            let commit = match under_lock {
                 Some(commit) => commit,
                 None => self.commit()?,
             };
@@ -63,8 +63,7 @@ impl Store {
             if !unchanged && round < OPTIMISTIC_ROUNDS {
                 continue;
             }
-            let committed = self.commit_batch(&mut commit, &batch, None)?;
-            drop(commit);
+            let committed = self.commit_batch(commit, &batch, None)?;
             self.make_durable(committed.log_end, options)?;
             self.counters
                 .end(Counted::CompareAndSet, &timing, &*self.env.clock);

@@ -1,4 +1,5 @@
-//! Committing: log, memtables, visibility, in this order, under the commit lock.
+//! Committing: a place in the log and the memtables, under the commit lock; then the record, and visibility, each
+//! commit in its turn.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,13 +12,15 @@ use vault_core::{
 
 use crate::counters::Operation as Counted;
 use crate::internal_key::{SEQUENCE_MAX, pack};
-use crate::keyspace::WriteBuffer;
-use crate::log::{Segment, SegmentSource};
+use crate::keyspace::{KeyspaceView, WriteBuffer};
+use crate::log::{Reserved, Segment, SegmentSource};
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::store::{Commit, Store, lock};
+use crate::sync::MutexGuard;
 use crate::view::{Pinned, View};
 use crate::write::admission::{Patience, admit};
+use crate::write::turns::{Publication, Turn};
 use crate::write::validate;
 
 /// What a commit came to.
@@ -42,14 +45,14 @@ impl Store {
         validate::check(self, &view, batch)?;
         let mut admitted = admit(self, view, batch, patience)?;
         let committed = loop {
-            let mut commit = self.commit()?;
+            let commit = self.commit_beside_others()?;
             if admitted.is_outdated(self, batch) {
                 // Others came in between, and memory is full again.
                 drop(commit);
                 admitted = admit(self, self.views.pin(), batch, patience)?;
                 continue;
             }
-            break self.commit_batch(&mut commit, batch, admitted.checked)?;
+            break self.commit_batch(commit, batch, admitted.checked)?;
         };
         self.make_durable(committed.log_end, options)?;
         self.counters.end(Counted::Write, &timing, &*self.env.clock);
@@ -74,7 +77,7 @@ impl Store {
     /// Commits a checked batch. `checked` is the view it was checked against.
     pub(crate) fn commit_batch(
         &self,
-        commit: &mut Commit,
+        mut commit: MutexGuard<'_, Commit>,
         batch: &WriteBatch,
         checked: Option<Pinned>,
     ) -> Result<Committed> {
@@ -87,60 +90,120 @@ impl Store {
             }
         };
         if batch.is_empty() {
+            self.wait_for_all_turns(&commit);
             let log_end = self.log_sync.position();
             return Ok(Committed {
                 sequence: commit.last_sequence,
                 log_end,
             });
         }
+        let record = self.reserve(&mut commit, batch)?;
+        let (sequence, segment) = (record.last, record.reserved.appended.segment);
+        insert(&view, batch, record.first, segment);
+        let segment_began = self.log_current.swap(segment, Ordering::AcqRel) != segment;
+        let full = self.is_any_full(&view, batch);
+        if !full && !segment_began {
+            drop(commit);
+            let log_end = self.write_record(record, batch)?;
+            return Ok(Committed { sequence, log_end });
+        }
+        // What seals memtables knows nothing of turns.
+        let log_end = self.write_record(record, batch)?;
+        if full {
+            self.seal_full(&commit, &view, batch);
+        }
+        if segment_began {
+            self.bound_log(&commit);
+            self.background.wake();
+        }
+        Ok(Committed { sequence, log_end })
+    }
+
+    /// Gives a batch its numbers, its place in the log and its turn.
+    fn reserve(&self, commit: &mut Commit, batch: &WriteBatch) -> Result<Unpublished<'_>> {
         let count = u32::try_from(batch.len()).expect("a batch is limited to less than 4 GiB");
         let first = commit.last_sequence + 1;
         let last = commit.last_sequence + u64::from(count);
         check_sequence(last)?;
-        let appended = commit
+        if !commit.log.has_room(batch.encoded().len()) {
+            // The log goes on in the next segment once all of this one is there.
+            self.wait_for_all_turns(&commit);
+            self.check_writable()?;
+        }
+        let reserved = commit
             .log
-            .append(self, first, count, batch.encoded())
+            .reserve(self, first, count, batch.encoded())
             .map_err(|error| self.poison_if_unknown(error))?;
-        insert(&view, batch, first, appended.segment);
         commit.last_sequence = last;
-        self.visible.store(last, Ordering::Release);
+        let publish = |publication| self.publish(publication);
+        let turn = self.turns.take(&mut commit.turns, publish);
+        Ok(Unpublished {
+            first,
+            last,
+            reserved,
+            turn,
+        })
+    }
 
-        self.counters
+    /// Writes a record and makes its commit visible, in its turn. Gives the log position behind it.
+    fn write_record(&self, record: Unpublished<'_>, batch: &WriteBatch) -> Result<u64> {
+        let Unpublished {
+            last,
+            reserved,
+            turn,
+            ..
+        } = record;
+        let appended = reserved.appended;
+        let publish = |publication| self.publish(publication);
+        if let Err(error) = reserved.write(batch.encoded()) {
+            // Those behind it, which find that it failed, are to say why. Listeners may want to use the store.
+            return Err(self.poison_and(Arc::new(error), || turn.fail(publish)));
+        }
+        let publication = Publication {
+            log_end: appended.end,
+            sequence: last,
+        };
+        if !turn.end(publication, publish) {
+            let hole = std::io::Error::other("an earlier write did not get into the log");
+            return Err(self.poison_on(Error::io("append to", &self.env.directory, hole)));
+        }
+        let batch_bytes = batch.encoded().len() as u64;
+        let counters = &self.counters;
+        counters
             .user_bytes
-            .fetch_add(batch.encoded().len() as u64, Ordering::Relaxed);
-        self.counters
+            .fetch_add(batch_bytes, Ordering::Relaxed);
+        counters
             .log_bytes
             .fetch_add(appended.bytes, Ordering::Relaxed);
-        let segment_began =
-            self.log_current.swap(appended.segment, Ordering::AcqRel) != appended.segment;
-        self.seal_full(commit, &view, batch);
-        if segment_began {
-            self.bound_log(commit);
-            self.background.wake();
-        }
-        Ok(Committed {
-            sequence: last,
-            log_end: appended.end,
-        })
+        Ok(appended.end)
+    }
+
+    /// Moves on how far the log reaches and what readers see. May come late, and several times: nothing goes backwards.
+    #[inline]
+    pub(crate) fn publish(&self, publication: Publication) {
+        self.log_sync.appended(publication.log_end);
+        self.visible
+            .fetch_max(publication.sequence, Ordering::AcqRel);
+    }
+
+    /// Whether a memtable of the batch's keyspaces is full, or all together are.
+    fn is_any_full(&self, view: &View, batch: &WriteBatch) -> bool {
+        let memtable_max = self.memory.shares().memtable_max;
+        self.memory.seal_is_due()
+            || keyspaces_of(batch).any(|id| {
+                let keyspace = view.keyspace(id);
+                keyspace.is_some_and(|keyspace| is_full(keyspace, memtable_max))
+            })
     }
 
     /// Seals the memtables of the batch's keyspaces that are full, and the largest of all where all
     /// together have too much.
     fn seal_full(&self, commit: &Commit, view: &View, batch: &WriteBatch) {
         let memtable_max = self.memory.shares().memtable_max;
-        let mut last = None;
-        for operation in batch {
-            if last == Some(operation.keyspace) {
-                continue;
-            }
-            last = Some(operation.keyspace);
-            let full = view.keyspace(operation.keyspace).is_some_and(|keyspace| {
-                let bytes = keyspace.options.write_buffer_bytes;
-                keyspace.active.memtable.bytes() as u64 >= bytes.min(memtable_max)
-                    || keyspace.active.memtable.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
-            });
-            if full {
-                self.seal(commit, operation.keyspace);
+        for id in keyspaces_of(batch) {
+            let keyspace = view.keyspace(id);
+            if keyspace.is_some_and(|keyspace| is_full(keyspace, memtable_max)) {
+                self.seal(commit, id);
             }
         }
         if self.memory.seal_is_due() {
@@ -220,6 +283,31 @@ impl Store {
             .iter()
             .for_each(|keyspace| self.seal(commit, keyspace.keyspace.id));
     }
+}
+
+/// A commit that is in the memtables, and neither whole in the log nor visible yet.
+struct Unpublished<'a> {
+    /// Numbers of the batch's first operation and of its last.
+    first: SequenceNumber,
+    last: SequenceNumber,
+    reserved: Reserved,
+    turn: Turn<'a>,
+}
+
+/// The keyspaces of a batch, each run of the same once.
+fn keyspaces_of(batch: &WriteBatch) -> impl Iterator<Item = KeyspaceId> {
+    let mut last = None;
+    let ids = batch.iter().map(|operation| operation.keyspace);
+    ids.filter(move |&id| last.replace(id) != Some(id))
+}
+
+fn is_full(keyspace: &KeyspaceView, memtable_max: u64) -> bool {
+    let (memtable, wanted) = (
+        &keyspace.active.memtable,
+        keyspace.options.write_buffer_bytes,
+    );
+    memtable.bytes() as u64 >= wanted.min(memtable_max)
+        || memtable.range_tombstone_count() >= RANGE_TOMBSTONES_MAX
 }
 
 /// Refuses to go on when all sequence numbers are used up.

@@ -1,10 +1,11 @@
 //! The write path.
 //!
 //! A batch is checked whole ([`validate`]), let in or held up ([`admission`]), and then, under the commit lock,
-//! appended to the log, inserted into the memtables and made visible ([`commit`]). A write that must be
-//! durable waits for the log after it has let go of the lock.
+//! given a place in the log and inserted into the memtables ([`commit`]). Its record is written after the lock was let
+//! go of, and made visible in its turn ([`turns`]). A write that must be durable waits for the log last.
 
 pub(crate) mod admission;
 pub(crate) mod cas;
 pub(crate) mod commit;
+pub(crate) mod turns;
 pub(crate) mod validate;

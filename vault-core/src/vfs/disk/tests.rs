@@ -219,7 +219,7 @@ fn allocated_space_is_zero_mapped_written_and_read_back() {
     file.allocate(50).unwrap();
     assert_eq!(file.len().unwrap(), 10_000, "allocating never shortens");
 
-    let mut map = file.map(10_000).unwrap();
+    let map = file.map(10_000).unwrap();
     assert_eq!(map.len(), 10_000);
     map.write(0, b"first").unwrap();
     map.write(9_996, b"last").unwrap();
@@ -255,7 +255,7 @@ fn a_map_beyond_the_file_is_refused_and_a_hole_is_filled() {
         kind_of_error(file.map((1 << 20) + 1)),
         io::ErrorKind::InvalidInput
     );
-    let mut map = file.map(1 << 20).unwrap();
+    let map = file.map(1 << 20).unwrap();
     #[expect(
         clippy::disallowed_methods,
         reason = "the space a file takes is not part of the trait"

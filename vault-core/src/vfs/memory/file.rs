@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 use super::fault::Verdict;
 use super::tree::InodeId;
 use super::{MemoryFileSystem, OperationClass, State};
-use crate::vfs::{File, LockGuard, WriteMap};
+use crate::vfs::{Claim, Claims, File, LockGuard, WriteMap};
 
 /// Longest file, as on a real file system.
 const FILE_BYTES_MAX: u64 = i64::MAX as u64;
@@ -32,7 +32,7 @@ impl Handle {
         }
     }
 
-    /// Writes into the file; both ways of writing end here.
+    /// Writes into the file.
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.file_system.state();
         let verdict = state
@@ -45,20 +45,27 @@ impl Handle {
             Verdict::Proceed => bytes,
             Verdict::Short => &bytes[..bytes.len() / 2],
         };
-        let written = state.tree.change_content(self.inode, |content, free| {
-            content.write(offset, wanted, free)
-        })?;
-        if written < wanted.len() {
-            return Err(Errno::NOSPC.into());
-        }
+        self.put(&mut state, wanted, offset)?;
         match verdict {
             Verdict::Proceed => Ok(()),
-            Verdict::Short => Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                "injected short write",
-            )),
+            Verdict::Short => Err(short_write()),
         }
     }
+
+    /// Changes the file; all ways of writing end here.
+    fn put(&self, state: &mut State, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let written = state.tree.change_content(self.inode, |content, free| {
+            content.write(offset, bytes, free)
+        })?;
+        if written < bytes.len() {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(())
+    }
+}
+
+fn short_write() -> io::Error {
+    io::Error::new(io::ErrorKind::WriteZero, "injected short write")
 }
 
 impl Drop for Handle {
@@ -103,10 +110,7 @@ impl MemoryFile {
     }
 
     /// Locks the file system and counts an operation on this file.
-    fn begin(
-        &self,
-        class: OperationClass,
-    ) -> io::Result<(std::sync::MutexGuard<'_, State>, Verdict)> {
+    fn begin(&self, class: OperationClass) -> io::Result<(MutexGuard<'_, State>, Verdict)> {
         let mut state = self.handle.file_system.state();
         let verdict = state.faults.check(class, &[self.handle.path.as_path()])?;
         Ok((state, verdict))
@@ -194,7 +198,8 @@ impl File for MemoryFile {
         } = &self.handle;
         Ok(Box::new(MemoryMap {
             handle: Handle::new(file_system, &mut state, *inode, path),
-            len,
+            claims: Claims::new(len),
+            falling_short: Mutex::default(),
         }))
     }
 }
@@ -222,22 +227,46 @@ fn reserve(state: &mut State, inode: InodeId, len: u64) -> io::Result<()> {
 #[derive(Debug)]
 struct MemoryMap {
     handle: Handle,
-    len: usize,
+    claims: Claims,
+    /// The offsets of claims of which only half is to be filled.
+    falling_short: Mutex<Vec<usize>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl WriteMap for MemoryMap {
     fn len(&self) -> usize {
-        self.len
+        self.claims.len()
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        if !matches!(offset.checked_add(bytes.len()), Some(end) if end <= self.len) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the write would reach beyond the end of the map",
-            ));
+    /// Counts as the write.
+    fn claim(&self, offset: usize, len: usize) -> io::Result<Claim> {
+        let claim = self.claims.claim(offset, len)?;
+        let mut state = self.handle.file_system.state();
+        let path = [self.handle.path.as_path()];
+        let verdict = state.faults.check(OperationClass::Write, &path)?;
+        if verdict == Verdict::Short {
+            lock(&self.falling_short).push(offset);
         }
-        self.handle.write(bytes, offset as u64)
+        Ok(claim)
+    }
+
+    fn fill(&self, claim: Claim, bytes: &[u8]) -> io::Result<()> {
+        let range = self.claims.redeem(claim, bytes)?;
+        let offset = range.start as u64;
+        let mut state = self.handle.file_system.state();
+        // A frozen state is what a crash is to be derived from: nothing may touch it.
+        if state.faults.crashed() {
+            return Err(Errno::IO.into());
+        }
+        if lock(&self.falling_short).contains(&range.start) {
+            let half = &bytes[..bytes.len() / 2];
+            self.handle.put(&mut state, half, offset)?;
+            return Err(short_write());
+        }
+        self.handle.put(&mut state, bytes, offset)
     }
 }
 

@@ -10,7 +10,23 @@ use vault_core::transform::ChecksumTransform;
 use vault_core::vfs::{Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass};
 
 use super::*;
+use crate::log::writer::Appended;
 use crate::log::{LogSync, LogWriter, Segment, SegmentSource};
+
+/// Appends a record, as a commit does that is alone.
+fn append(
+    writer: &mut LogWriter,
+    source: &Source<'_>,
+    first_sequence: u64,
+    count: u32,
+    operations: &[u8],
+) -> Result<Appended> {
+    let reserved = writer.reserve(source, first_sequence, count, operations)?;
+    let appended = reserved.appended;
+    reserved.write(operations)?;
+    writer.sync().appended(appended.end);
+    Ok(appended)
+}
 
 struct Source<'a>(&'a Env, std::cell::Cell<u64>);
 
@@ -45,7 +61,7 @@ fn write(env: &Env, batches: u64, synced: &[u64]) -> (Vec<u64>, (u64, u64)) {
     let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
     let source = Source(env, std::cell::Cell::new(0));
     for i in 0..batches {
-        let appended = writer.append(&source, 1 + i, 1, &[i as u8; 100]).unwrap();
+        let appended = append(&mut writer, &source, 1 + i, 1, &[i as u8; 100]).unwrap();
         if synced.contains(&i) {
             sync.wait_for(appended.end).unwrap();
         }
@@ -119,7 +135,7 @@ fn fill_a_segment(env: &Env, base: u64, durable: bool) -> PathBuf {
     let source = Source(env, std::cell::Cell::new(0));
     for sequence in 1.. {
         let bytes = [(sequence - 1) as u8; 100];
-        let appended = writer.append(&source, sequence, 1, &bytes).unwrap();
+        let appended = append(&mut writer, &source, sequence, 1, &bytes).unwrap();
         if appended.segment > 1 {
             break;
         }
@@ -183,8 +199,15 @@ fn a_segment_begun_in_vain_does_not_hide_where_the_log_goes_on() {
     let sync = Arc::new(LogSync::new(0));
     let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
     let source = Source(&env, std::cell::Cell::new(0));
-    let mut append =
-        |sequence: u64| writer.append(&source, sequence, 1, &[(sequence - 1) as u8; 100]);
+    let mut append = |sequence: u64| {
+        append(
+            &mut writer,
+            &source,
+            sequence,
+            1,
+            &[(sequence - 1) as u8; 100],
+        )
+    };
     append(1).unwrap();
     let first = env.path(FileKind::Log, 1);
     let full = FaultKind::Error(std::io::ErrorKind::StorageFull);
@@ -236,4 +259,36 @@ fn the_order_of_segments_is_that_of_their_numbers() {
     // Old segments that nobody needs may be gone.
     let (seen, _) = read(&env, &segments[1..], Some(end)).unwrap();
     assert!(seen.len() < 100 && seen.last() == Some(&100));
+}
+
+/// Several threads write their records at once, each in its place. Where the process is killed, one may be there and
+/// those before it not: the log ends at the first that is missing. Nobody was told of what lies behind it.
+#[test]
+fn a_hole_is_where_the_log_ends() {
+    let payload = |sequence: u64| [(sequence - 1) as u8; 100];
+    for synced_first in [false, true] {
+        let fs = MemoryFileSystem::new();
+        let env = env(&fs);
+        let sync = Arc::new(LogSync::new(0));
+        let mut writer = LogWriter::new(0, 0, 0, 1 << 20, Arc::clone(&sync));
+        let source = Source(&env, std::cell::Cell::new(0));
+        for sequence in 1..=3 {
+            append(&mut writer, &source, sequence, 1, &payload(sequence)).unwrap();
+        }
+        if synced_first {
+            sync.wait_for(sync.position()).unwrap();
+        }
+        let reserved: Vec<_> = (4..=6)
+            .map(|sequence| writer.reserve(&source, sequence, 1, &payload(sequence)))
+            .collect::<Result<_>>()
+            .unwrap();
+        assert!(sync.position() < reserved[0].appended.end);
+        let [first, second, third] = reserved.try_into().ok().unwrap();
+        third.write(&payload(6)).unwrap();
+        assert_eq!(read(&env, &[1], None).unwrap().0, [1, 2, 3]);
+        first.write(&payload(4)).unwrap();
+        assert_eq!(read(&env, &[1], None).unwrap().0, [1, 2, 3, 4]);
+        second.write(&payload(5)).unwrap();
+        assert_eq!(read(&env, &[1], None).unwrap().0, [1, 2, 3, 4, 5, 6]);
+    }
 }

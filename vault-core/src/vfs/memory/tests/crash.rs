@@ -200,12 +200,16 @@ fn a_killed_process_leaves_all_it_wrote_at_the_mercy_of_a_crash() {
     let fs = MemoryFileSystem::new();
     let file = durable(&fs, "/a", b"old");
     file.allocate(4096).unwrap();
-    let mut map = file.map(4096).unwrap();
+    let map = file.map(4096).unwrap();
     map.write(0, b"new").unwrap();
     fs.create(path("/b")).unwrap();
     let killed = fs.kill();
-    map.write(0, b"not").unwrap();
-    assert_eq!(&killed.read_file("/a").unwrap()[..3], b"new", "independent");
+    map.write(3, b"not").unwrap();
+    assert_eq!(
+        &killed.read_file("/a").unwrap()[..6],
+        b"new\0\0\0",
+        "independent"
+    );
     assert_eq!(names(&killed), ["/a", "/b"]);
     killed
         .open_for_write(path("/a"))
@@ -280,7 +284,7 @@ impl Model {
             }
             Step::MapWrite { offset, len } => {
                 let len = len.min(self.now.len().saturating_sub(offset));
-                let mut map = file.map(self.now.len()).unwrap();
+                let map = file.map(self.now.len()).unwrap();
                 if len > 0 {
                     map.write(offset, &vec![tag; len]).unwrap();
                     self.write(offset, &vec![tag; len]);

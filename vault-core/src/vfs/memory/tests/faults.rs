@@ -110,7 +110,7 @@ fn short_writes_leave_half_and_short_reads_give_half() {
     let short = kind_of_error(file.write_at(b"12345678", 0));
     assert_eq!(short, io::ErrorKind::WriteZero);
     assert_eq!(fs.read_file("/a").unwrap(), b"1234....");
-    let mut map = file.map(8).unwrap();
+    let map = file.map(8).unwrap();
     fs.inject(Fault::new(OperationClass::Write, FaultKind::ShortWrite));
     assert!(map.write(0, b"abcd").is_err());
     assert_eq!(fs.read_file("/a").unwrap(), b"ab34....");

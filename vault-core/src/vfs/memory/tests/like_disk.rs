@@ -43,7 +43,7 @@ fn call(fs: &dyn FileSystem, root: &Path, [verb, name, other, size]: [u64; 4]) -
         14 => fs.open_for_write(&path).and_then(|file| {
             file.set_len(size / 2)?;
             file.allocate(size / 3 * 2)?;
-            let mut map = file.map(size as usize / 2)?;
+            let map = file.map(size as usize / 2)?;
             let len = map.len();
             map.write(len / 2, b"")?;
             map.write(len.saturating_sub(5), b"xyz")?;

@@ -119,7 +119,7 @@ fn a_map_writes_the_file_and_keeps_its_space() {
     file.allocate(10_000).unwrap();
     file.write_at(b"kept", 100).unwrap();
     assert_eq!(kind_of_error(file.map(10_001)), io::ErrorKind::InvalidInput);
-    let mut map = file.map(10_000).unwrap();
+    let map = file.map(10_000).unwrap();
     assert_eq!(map.len(), 10_000);
     map.write(9_996, b"last").unwrap();
     for (offset, len) in [(9_997, 4), (10_001, 0), (usize::MAX, 2)] {
