@@ -127,7 +127,7 @@ impl Store {
         check_sequence(last)?;
         if !commit.log.has_room(batch.encoded().len()) {
             // The log goes on in the next segment once all of this one is there.
-            self.wait_for_all_turns(&commit);
+            self.wait_for_all_turns(commit);
             self.check_writable()?;
         }
         let reserved = commit

@@ -210,10 +210,9 @@ impl Drop for Turn<'_> {
 
 #[cfg(all(test, not(vault_model)))]
 mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
+    use crate::sync::Mutex;
+    use crate::sync::atomic::AtomicBool;
 
     const NOTHING: Publication = Publication {
         log_end: 0,

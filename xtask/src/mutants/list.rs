@@ -67,7 +67,7 @@ pub(super) const NETS: [(&str, &[&str]); 10] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
-pub(super) const MUTANTS: [Mutant; 36] = [
+pub(super) const MUTANTS: [Mutant; 37] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -88,14 +88,21 @@ pub(super) const MUTANTS: [Mutant; 36] = [
         name: "publish-too-early",
         breaks: "readers are shown a sequence number whose entries are not in the memtable yet",
         file: "vault-lsm/src/write/commit.rs",
-        find: "        insert(&view, batch, first, appended.segment);
-        commit.last_sequence = last;
-        self.visible.store(last, Ordering::Release);",
-        replace: "        commit.last_sequence = last;
-        self.visible.store(last, Ordering::Release);
+        find: "        insert(&view, batch, record.first, segment);",
+        replace: "        self.visible.store(sequence, Ordering::Release);
         std::thread::yield_now();
-        insert(&view, batch, first, appended.segment);",
+        insert(&view, batch, record.first, segment);",
         nets: &[SCENARIOS, MODELS],
+    },
+    Mutant {
+        name: "publish-out-of-turn",
+        breaks: "a write is visible and acknowledged while there is a hole before it in the log",
+        file: "vault-lsm/src/write/turns.rs",
+        find: "        turns.wait_for(number + 1, &publish);
+        number < turns.failed.load(Relaxed)",
+        replace: "        publish(publication);
+        number < turns.failed.load(Relaxed)",
+        nets: &[MODELS],
     },
     Mutant {
         name: "skip-the-directory-sync",
