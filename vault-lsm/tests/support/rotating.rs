@@ -138,9 +138,13 @@ impl Keyed {
     }
 }
 
-/// The epoch in a file's header, where it has one.
+/// The epoch in a file's header, where it has one. A file that the background has removed meanwhile has none.
 pub(crate) fn epoch_of(fs: &MemoryFileSystem, path: &Path) -> Option<u32> {
-    let bytes = fs.read_file(path).unwrap();
+    let bytes = match fs.read_file(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    };
     let has_header = bytes.len() >= HEADER_BYTES && bytes.starts_with(b"VAULT\0");
     has_header.then(|| u32::from_le_bytes(bytes[66..70].try_into().unwrap()))
 }
