@@ -85,6 +85,15 @@ impl Aead for Keyed {
                 .map_or(Err(Unauthentic), |_| Ok(()))
         })
     }
+
+    fn quick_bytes(&self) -> usize {
+        // 133 ns for 140 bytes and 546 ns for 4 KiB where it was measured; 240 ns for the least with ChaCha20-Poly1305.
+        if !self.is_chacha() && super::has_aes_instructions() {
+            1024
+        } else {
+            0
+        }
+    }
 }
 
 impl Drop for Keyed {

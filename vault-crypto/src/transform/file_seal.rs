@@ -6,8 +6,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError};
 
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use vault_core::transform::{
     BlockIdentity, BlockTransform, FileHeader, FileIdentity, HEADER_BYTES, KEYRING_NAME, Unopened,
 };
@@ -52,29 +53,32 @@ pub(crate) struct FileSeal {
     /// Whether a checksum follows the tag.
     checked: bool,
     spent: Option<Box<Spent>>,
-    /// `None` after locking, until it is needed.
-    aead: RwLock<Option<Box<dyn Aead>>>,
+    /// `None` after locking, until it is needed. Threads that use it at once take locks of their own: one lock would go
+    /// from processor to processor twice with every block.
+    aead: ShardedLock<Option<Box<dyn Aead>>>,
 }
 
 /// Which ordinals have sealed a block. They go up, but those of a log are sealed by several threads at once and may
 /// overtake one another, and a table spends 0 last.
 ///
-/// An ordinal belongs to the place that its last bits name, and a place only moves up: so none is spent twice, and one
+/// Every 128th ordinal belongs to the same place, and a place only moves up: so none is spent twice, and one
 /// is refused unspent only where another of its place, 128 or more ahead, came first. A store has 64 records on their way
-/// into its log at most.
+/// into its log at most. Those that follow one another are spent by different processors and lie apart.
 struct Spent {
     zero: AtomicBool,
     /// The highest ordinal spent of each place; 0: none.
-    last: [AtomicU64; Self::PLACES],
+    last: [[AtomicU64; Self::LINE]; Self::LINES],
 }
 
 impl Spent {
-    const PLACES: usize = 128;
+    /// Places in what processors pass on as a whole.
+    const LINE: usize = 8;
+    const LINES: usize = 16;
 
     fn new() -> Box<Self> {
         Box::new(Self {
             zero: AtomicBool::new(false),
-            last: [const { AtomicU64::new(0) }; Self::PLACES],
+            last: [const { [const { AtomicU64::new(0) }; Self::LINE] }; Self::LINES],
         })
     }
 
@@ -86,7 +90,8 @@ impl Spent {
         let unspent = if ordinal == 0 {
             !self.zero.swap(true, Ordering::Relaxed)
         } else {
-            let place = &self.last[ordinal as usize % Self::PLACES];
+            let number = ordinal as usize;
+            let place = &self.last[number % Self::LINES][number / Self::LINES % Self::LINE];
             place.fetch_max(ordinal, Ordering::Relaxed) < ordinal
         };
         if unspent {
@@ -121,7 +126,7 @@ impl FileSeal {
             aad: aad_template(header, parameters.epoch),
             checked: !header.identity.kind.ends_in_checksums(),
             spent: (used == Use::Writing).then(Spent::new),
-            aead: RwLock::new(None),
+            aead: ShardedLock::new(None),
         });
         keyring.open_files().add(&seal);
         seal
@@ -184,7 +189,7 @@ impl FileSeal {
         }
     }
 
-    fn aead(&self) -> RwLockReadGuard<'_, Option<Box<dyn Aead>>> {
+    fn aead(&self) -> ShardedLockReadGuard<'_, Option<Box<dyn Aead>>> {
         self.aead.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,6 +302,10 @@ impl BlockTransform for FileSeal {
 
     fn epoch(&self) -> u32 {
         self.parameters.epoch
+    }
+
+    fn quick_bytes(&self) -> usize {
+        self.aead().as_ref().map_or(0, |aead| aead.quick_bytes())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::log::LOG_VERSION;
 use crate::log::record::{self, BatchHead, Start};
 use crate::log::sync::LogSync;
 use crate::store::{sync_failed, write_failed};
+use crate::sync;
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -46,6 +47,8 @@ pub(crate) struct Segment {
     header_checksum: u32,
     path: std::path::PathBuf,
     capacity: usize,
+    /// Records of up to this length are written at once: handing over would take longer.
+    quick_bytes: usize,
 }
 
 /// How bytes get into the file.
@@ -79,6 +82,12 @@ impl Segment {
             env.sync_directory().map_err(sync_failed)?;
             Ok((target, capacity))
         })();
+        // Models are to reach the other way.
+        let quick_bytes = if sync::MODELLED {
+            0
+        } else {
+            blocks.quick_bytes()
+        };
         match made {
             Ok((target, capacity)) => Ok(Self {
                 number,
@@ -89,6 +98,7 @@ impl Segment {
                 header_checksum,
                 path,
                 capacity,
+                quick_bytes,
             }),
             Err(error) => {
                 // Nothing refers to the file yet. What removal leaves behind, the next opening removes.
@@ -169,6 +179,12 @@ struct Unwritten {
 }
 
 impl Reserved {
+    /// Whether writing it takes so little that others may wait for it.
+    pub(crate) fn is_quick(&self) -> bool {
+        let unwritten = self.unwritten.as_ref();
+        unwritten.is_none_or(|record| self.appended.bytes as usize <= record.segment.quick_bytes)
+    }
+
     /// Writes the record, unless it is there already. Nobody else waits for a lock meanwhile, but those that come
     /// later in the log wait for this.
     ///

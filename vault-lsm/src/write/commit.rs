@@ -102,12 +102,13 @@ impl Store {
         insert(&view, batch, record.first, segment);
         let segment_began = self.log_current.swap(segment, Ordering::AcqRel) != segment;
         let full = self.is_any_full(&view, batch);
-        if !full && !segment_began {
+        let is_quick = record.reserved.is_quick() && record.turn.has_come();
+        if !full && !segment_began && !is_quick {
             drop(commit);
             let log_end = self.write_record(record, batch)?;
             return Ok(Committed { sequence, log_end });
         }
-        // What seals memtables knows nothing of turns.
+        // What seals memtables knows nothing of turns. And what is written in no time is not worth their cost.
         let log_end = self.write_record(record, batch)?;
         if full {
             self.seal_full(&commit, &view, batch);

@@ -160,6 +160,12 @@ impl Place {
 }
 
 impl Turn<'_> {
+    /// Whether all before it are over.
+    #[inline]
+    pub(crate) fn has_come(&self) -> bool {
+        self.turns.over.load(Acquire) == self.number
+    }
+
     /// Publishes as soon as all before have been published. `publish` may be called by several threads at once, and late:
     /// it never goes backwards. Gives `false`, and publishes nothing, where one before it has failed.
     #[inline]
