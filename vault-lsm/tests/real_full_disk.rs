@@ -346,15 +346,17 @@ impl Drop for Ballast {
     }
 }
 
-/// The files of a directory with their bytes, but for the lock's text, which is no data.
+/// The files of a directory with their bytes, but for the lock's text, which is no data, and for what a flush that found
+/// no room takes away meanwhile.
 fn image(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let data = entries.filter(|path| !path.ends_with("LOCK"));
-    data.map(|path| {
-        let bytes = std::fs::read(&path).unwrap();
-        (path, bytes)
+    data.filter_map(|path| match std::fs::read(&path) {
+        Ok(bytes) => Some((path, bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
     })
     .collect()
 }
