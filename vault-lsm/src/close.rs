@@ -14,7 +14,8 @@ use crate::store::{Store, lock};
 
 /// Closes the store. Closing it again does nothing.
 pub(crate) fn close(store: &Arc<Store>) -> Result<()> {
-    let writable = matches!(store.check_writable(), Ok(()) | Err(Error::Locked));
+    // A store that is poisoned is left as it is, locked or not.
+    let writable = store.is_writing();
     if !store.mark_closed() {
         return Ok(());
     }
@@ -30,6 +31,10 @@ fn finish(store: &Store) -> Result<()> {
     let Some(mut commit) = store.commit_unchecked() else {
         return Ok(());
     };
+    // The last commits may have failed meanwhile: then nobody knows where the log ends.
+    if store.is_poisoned() {
+        return Ok(());
+    }
     let Some(mut manifest) = store.manifest_unchecked() else {
         return Ok(());
     };

@@ -2,8 +2,9 @@
 //!
 //! # The order in which a store is locked
 //! 1. What is in memtables is flushed, while operations go on: mostly nothing is left to do once they may not.
-//! 2. Callers are refused ([`Store::refuse_as_locked`]). Writers that were let in before hold the commit lock, or wait
-//!    for it in vain: with it taken once, each has ended, its write in a memtable, or has nothing written.
+//! 2. Callers are refused ([`Store::refuse_as_locked`]). Writers that were let in before hold the commit lock, or a turn, or
+//!    wait for the lock in vain: with it taken once and all turns over, each has ended, its write in a memtable and in
+//!    the log, or has nothing written.
 //! 3. Under that lock the log's segments are let go of: the next record begins another. What was written last
 //!    is flushed.
 //! 4. The engine's own work is refused, and what of it is running gives up at its next look.

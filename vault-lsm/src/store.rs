@@ -9,7 +9,7 @@
 //!
 //! Readers take none of them. Nobody waits for a disk while holding 4. Whoever locks or unlocks the keys
 //! ([`crate::locking`]) holds `locking.turn` before any of them. Whoever waits for a turn ([`crate::write::turns`])
-//! may hold the first two; whose turn it is waits for no lock until it is over.
+//! may hold the first two; whose turn it is takes none of these four until it is over.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -279,6 +279,10 @@ impl Store {
         self.status.load(Ordering::Acquire) & LOCKED != 0
     }
 
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.status.load(Ordering::Acquire) & POISONED != 0
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.status.load(Ordering::Acquire) & CLOSED != 0
     }
@@ -312,11 +316,21 @@ impl Store {
         Ok(guard)
     }
 
-    /// Waits until every commit that has a place in the log is published, or has failed.
+    /// Waits until every commit that has a place in the log is published. Where one has failed, the store is poisoned
+    /// from here on.
     #[inline]
     pub(crate) fn wait_for_all_turns(&self, commit: &Commit) {
-        self.turns
-            .wait_for_all(&commit.turns, |publication| self.publish(publication));
+        let publish = |publication| self.publish(publication);
+        if !self.turns.wait_for_all(&commit.turns, publish) {
+            drop(self.poison_for_hole());
+        }
+    }
+
+    /// Makes the store read-only for good because there is a hole in the log.
+    #[cold]
+    pub(crate) fn poison_for_hole(&self) -> Error {
+        let hole = std::io::Error::other("an earlier write did not get into the log");
+        self.poison_on(Error::io("append to", &self.env.directory, hole))
     }
 
     /// As [`Store::commit`], for work that nobody asked for.
@@ -498,8 +512,8 @@ pub(crate) fn outcome_unknown(error: Error) -> Error {
     }
 }
 
-/// Marks an error of a write. A full disk has taken a part of the bytes at most, and without its key
-/// nothing was even begun; after anything else they may be there whole.
+/// Marks an error of a write to a place that nothing lies behind. A full disk has taken a part of the bytes at most, and
+/// without its key nothing was even begun; after anything else they may be there whole.
 pub(crate) fn write_failed(error: Error) -> Error {
     match error {
         Error::DiskFull { .. } | Error::Locked => error,

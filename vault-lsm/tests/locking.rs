@@ -12,6 +12,7 @@ use support::{
     DIRECTORY, assert_contents, assert_error, expected, files_in_memory, key, keyspace_stats,
     manual, put_all, roomy_keyspace, small_keyspace, threaded, value, wait_until,
 };
+use vault_core::transform::Keys as _;
 use vault_core::vfs::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 use vault_core::{
     Engine, Error, Event, EventListener, KeyRange, Reader, Result, WriteBatch, WriteOptions,
@@ -444,4 +445,21 @@ fn a_drop_that_a_lock_interrupts_is_finished_when_the_store_resumes() {
     assert!(!keyed.toy.keys().domains().contains(&gone.0));
     assert!(keyed.store.keyspace("gone").unwrap().is_none());
     assert_contents(&keyed.store, keyed.ks, &expected(0..20, 1));
+}
+
+/// Whoever has the keyring may lock it behind the store's back. Writes are refused then, before anything is in memory or in
+/// the log, and go on with the keys.
+#[test]
+fn a_keyring_locked_by_itself_refuses_writes_and_spoils_nothing() {
+    let Keyed { toy, store, ks, .. } = Keyed::open(manual);
+    put_all(&store, ks, 0..10, 1);
+    toy.keys().lock();
+    for _ in 0..2 {
+        let refused = store.put(ks, &key(10), b"refused", &WriteOptions::default());
+        assert!(matches!(refused, Err(Error::Locked)), "{refused:?}");
+    }
+    toy.keys().unlock();
+    put_all(&store, ks, 10..20, 1);
+    assert_contents(&store, ks, &expected(0..20, 1));
+    store.close().unwrap();
 }

@@ -186,6 +186,14 @@ pub trait BlockTransform: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Sees to it that blocks can be sealed from here on, until keys are wiped.
+    ///
+    /// # Errors
+    /// [`Error::Locked`](crate::Error::Locked).
+    fn ready(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Blocks of up to this many bytes are sealed in less time than two processors take to hand work to one another: some
     /// 200 ns. Longer ones are worth sealing while nobody waits for a lock.
     fn quick_bytes(&self) -> usize {

@@ -304,6 +304,13 @@ impl BlockTransform for FileSeal {
         self.parameters.epoch
     }
 
+    fn ready(&self) -> Result<()> {
+        if self.aead().is_some() {
+            return Ok(());
+        }
+        self.derive()
+    }
+
     fn quick_bytes(&self) -> usize {
         self.aead().as_ref().map_or(0, |aead| aead.quick_bytes())
     }

@@ -4,7 +4,8 @@
 //! call. A record gets its place and its ordinal under the commit lock ([`LogWriter::reserve`]), and is sealed and
 //! copied there by the thread that reserved it ([`Reserved::write`]), beside others that do the same. The log
 //! reaches as far as all before it are there: who reserved earlier says so earlier
-//! ([`crate::write::turns`]). Where the file system does not map, records are written at their offset at once.
+//! ([`crate::write::turns`]). A record that takes no time to seal is written when it is reserved, unless others are on
+//! their way; and so is every record where the file system does not map, at its offset.
 //!
 //! Segments start small and double up to the configured length, so that a small store stays small.
 
@@ -28,7 +29,7 @@ const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Frame, the fields in front of the operations, and what any transform there may be adds.
 const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
 /// A thread's buffer for sealing records in is kept up to this size.
-const BUFFER_BYTES_KEPT: usize = 1 << 20;
+const BUFFER_BYTES_KEPT: usize = 64 << 10;
 
 /// Makes segments: reserves the number, creates the file, and records it in the manifest.
 pub(crate) trait SegmentSource {
@@ -118,22 +119,33 @@ impl Segment {
         self.capacity as u64
     }
 
-    /// Claims a place for a record, or none where records are written at once.
-    fn claim(&self, offset: usize, len: usize) -> Result<Option<Claim>> {
-        match &self.target {
-            Target::Map(map) => map
-                .claim(offset, len)
-                .map(Some)
-                .map_err(|e| self.not_written(e)),
-            Target::File => Ok(None),
-        }
+    const fn is_mapped(&self) -> bool {
+        matches!(self.target, Target::Map(_))
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        let written = match &self.target {
+            Target::Map(map) => map.write(offset, bytes),
+            Target::File => self.file.write_at(bytes, offset as u64),
+        };
+        written.map_err(|e| self.not_written(e))
+    }
+
+    /// Claims a place for a record in the map.
+    fn claim(&self, offset: usize, len: usize) -> Result<Claim> {
+        let claim = match &self.target {
+            Target::Map(map) => map.claim(offset, len),
+            Target::File => Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        claim.map_err(|e| self.not_written(e))
     }
 
     fn fill(&self, claim: Claim, bytes: &[u8]) -> Result<()> {
-        match &self.target {
-            Target::Map(map) => map.fill(claim, bytes).map_err(|e| self.not_written(e)),
-            Target::File => unreachable!("a file hands out no claims"),
-        }
+        let filled = match &self.target {
+            Target::Map(map) => map.fill(claim, bytes),
+            Target::File => Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        filled.map_err(|e| self.not_written(e))
     }
 
     fn not_written(&self, error: std::io::Error) -> Error {
@@ -179,10 +191,10 @@ struct Unwritten {
 }
 
 impl Reserved {
-    /// Whether writing it takes so little that others may wait for it.
-    pub(crate) fn is_quick(&self) -> bool {
-        let unwritten = self.unwritten.as_ref();
-        unwritten.is_none_or(|record| self.appended.bytes as usize <= record.segment.quick_bytes)
+    /// Whether the record is there already.
+    #[inline]
+    pub(crate) const fn is_written(&self) -> bool {
+        self.unwritten.is_none()
     }
 
     /// Writes the record, unless it is there already. Nobody else waits for a lock meanwhile, but those that come
@@ -210,13 +222,17 @@ fn lay_out(buffer: &mut Vec<u8>, head: &BatchHead, operations: &[u8]) {
 
 /// Lends this thread's buffer, in which records are sealed.
 #[inline]
-fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+fn with_buffer(work: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     // Taken out of its place meanwhile: a thread that is ending has none any more, and works on a fresh one.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     let result = work(&mut buffer);
+    if result.is_err() {
+        // It may not have been sealed.
+        buffer.fill(0);
+    }
     if buffer.capacity() <= BUFFER_BYTES_KEPT {
         let _ = BUFFER.try_with(|place| place.set(buffer));
     }
@@ -234,6 +250,8 @@ pub(crate) struct LogWriter {
     next_bytes: u64,
     segment_bytes_max: u64,
     sync: Arc<LogSync>,
+    /// For records that are written at once.
+    buffer: Vec<u8>,
 }
 
 struct Active {
@@ -262,6 +280,7 @@ impl LogWriter {
             next_bytes: FIRST_SEGMENT_BYTES.min(segment_bytes_max),
             segment_bytes_max,
             sync,
+            buffer: Vec::new(),
         }
     }
 
@@ -286,14 +305,15 @@ impl LogWriter {
         })
     }
 
-    /// Gives a batch its place behind the others, in the next segment if there is [no room](Self::has_room). On an
-    /// error nothing of it will be read back.
+    /// Gives a batch its place behind the others, in the next segment if there is [no room](Self::has_room). Where all
+    /// before it are written, which `alone` says, it may be written too. On an error nothing of it will be read back.
     pub(crate) fn reserve(
         &mut self,
         source: &dyn SegmentSource,
         first_sequence: u64,
         count: u32,
         operations: &[u8],
+        alone: bool,
     ) -> Result<Reserved> {
         if !self.has_room(operations.len()) {
             self.begin_segment(source, operations.len() + OVERHEAD_MAX)?;
@@ -311,7 +331,7 @@ impl LogWriter {
             first_sequence,
             count,
         };
-        match active.reserve(&head, operations) {
+        match active.reserve(&head, operations, alone, &mut self.buffer) {
             Ok((bytes, unwritten)) => {
                 self.position += bytes;
                 let appended = Appended {
@@ -386,29 +406,35 @@ impl LogWriter {
 }
 
 impl Active {
-    /// Gives a record its place and its ordinal. Where there is no map it is written at once.
+    /// Gives a record its place and its ordinal, and writes it if that takes no time or there is no map.
     #[inline]
-    fn reserve(&mut self, head: &BatchHead, operations: &[u8]) -> Result<(u64, Option<Unwritten>)> {
+    fn reserve(
+        &mut self,
+        head: &BatchHead,
+        operations: &[u8],
+        alone: bool,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(u64, Option<Unwritten>)> {
         let overhead = self.segment.blocks.overhead();
         let len = FRAME_BYTES + head.len() + operations.len() + overhead;
-        let unwritten = match self.segment.claim(self.offset, len)? {
-            Some(claim) => {
-                let ordinal = self.ordinal;
-                self.ordinal += 1;
-                self.offset += len;
-                Some(Unwritten {
-                    segment: Arc::clone(&self.segment),
-                    claim,
-                    ordinal,
-                    head: *head,
-                })
-            }
-            None => with_buffer(|buffer| {
-                lay_out(buffer, head, operations);
-                self.put(buffer).map(|()| None)
-            })?,
+        if alone && (len <= self.segment.quick_bytes || !self.segment.is_mapped()) {
+            lay_out(buffer, head, operations);
+            self.put(buffer)?;
+            return Ok((len as u64, None));
+        }
+        // Whatever can fail is to fail before the batch is in memtables.
+        self.segment.blocks.ready()?;
+        let claim = self.segment.claim(self.offset, len)?;
+        let ordinal = self.ordinal;
+        self.ordinal += 1;
+        self.offset += len;
+        let unwritten = Unwritten {
+            segment: Arc::clone(&self.segment),
+            claim,
+            ordinal,
+            head: *head,
         };
-        Ok((len as u64, unwritten))
+        Ok((len as u64, Some(unwritten)))
     }
 
     /// Seals the payload that stands in `buffer` behind room for its frame, and writes both.
@@ -416,13 +442,7 @@ impl Active {
         self.segment.seal(self.ordinal, buffer)?;
         // The ordinal is spent even if writing fails: no two texts are sealed under it.
         self.ordinal += 1;
-        match self.segment.claim(self.offset, buffer.len())? {
-            Some(claim) => self.segment.fill(claim, buffer)?,
-            None => {
-                let written = self.segment.file.write_at(buffer, self.offset as u64);
-                written.map_err(|e| self.segment.not_written(e))?;
-            }
-        }
+        self.segment.write(self.offset, buffer)?;
         self.offset += buffer.len();
         Ok(())
     }

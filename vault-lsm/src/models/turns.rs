@@ -75,8 +75,8 @@ impl Log {
     /// As whoever takes the lock and wants everything to be over.
     fn drain(&self) {
         let taken = lock(&self.taken);
-        self.turns
-            .wait_for_all(&taken.0, |publication| self.publish(publication));
+        let publish = |publication| self.publish(publication);
+        assert!(self.turns.wait_for_all(&taken.0, publish));
         assert_eq!(
             self.visible.load(Ordering::Acquire),
             taken.1 as u64,

@@ -91,6 +91,7 @@ impl Store {
         };
         if batch.is_empty() {
             self.wait_for_all_turns(&commit);
+            self.check_writable()?;
             let log_end = self.log_sync.position();
             return Ok(Committed {
                 sequence: commit.last_sequence,
@@ -98,17 +99,18 @@ impl Store {
             });
         }
         let record = self.reserve(&mut commit, batch)?;
-        let (sequence, segment) = (record.last, record.reserved.appended.segment);
-        insert(&view, batch, record.first, segment);
-        let segment_began = self.log_current.swap(segment, Ordering::AcqRel) != segment;
+        let (sequence, appended) = (record.last, record.reserved.appended);
+        insert(&view, batch, record.first, appended.segment);
+        let current = &self.log_current;
+        let segment_began = current.swap(appended.segment, Ordering::AcqRel) != appended.segment;
         let full = self.is_any_full(&view, batch);
-        let is_quick = record.reserved.is_quick() && record.turn.has_come();
-        if !full && !segment_began && !is_quick {
+        let is_on_its_way = record.turn.is_some();
+        if is_on_its_way && !full && !segment_began {
             drop(commit);
             let log_end = self.write_record(record, batch)?;
             return Ok(Committed { sequence, log_end });
         }
-        // What seals memtables knows nothing of turns. And what is written in no time is not worth their cost.
+        // What seals memtables knows nothing of turns.
         let log_end = self.write_record(record, batch)?;
         if full {
             self.seal_full(&commit, &view, batch);
@@ -120,7 +122,7 @@ impl Store {
         Ok(Committed { sequence, log_end })
     }
 
-    /// Gives a batch its numbers, its place in the log and its turn.
+    /// Gives a batch its numbers, its place in the log and, where it is not written there at once, its turn.
     fn reserve(&self, commit: &mut Commit, batch: &WriteBatch) -> Result<Unpublished<'_>> {
         let count = u32::try_from(batch.len()).expect("a batch is limited to less than 4 GiB");
         let first = commit.last_sequence + 1;
@@ -131,13 +133,18 @@ impl Store {
             self.wait_for_all_turns(commit);
             self.check_writable()?;
         }
+        let alone = self.turns.are_over(&commit.turns);
         let reserved = commit
             .log
-            .reserve(self, first, count, batch.encoded())
+            .reserve(self, first, count, batch.encoded(), alone)
             .map_err(|error| self.poison_if_unknown(error))?;
         commit.last_sequence = last;
-        let publish = |publication| self.publish(publication);
-        let turn = self.turns.take(&mut commit.turns, publish);
+        let turn = if reserved.is_written() {
+            None
+        } else {
+            let publish = |publication| self.publish(publication);
+            Some(self.turns.take(&mut commit.turns, publish))
+        };
         Ok(Unpublished {
             first,
             last,
@@ -156,17 +163,21 @@ impl Store {
         } = record;
         let appended = reserved.appended;
         let publish = |publication| self.publish(publication);
-        if let Err(error) = reserved.write(batch.encoded()) {
-            // Those behind it, which find that it failed, are to say why. Listeners may want to use the store.
-            return Err(self.poison_and(Arc::new(error), || turn.fail(publish)));
-        }
         let publication = Publication {
             log_end: appended.end,
             sequence: last,
         };
-        if !turn.end(publication, publish) {
-            let hole = std::io::Error::other("an earlier write did not get into the log");
-            return Err(self.poison_on(Error::io("append to", &self.env.directory, hole)));
+        match turn {
+            None => publish(publication),
+            Some(turn) => {
+                if let Err(error) = reserved.write(batch.encoded()) {
+                    // Those behind it, which find that it failed, are to say why.
+                    return Err(self.poison_and(Arc::new(error), || turn.fail(publish)));
+                }
+                if !turn.end(publication, publish) {
+                    return Err(self.poison_for_hole());
+                }
+            }
         }
         let batch_bytes = batch.encoded().len() as u64;
         let counters = &self.counters;
@@ -292,7 +303,8 @@ struct Unpublished<'a> {
     first: SequenceNumber,
     last: SequenceNumber,
     reserved: Reserved,
-    turn: Turn<'a>,
+    /// `None` where the record is written.
+    turn: Option<Turn<'a>>,
 }
 
 /// The keyspaces of a batch, each run of the same once.

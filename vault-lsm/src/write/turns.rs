@@ -1,7 +1,7 @@
 //! Turns: commits become visible in the order in which they got their places in the log.
 //!
-//! Under the commit lock a commit takes the next turn, gets its place in the log and goes into the memtables. Then the
-//! lock is let go of, and the commit writes its record beside others that do the same: sealing it is most of the work
+//! Under the commit lock a commit gets its place in the log, takes the next turn and goes into the memtables. Then the
+//! lock is let go of, and the commit writes its record beside others that do the same: sealing it can be most of the work
 //! of a write to an encrypted store. When the record is there, and those of all commits before it, it is published. So
 //! whatever is visible, durable or acknowledged has the whole log before it.
 //!
@@ -12,7 +12,8 @@
 //! of this.
 //!
 //! A turn that ends without its record leaves a hole in the log, and what lies behind a hole is not read back. All turns
-//! after it fail, and the store is poisoned.
+//! after it fail, and the store is poisoned: by whoever could not write, or where a thread has panicked by the next that
+//! waits.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -86,10 +87,19 @@ impl Turns {
         }
     }
 
-    /// Waits until all turns that were taken are over. None is taken meanwhile: the caller holds the commit lock.
+    /// Waits until all turns that were taken are over. None is taken meanwhile: the caller holds the commit lock. Gives
+    /// `false` where one has failed.
     #[inline]
-    pub(crate) fn wait_for_all(&self, taken: &TurnsTaken, publish: impl Fn(Publication)) {
+    #[must_use]
+    pub(crate) fn wait_for_all(&self, taken: &TurnsTaken, publish: impl Fn(Publication)) -> bool {
         self.wait_for(taken.0, &publish);
+        self.failed.load(Relaxed) == u64::MAX
+    }
+
+    /// Whether all turns that were taken are over, and none has failed.
+    #[inline]
+    pub(crate) fn are_over(&self, taken: &TurnsTaken) -> bool {
+        self.over.load(Acquire) == taken.0 && self.failed.load(Relaxed) == u64::MAX
     }
 
     /// Waits until this many turns are over, and publishes for those that can be. What is waited for is that some bytes are
@@ -160,12 +170,6 @@ impl Place {
 }
 
 impl Turn<'_> {
-    /// Whether all before it are over.
-    #[inline]
-    pub(crate) fn has_come(&self) -> bool {
-        self.turns.over.load(Acquire) == self.number
-    }
-
     /// Publishes as soon as all before have been published. `publish` may be called by several threads at once, and late:
     /// it never goes backwards. Gives `false`, and publishes nothing, where one before it has failed.
     #[inline]
@@ -246,7 +250,7 @@ mod tests {
             for (n, turn) in all.into_iter().rev() {
                 scope.spawn(move || assert!(turn.end(publication(n), publish)));
             }
-            turns.wait_for_all(&taken, publish);
+            assert!(turns.wait_for_all(&taken, publish));
         });
         let mut seen = seen.into_inner().unwrap();
         // Some may have been published for by several, at once or late.
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(published.load(Relaxed), 1);
         assert!(turns.take(&mut taken, publish).end(publication(3), publish));
         assert_eq!(published.load(Relaxed), 3);
-        turns.wait_for_all(&taken, publish);
+        assert!(turns.wait_for_all(&taken, publish) && turns.are_over(&taken));
     }
 
     #[test]
@@ -314,7 +318,7 @@ mod tests {
                 assert!(first.end(NOTHING, publish));
             });
             assert!(published.load(Relaxed));
-            turns.wait_for_all(&taken, publish);
+            assert!(!turns.wait_for_all(&taken, publish) && !turns.are_over(&taken));
             let next = turns.take(&mut taken, publish);
             assert!(!next.end(publication(4), publish));
         }

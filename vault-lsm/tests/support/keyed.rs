@@ -396,4 +396,9 @@ impl BlockTransform for ToyBlocks {
     fn epoch(&self) -> u32 {
         self.epoch
     }
+
+    fn ready(&self) -> Result<()> {
+        let key = self.keys.key(self.domain, self.epoch);
+        key.map(drop).map_err(|_| Error::Locked)
+    }
 }

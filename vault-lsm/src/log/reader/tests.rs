@@ -21,7 +21,7 @@ fn append(
     count: u32,
     operations: &[u8],
 ) -> Result<Appended> {
-    let reserved = writer.reserve(source, first_sequence, count, operations)?;
+    let reserved = writer.reserve(source, first_sequence, count, operations, true)?;
     let appended = reserved.appended;
     reserved.write(operations)?;
     writer.sync().appended(appended.end);
@@ -279,7 +279,7 @@ fn a_hole_is_where_the_log_ends() {
             sync.wait_for(sync.position()).unwrap();
         }
         let reserved: Vec<_> = (4..=6)
-            .map(|sequence| writer.reserve(&source, sequence, 1, &payload(sequence)))
+            .map(|sequence| writer.reserve(&source, sequence, 1, &payload(sequence), false))
             .collect::<Result<_>>()
             .unwrap();
         assert!(sync.position() < reserved[0].appended.end);
