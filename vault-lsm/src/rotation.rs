@@ -40,6 +40,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU32};
 
 /// How long to wait for others that work on the same files.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// How often to look whether the background lets go of a file that snapshots may hold as well: for a second in all.
+const HELD_LOOKS: usize = 50;
 
 /// What is known of epochs beside what tables and manifest know themselves.
 #[derive(Default)]
@@ -214,8 +216,16 @@ pub(crate) fn finish(
             break;
         }
     }
-    store.reclaim_files();
-    retire(store, keys)?;
+    for _ in 0..HELD_LOOKS {
+        let ticket = store.background.ticket();
+        store.reclaim_files();
+        retire(store, keys)?;
+        // A job of the background may be about to let go of the last view that shows what is gone.
+        if status(store, keys).held_by_snapshots == 0 || !store.background.is_at_work_elsewhere() {
+            break;
+        }
+        store.background.wait_for_progress(ticket, BUSY_WAIT);
+    }
     Ok(status(store, keys))
 }
 
