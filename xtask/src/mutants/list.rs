@@ -88,10 +88,10 @@ pub(super) const MUTANTS: [Mutant; 37] = [
         name: "publish-too-early",
         breaks: "readers are shown a sequence number whose entries are not in the memtable yet",
         file: "vault-lsm/src/write/commit.rs",
-        find: "        insert(&view, batch, record.first, segment);",
+        find: "        insert(&view, batch, record.first, appended.segment);",
         replace: "        self.visible.store(sequence, Ordering::Release);
         std::thread::yield_now();
-        insert(&view, batch, record.first, segment);",
+        insert(&view, batch, record.first, appended.segment);",
         nets: &[SCENARIOS, MODELS],
     },
     Mutant {
