@@ -100,7 +100,7 @@ impl Target for Rocks {
         for entry in entries {
             batch.put(&entry.key, &entry.value);
         }
-        own(self.database.write(&batch))
+        own(self.database.write(batch))
     }
 
     fn delete(&self, key: &[u8]) -> Result<()> {
