@@ -60,9 +60,16 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// The rivals' worker could not be built.
-    #[error("the rivals cannot be built ({0}); their engines are left out")]
-    RivalsNotBuilt(String),
+    /// A rival's worker could not be built.
+    #[error("{rival} cannot be built ({why}) and is left out; building it takes {takes}")]
+    RivalNotBuilt {
+        /// The rival.
+        rival: &'static str,
+        /// How it went wrong.
+        why: String,
+        /// What it takes.
+        takes: &'static str,
+    },
     /// A worker process ended otherwise than it should.
     #[error("the worker for {engine} failed: {message}")]
     Worker {

@@ -151,15 +151,16 @@ fn list() -> String {
             .map(|kind| format!("  {:<17} {}", kind.name, kind.setup)),
     );
     let rivals = engines::RIVALS.iter();
-    lines.extend(
-        rivals.map(|(name, what)| format!("  {name:<13} {what} (built when first asked for)")),
-    );
+    lines.extend(rivals.map(|rival| {
+        let (name, what, takes) = (rival.name, rival.what, rival.takes);
+        format!("  {name:<17} {what} (built when first asked for: {takes})")
+    }));
     lines.join("\n") + "\n"
 }
 
 fn known_engine(name: &str) -> Result<String> {
     let own = engines::own();
-    let rivals = engines::RIVALS.iter().map(|&(rival, _)| rival);
+    let rivals = engines::RIVALS.iter().map(|rival| rival.name);
     let known: Vec<&str> = own.iter().map(|kind| kind.name).chain(rivals).collect();
     if known.contains(&name) {
         return Ok(name.to_owned());

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use vault_core::clock::{Clock, SystemClock};
 
-use crate::engines;
+use crate::engines::{self, Rival};
 use crate::error::{Error, Result};
 use crate::measure::{self, Machine};
 use crate::record::{Figures, Job, Message, Record};
@@ -87,49 +87,48 @@ pub fn run(request: &Request) -> Result<Report> {
     Ok(report)
 }
 
-/// Finds the binary that runs each engine, building that of the rivals if one of them is asked for.
+/// Finds the binary that runs each engine, and builds those of the rivals that are asked for. One that cannot be built is
+/// reported and left out.
 fn find_workers(request: &Request, report: &mut Report) -> Result<Vec<(String, PathBuf)>> {
     let own = std::env::current_exe().map_err(|e| Error::io("find", "this binary", e))?;
-    let rivals = if request.engines.iter().any(|name| engines::is_rival(name)) {
-        build_rivals()
-            .inspect_err(|error| measure::say(&error.to_string()))
-            .map_err(|error| report.failures.push(error))
-            .ok()
-    } else {
-        None
-    };
-    let binary_of = |name: &String| {
-        let binary = if engines::is_rival(name) {
-            rivals.clone()?
-        } else {
-            own.clone()
-        };
-        Some((name.clone(), binary))
-    };
-    Ok(request.engines.iter().filter_map(binary_of).collect())
+    let mut workers = Vec::new();
+    for name in &request.engines {
+        let binary = engines::rival(name).map_or_else(|| Ok(own.clone()), build);
+        match binary {
+            Ok(binary) => workers.push((name.clone(), binary)),
+            Err(error) => {
+                measure::say(&error.to_string());
+                report.failures.push(error);
+            }
+        }
+    }
+    Ok(workers)
 }
 
-/// Builds the rivals' worker, showing cargo's progress, and gives the path of its binary.
-fn build_rivals() -> Result<PathBuf> {
+/// Builds a rival's worker, showing cargo's progress, and gives the path of its binary.
+fn build(rival: &'static Rival) -> Result<PathBuf> {
+    let Rival { name, takes, .. } = rival;
+    let failed = |why: String| Error::RivalNotBuilt {
+        rival: name,
+        why,
+        takes,
+    };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/Cargo.toml");
-    measure::say("building the rivals (once; a minute or so)");
+    measure::say(&format!(
+        "building {name} (the first time it takes {takes})"
+    ));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["build", "--release", "--locked", "--bin", name])
+        .args(["--features", name])
+        .args(["--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(&manifest)
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|e| Error::RivalsNotBuilt(format!("cargo cannot be started: {e}")))?;
+        .map_err(|e| failed(format!("cargo cannot be started: {e}")))?;
     if !output.status.success() {
-        let why = format!("cargo ended with {}", output.status);
-        return Err(Error::RivalsNotBuilt(why));
+        return Err(failed(format!("cargo ended with {}", output.status)));
     }
     // Cargo says where it put the binary: the target directory can be anywhere.
     let executable = |line: &str| {
@@ -138,7 +137,7 @@ fn build_rivals() -> Result<PathBuf> {
     };
     let messages = String::from_utf8_lossy(&output.stdout);
     let found = messages.lines().filter_map(executable).next_back();
-    found.ok_or_else(|| Error::RivalsNotBuilt("cargo names no binary".to_owned()))
+    found.ok_or_else(|| failed("cargo names no binary".to_owned()))
 }
 
 /// The revision of the sources, where git can tell.

@@ -6,6 +6,7 @@
 //! four; a journal of up to 512 MiB; leveled compaction.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -13,19 +14,19 @@ use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
 use vault_bench::target::{Direction, EngineKind, Target, wait_until_quiet};
 use vault_bench::{Error, Result};
+use vault_bench_rivals::{locked_version, worker};
 use vault_core::clock::SystemClock;
 
 const NAME: &str = "fjall";
 
-/// Describes the engine.
-pub(crate) fn kind() -> EngineKind {
-    EngineKind {
+fn main() -> ExitCode {
+    worker(EngineKind {
         name: NAME,
-        version: crate::locked_version(NAME),
+        version: locked_version(NAME),
         persists: true,
         setup: "defaults (4 KiB blocks, bloom 10 bits, LZ4 from the third level), cache and memtable as set",
         open,
-    }
+    })
 }
 
 struct Fjall {

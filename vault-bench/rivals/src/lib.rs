@@ -1,22 +1,19 @@
-//! The benchmark's worker with Vault's rivals in it. The runner of `vault-bench` builds and starts it.
-
-#[cfg(feature = "fjall")]
-mod fjall;
+//! What the workers of Vault's rivals share. Each rival is a binary of its own (`src/bin`), so that one that cannot be built
+//! stands in nobody's way. The runner of `vault-bench` builds and starts them.
 
 use std::process::ExitCode;
 
 use vault_bench::target::EngineKind;
 
-fn main() -> ExitCode {
-    let engines: Vec<EngineKind> = vec![
-        #[cfg(feature = "fjall")]
-        fjall::kind(),
-    ];
-    vault_bench::worker::main(&engines)
+/// Runs a worker with one engine.
+#[must_use]
+pub fn worker(engine: EngineKind) -> ExitCode {
+    vault_bench::worker::main(&[engine])
 }
 
 /// The version of a package as the lock file of this workspace has it: what was compiled in.
-fn locked_version(package: &str) -> String {
+#[must_use]
+pub fn locked_version(package: &str) -> String {
     let lock = include_str!("../Cargo.lock");
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines().skip_while(|line| *line != name).skip(1);
