@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         name: NAME,
         version: format!("{version}, {binding}"),
         persists: true,
-        setup: "LZ4, 4 KiB blocks, bloom 10 bits, dynamic levels, pipelined writes, filters and indexes in the cache, cache and memtable as set; BlobDB from 1 KiB",
+        setup: "LZ4, 4 KiB blocks, bloom 10 bits, dynamic levels, pipelined writes, filters and indexes in the cache, \
+                cache and memtable as set; BlobDB from 1 KiB",
         open,
     })
 }
@@ -98,7 +99,7 @@ impl Target for Rocks {
     fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = WriteBatch::default();
         for entry in entries {
-            batch.put(&entry.key, &entry.value);
+            batch.put(entry.key, &entry.value);
         }
         own(self.database.write(batch))
     }
