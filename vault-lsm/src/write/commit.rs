@@ -1,5 +1,5 @@
-//! Committing: a place in the log and the memtables, under the commit lock; then the record, and visibility, each
-//! commit in its turn.
+//! Committing: a place in the log and the memtables, under the commit lock; then the record, unless it was written with
+//! its place, and visibility, each commit in its turn.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
