@@ -22,8 +22,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::{Claim, Claims};
-use super::{DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, WriteMap};
+use super::{
+    Claim, Claims, DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, WriteMap,
+};
 
 #[cfg(test)]
 mod tests;
