@@ -16,6 +16,7 @@ use crate::compact;
 use crate::flush;
 use crate::locking;
 use crate::options::BackgroundWork;
+use crate::rest::Watch;
 use crate::rotation;
 use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicUsize;
@@ -198,6 +199,7 @@ enum Job {
 
 fn run(store: &Arc<Store>, job: Job) {
     let mut looked_around = store.env.clock.monotonic();
+    let mut watch = Watch::default();
     loop {
         let epoch = {
             let state = lock(&store.background.state);
@@ -218,13 +220,17 @@ fn run(store: &Arc<Store>, job: Job) {
                 .iter()
                 .for_each(|k| k.keyspace.shape_changed.store(true, Release));
         }
+        let mut look_after = IDLE_MAX;
         let outcome = match job {
-            Job::Flush => flush_step(store),
+            Job::Flush => flush_step(store).and_then(|flushed| {
+                look_after = watch.look(store)?;
+                Ok(flushed)
+            }),
             Job::Compact => compact_step(store),
         };
         let (wait, for_work) = match outcome {
             Ok(true) => continue,
-            Ok(false) => (IDLE_MAX, true),
+            Ok(false) => (IDLE_MAX.min(look_after), true),
             // Nothing opens it again. Trying on would only contend with whoever comes to stop this thread.
             Err(Error::Closed) => return,
             Err(Error::UnknownKeyspace { .. }) => (Duration::ZERO, true),

@@ -29,6 +29,7 @@ use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::replay::Progress;
+use crate::rest::Rest;
 use crate::rotation::Rotation;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
@@ -76,6 +77,7 @@ pub(crate) struct Store {
     writable: Option<Writable>,
     pub(crate) locking: Locking,
     pub(crate) rotation: Rotation,
+    pub(crate) rest: Rest,
     /// What stands in the way of operations, bit by bit; 0: nothing.
     status: AtomicU8,
     poison: Mutex<Option<Arc<Error>>>,
@@ -166,6 +168,7 @@ impl Store {
             writable,
             locking: Locking::default(),
             rotation: Rotation::default(),
+            rest: Rest::default(),
             status: AtomicU8::new(0),
             poison: Mutex::new(None),
             locked,

@@ -274,6 +274,7 @@ impl Version {
         now: Timestamp,
         oldest_snapshot: u64,
         table_bytes: u64,
+        at_rest: bool,
     ) -> Shape<'_> {
         let levels = self
             .levels
@@ -293,6 +294,7 @@ impl Version {
             now,
             oldest_snapshot,
             table_bytes,
+            at_rest,
         }
     }
 }

@@ -142,6 +142,8 @@ pub struct Shape<'a> {
     pub oldest_snapshot: u64,
     /// Bytes of a table before the engine begins the next one.
     pub table_bytes: u64,
+    /// Whether nobody writes for now: what reads gain by a merge then counts for more than what it costs.
+    pub at_rest: bool,
 }
 
 impl<'a> Shape<'a> {

@@ -96,6 +96,7 @@ struct Simulator {
     written: u64,
     model: BTreeMap<u64, Version>,
     forgets: bool,
+    at_rest: bool,
 }
 
 impl Simulator {
@@ -112,6 +113,7 @@ impl Simulator {
             written: 0,
             model: BTreeMap::new(),
             forgets: matches!(policy, CompactionPolicy::Fifo { .. }),
+            at_rest: false,
         }
     }
 
@@ -138,6 +140,7 @@ impl Simulator {
             now: Timestamp(self.now),
             oldest_snapshot: self.sequence,
             table_bytes: TABLE_BYTES,
+            at_rest: self.at_rest,
         }
     }
 
@@ -467,6 +470,53 @@ fn deletes_give_their_space_back() {
             policy.name()
         );
     }
+}
+
+/// What a pause in the writes is for, and what it may cost: the runs of level 0 go down, or become one, and never is more rewritten
+/// than the stated multiple of what was written since the last pause.
+#[test]
+fn a_pause_leaves_reads_few_runs_and_costs_a_bounded_amount() {
+    use vault_snapshot::policy::REST_RATIO;
+    // Stores from a few tables to hundreds; level 0 from one run to three.
+    for flushes in [5, 21, 62, 123, 403, 1002] {
+        let mut it = Simulator::new(leveled());
+        it.stream(flushes, 1_000_000);
+        for _ in 0..5 {
+            let bytes_of = |table: &Table| table.counts.bytes;
+            let level0: u64 = it.levels[0].iter().flatten().map(bytes_of).sum();
+            let mut rewritten = 0;
+            it.at_rest = true;
+            it.settle(1, |it| {
+                let choice = it.planner.choose(&it.shape());
+                if let Choice::Merge(merge) = &choice
+                    && merge.reason == "nobody writes"
+                {
+                    let numbers = merge.inputs.iter().flat_map(|input| &input.tables);
+                    let inputs: BTreeSet<u64> = numbers.copied().collect();
+                    let tables = it.levels.iter().flatten().flatten();
+                    let inputs = tables.filter(|table| inputs.contains(&table.number));
+                    rewritten += inputs.map(bytes_of).sum::<u64>();
+                }
+                choice
+            });
+            it.verify();
+            assert!(it.levels[0].len() <= 1, "{} runs stay", it.levels[0].len());
+            assert!(
+                rewritten <= level0 * (REST_RATIO + 1),
+                "{rewritten} bytes for {level0}"
+            );
+            assert_eq!(it.planner.choose(&it.shape()), Choice::Nothing);
+            it.at_rest = false;
+            it.flush_random(1_000_000);
+            it.work();
+        }
+    }
+    // A small store becomes one run: nothing is left to merge while reading.
+    let mut it = Simulator::new(leveled());
+    it.stream(7, 1_000_000);
+    it.at_rest = true;
+    it.work();
+    assert_eq!(it.levels.iter().flatten().count(), 1);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use vault_snapshot::shape::Shape;
 
 use crate::keyspace::KeyspaceView;
 use crate::options::BackgroundWork;
+use crate::rest;
 use crate::store::Store;
 
 /// Carries out the next choice of the first keyspace whose policy wants something. Gives whether there
@@ -119,9 +120,10 @@ fn shape_of<'a>(
         .first()
         .copied()
         .unwrap_or(visible);
-    let now = store.env.clock.now();
+    let (now, at_rest) = (store.env.clock.now(), rest::is_at_rest(store));
+    let table_bytes = view.options.table_bytes;
     view.version
-        .shape(busy, now, oldest_snapshot, view.options.table_bytes)
+        .shape(busy, now, oldest_snapshot, table_bytes, at_rest)
 }
 
 /// Whether a choice has nothing to carry out.

@@ -14,6 +14,7 @@ use vault_core::{Error, Result};
 
 use crate::keyspace::KeyspaceView;
 use crate::options::BackgroundWork;
+use crate::rest;
 use crate::store::{Store, lock};
 
 /// Sums up the engine's counts. None of them needs a key, so that a store can be watched while it is locked; that
@@ -94,7 +95,7 @@ fn keyspace(view: &Arc<KeyspaceView>, named: bool) -> KeyspaceStats {
     }
 }
 
-/// Waits until there is nothing left to flush or to compact.
+/// Flushes, tells that nobody writes, and waits until there is nothing left to flush or to compact.
 pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
     /// Should a notification be missed.
     const CHECK_AFTER: Duration = Duration::from_millis(20);
@@ -106,7 +107,7 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
         view.keyspace.shape_changed.store(true, Release);
     }
     drop(pinned);
-    store.background.wake();
+    rest::begin(store, store.visible.load(Acquire));
     loop {
         store.check_writable()?;
         if store.settings.background == BackgroundWork::Manual {

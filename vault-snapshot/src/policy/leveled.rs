@@ -16,7 +16,9 @@
 //! 2. level 0, when it has `level0_runs` runs or the bytes of the base, and levels over their target,
 //!    the furthest over first. Level 0 goes as a whole; of a level goes the table that has to be merged
 //!    with the fewest bytes for each of its own;
-//! 3. tables that are mostly dead go down, or are rewritten where nothing older overlaps them.
+//! 3. tables that are mostly dead go down, or are rewritten where nothing older overlaps them;
+//! 4. while nobody writes, level 0 goes down before it is full, unless that rewrites more than [`REST_RATIO`] times its
+//!    own bytes; then its runs become one. Reads have fewer places to look in.
 //!
 //! A table that overlaps nothing on its way moves without being rewritten.
 //!
@@ -28,7 +30,8 @@
 use vault_core::KeyRange;
 
 use super::{
-    Choice, Compaction, Debt, InputRun, Placement, Planner, pressure_between, retire, whole_run,
+    Choice, Compaction, Debt, InputRun, Placement, Planner, merge_runs, pressure_between, retire,
+    whole_run,
 };
 use crate::shape::{RunShape, Shape, Span, TableShape, span_of};
 
@@ -43,6 +46,9 @@ const SLOW_BYTES_MIN: u64 = 1 << 30;
 const MOVE_FRACTION: u64 = 4;
 /// Tables that one step of a manual compaction takes from a level: it can be cancelled between steps.
 const MANUAL_TABLES_MAX: usize = 8;
+
+/// While nobody writes, level 0 is merged with as many times its own bytes.
+pub const REST_RATIO: u64 = 4;
 
 pub(super) struct Leveled {
     level0_runs: usize,
@@ -126,6 +132,25 @@ impl Leveled {
             let inputs = runs.iter().map(|run| whole_run(0, run)).collect();
             merge_into(shape, inputs, 0, &span, output, reason)
         })
+    }
+
+    /// While nobody writes: level 0 goes down, or becomes one run where that would rewrite too much.
+    fn prepare_for_reads(shape: &Shape<'_>, output: usize) -> Option<Choice> {
+        const REASON: &str = "nobody writes";
+        let runs = shape.runs(0);
+        if !shape.at_rest || runs.is_empty() || runs.iter().any(RunShape::is_busy) {
+            return None;
+        }
+        let span = span_of(runs.iter().flat_map(|run| &run.tables))?;
+        let below = shape
+            .runs(output)
+            .first()
+            .map_or(&[][..], |run| run.overlapping(&span));
+        let below: u64 = below.iter().map(|table| table.bytes).sum();
+        if below <= shape.level_bytes(0).saturating_mul(REST_RATIO) {
+            return Self::from_level0(shape, output, REASON);
+        }
+        (runs.len() > 1).then(|| merge_runs(shape, 0..runs.len(), REASON))
     }
 
     /// A table of level 0 that neither an older run nor a level on its way overlaps.
@@ -236,6 +261,7 @@ impl Planner for Leveled {
                 _ => Self::from_level(shape, level, "level over its size"),
             })
             .or_else(|| Self::retire(shape))
+            .or_else(|| Self::prepare_for_reads(shape, targets.level0_output))
             .unwrap_or(Choice::Nothing)
     }
 

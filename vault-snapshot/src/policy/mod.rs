@@ -20,7 +20,7 @@ use vault_core::{CompactionPolicy, KeyRange};
 
 use crate::shape::{RunShape, Shape};
 
-pub use leveled::LEVELS;
+pub use leveled::{LEVELS, REST_RATIO};
 
 /// A merge: reads the inputs, writes one sorted run in their place.
 #[derive(Debug, Clone, PartialEq, Eq)]

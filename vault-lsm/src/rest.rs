@@ -1,0 +1,101 @@
+//! What is done while nobody writes: fewer places for reads to look in.
+//!
+//! Under writes a keyspace keeps several runs and a memtable, because merging each of them at once would cost
+//! more than it saves. When writes pause, the next read is what counts: memtables that are large enough go to tables, and the
+//! policy is told ([`Shape::at_rest`](vault_snapshot::Shape::at_rest)) and merges the youngest runs, as far as that
+//! rewrites no more than a few times their own bytes. So a pause costs a bounded number of rewrites of what was
+//! written since the last one, and none where only little was written.
+//!
+//! The store is at rest from when its last sequence number has stood still for [`PAUSE`] until the next write.
+//! Where there are no threads, only [`Lsm::settle`](crate::Lsm::settle) says so.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+use vault_core::{KeyspaceId, Result};
+use vault_snapshot::policy::REST_RATIO;
+
+use crate::keyspace::KeyspaceView;
+use crate::store::Store;
+use crate::sync::atomic::AtomicU64;
+
+/// How long writes pause before the store counts as at rest.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+/// A memtable below this part of the write buffer stays: it is found in the processor's caches.
+const SMALL_FRACTION: u64 = 16;
+
+/// Since when nobody writes.
+pub(crate) struct Rest {
+    /// The last sequence number when the store was found at rest; `u64::MAX`: it never was.
+    at: AtomicU64,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self {
+            at: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+/// What a thread that watches for rest remembers between two looks.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The last sequence number at the look before, and when it was first seen.
+    seen: Option<(u64, Duration)>,
+}
+
+impl Watch {
+    /// Looks whether writes have paused; if they have just now, prepares for reads. Gives how long the thread may sleep
+    /// before the next look.
+    pub(crate) fn look(&mut self, store: &Arc<Store>) -> Result<Duration> {
+        let sequence = store.visible.load(Acquire);
+        let now = store.env.clock.monotonic();
+        let since = match self.seen {
+            Some((seen, since)) if seen == sequence => since,
+            _ => now,
+        };
+        self.seen = Some((sequence, since));
+        if store.rest.at.load(Acquire) == sequence {
+            return Ok(Duration::MAX);
+        }
+        if now.saturating_sub(since) < PAUSE {
+            return Ok(PAUSE);
+        }
+        let large: Vec<KeyspaceId> = {
+            let pinned = store.views.pin();
+            let large = pinned.keyspaces.iter().filter(|view| is_worth_a_flush(view));
+            large.map(|view| view.keyspace.id).collect()
+        };
+        if !large.is_empty() {
+            let commit = store.commit()?;
+            large.iter().for_each(|&id| store.seal(&commit, id));
+        }
+        begin(store, sequence);
+        Ok(Duration::MAX)
+    }
+}
+
+/// Whether the policy may take it that nobody writes.
+pub(crate) fn is_at_rest(store: &Store) -> bool {
+    store.rest.at.load(Acquire) == store.visible.load(Acquire)
+}
+
+/// The store is at rest for as long as `sequence` stays the last number.
+pub(crate) fn begin(store: &Store, sequence: u64) {
+    store.rest.at.store(sequence, Release);
+    store.background.shapes_changed(store);
+}
+
+/// Whether a read gains by it that the keyspace's memtable becomes a table: the same bound as for runs
+/// (see [`REST_RATIO`]), or else it would only become one more run.
+fn is_worth_a_flush(view: &KeyspaceView) -> bool {
+    let bytes = view.active.memtable.bytes() as u64;
+    let mut levels = view.version.level_stats().into_iter().map(|level| level.bytes);
+    let level0 = levels.next().unwrap_or(0);
+    let below = levels.find(|&bytes| bytes > 0).unwrap_or(0);
+    !view.active.is_empty()
+        && bytes >= view.options.write_buffer_bytes / SMALL_FRACTION
+        && (bytes + level0).saturating_mul(REST_RATIO) >= below
+}

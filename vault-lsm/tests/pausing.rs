@@ -1,0 +1,59 @@
+//! What a store does by itself once nobody writes: reads find few places to look in, and little is rewritten for it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{
+    TWO_THREADS, assert_contents, expected, keyspace_stats, protected, put_all, small_keyspace,
+    small_settings,
+};
+use vault_core::{Engine, KeyspaceId};
+use vault_lsm::{Lsm, LsmOptions};
+
+/// Two write buffers and most of a third: too few for a compaction while writes go on.
+const KEYS: u64 = 300;
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+fn runs(store: &Lsm, ks: KeyspaceId) -> usize {
+    let levels = keyspace_stats(store, ks).levels;
+    levels.iter().map(|level| level.runs).sum()
+}
+
+#[expect(clippy::disallowed_methods, reason = "it waits for threads in real time")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < WAIT_MAX, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_store_that_nobody_writes_to_becomes_one_run_without_being_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = protected(LsmOptions::new(small_settings(TWO_THREADS)));
+    let store = Lsm::open(directory.path().join("store"), options).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    put_all(&store, ks, (0..KEYS).map(|i| i * 7919 % KEYS), 1);
+    let stats = keyspace_stats(&store, ks);
+    assert!(stats.memtable_bytes > 0 || stats.memtables_waiting > 0);
+
+    wait_until("one run and an empty memtable", || {
+        let stats = keyspace_stats(&store, ks);
+        runs(&store, ks) == 1 && (stats.memtable_bytes, stats.memtables_waiting) == (0, 0)
+    });
+    assert_contents(&store, ks, &expected(0..KEYS, 1));
+
+    // A few entries more are not worth a table: they stay where they are.
+    put_all(&store, ks, 0..10, 2);
+    let flushes = store.stats().unwrap().background.flushes;
+    wait_until("the pause is noticed", {
+        let began = Instant::now();
+        move || began.elapsed() > Duration::from_secs(3)
+    });
+    assert_eq!(store.stats().unwrap().background.flushes, flushes);
+    assert!(keyspace_stats(&store, ks).memtable_bytes > 0);
+    store.close().unwrap();
+}
