@@ -10,6 +10,7 @@ use vault_snapshot::policy::Planner;
 
 use crate::memory::{Memory, MemtableAccount};
 use crate::memtable::Memtable;
+use crate::read::presence::Presence;
 use crate::store::unknown_keyspace;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, MutexGuard};
@@ -30,6 +31,8 @@ pub(crate) struct Keyspace {
     pub(crate) shape_changed: AtomicBool,
     /// Callers that are compacting it: background compactions hold back.
     pub(crate) manual_compactions: AtomicU64,
+    /// Whether lookups find what they look for.
+    pub(crate) presence: Presence,
     /// Keeps failing compactions from being tried again at once.
     pub(crate) backoff: Backoff,
     busy: Mutex<BTreeSet<u64>>,
@@ -51,6 +54,7 @@ impl Keyspace {
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
             manual_compactions: AtomicU64::new(0),
+            presence: Presence::default(),
             backoff: Backoff::default(),
             busy: Mutex::default(),
         }

@@ -65,7 +65,10 @@ impl Watch {
         }
         let large: Vec<KeyspaceId> = {
             let pinned = store.views.pin();
-            let large = pinned.keyspaces.iter().filter(|view| is_worth_a_flush(view));
+            let large = pinned
+                .keyspaces
+                .iter()
+                .filter(|view| is_worth_a_flush(view));
             large.map(|view| view.keyspace.id).collect()
         };
         if !large.is_empty() {
@@ -92,7 +95,11 @@ pub(crate) fn begin(store: &Store, sequence: u64) {
 /// (see [`REST_RATIO`]), or else it would only become one more run.
 fn is_worth_a_flush(view: &KeyspaceView) -> bool {
     let bytes = view.active.memtable.bytes() as u64;
-    let mut levels = view.version.level_stats().into_iter().map(|level| level.bytes);
+    let mut levels = view
+        .version
+        .level_stats()
+        .into_iter()
+        .map(|level| level.bytes);
     let level0 = levels.next().unwrap_or(0);
     let below = levels.find(|&bytes| bytes > 0).unwrap_or(0);
     !view.active.is_empty()

@@ -21,7 +21,10 @@ fn runs(store: &Lsm, ks: KeyspaceId) -> usize {
     levels.iter().map(|level| level.runs).sum()
 }
 
-#[expect(clippy::disallowed_methods, reason = "it waits for threads in real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it waits for threads in real time"
+)]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {

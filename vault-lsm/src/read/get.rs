@@ -64,8 +64,10 @@ fn ask_runs(
     snapshot: SequenceNumber,
     resolver: &mut Resolver<'_>,
 ) -> Result<()> {
+    let presence = &view.keyspace.presence;
     let mut hash = None;
-    for run in view.version.runs() {
+    let mut runs = view.version.runs().peekable();
+    while let Some(run) = runs.next() {
         let Some(file) = run.find(key) else { continue };
         if let Some(covering) = file
             .tombstones
@@ -74,11 +76,14 @@ fn ask_runs(
         {
             resolver.hide_below(covering);
         }
+        let is_oldest = runs.peek().is_none();
         let hash = *hash.get_or_insert_with(|| key_hash(key));
-        let mut malformed = None;
+        let asked = (!is_oldest || presence.is_uncertain()).then_some(hash);
+        let (mut malformed, mut met) = (None, false);
         let _ = file
             .table
-            .visit(key, hash, seek_trailer(snapshot), |trailer, stored| {
+            .visit(key, asked, seek_trailer(snapshot), |trailer, stored| {
+                met = true;
                 resolver
                     .offer(trailer, &stored, |skip| {
                         if skip == 0 {
@@ -92,6 +97,9 @@ fn ask_runs(
                         ControlFlow::Break(())
                     })
             })?;
+        if is_oldest {
+            presence.note(met, hash);
+        }
         check(malformed, view)?;
         if resolver.is_decided() {
             break;

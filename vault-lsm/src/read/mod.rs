@@ -7,5 +7,6 @@
 pub(crate) mod get;
 pub(crate) mod level;
 pub(crate) mod merge;
+pub(crate) mod presence;
 pub(crate) mod scan;
 pub(crate) mod visible;

@@ -33,6 +33,7 @@ pub(super) type Problem = &'static str;
 /// A parsed block. Cloning shares the bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
+    /// The block, and whatever the buffer is longer.
     bytes: Arc<[u8]>,
     entries: u32,
     keys_start: u32,
@@ -63,9 +64,9 @@ enum Suffixes {
 }
 
 impl Block {
-    /// Checks the structure of a block.
-    pub(super) fn parse(bytes: Arc<[u8]>) -> Result<Self, Problem> {
-        let head = bytes
+    /// Checks the structure of a block, which is the first `len` bytes of the buffer.
+    pub(super) fn parse(bytes: Arc<[u8]>, len: usize) -> Result<Self, Problem> {
+        let head = bytes[..len]
             .first_chunk::<HEAD_BYTES>()
             .ok_or("block shorter than its head")?;
         if u32::try_from(bytes.len()).is_err() {
@@ -88,7 +89,7 @@ impl Block {
         let n = u64::from(entries);
         let keys_start = HEAD_BYTES as u64 + n.div_ceil(GROUP_ENTRIES as u64) * GROUP_BYTES as u64;
         let columns = n * u64::from(value_width) + n * u64::from(trailer_width);
-        if keys_start + columns > u64::from(values_start) || values_start as usize > bytes.len() {
+        if keys_start + columns > u64::from(values_start) || values_start as usize > len {
             return Err("columns larger than the block");
         }
         let value_ends_start = values_start - entries * u32::from(value_width);
@@ -105,7 +106,7 @@ impl Block {
             trailer_base: read_u64(head, 16),
             bytes,
         };
-        block.check_values()?;
+        block.check_values(len)?;
         block.check_groups()?;
         Ok(block)
     }
@@ -119,6 +120,11 @@ impl Block {
     /// Bytes of memory held.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// Gives up the buffer.
+    pub(super) fn into_buffer(self) -> Arc<[u8]> {
+        self.bytes
     }
 
     /// The first entry at or behind `(key, trailer)` in internal key order; [`Self::len`] if none.
@@ -290,9 +296,9 @@ impl Block {
         self.trailers_start as usize
     }
 
-    fn check_values(&self) -> Result<(), Problem> {
+    fn check_values(&self, len: usize) -> Result<(), Problem> {
         let n = self.len();
-        let end = self.bytes.len() as u64 - u64::from(self.values_start);
+        let end = len as u64 - u64::from(self.values_start);
         let ends = &self.bytes[self.value_ends_start as usize..self.values_start as usize];
         let sound = match self.value_width {
             0 => n as u64 * u64::from(self.value_len) == end,

@@ -234,7 +234,8 @@ mod tests {
     }
 
     fn check(entries: &[Entry]) {
-        let block = Block::parse(Arc::from(build(entries))).unwrap();
+        let bytes = build(entries);
+        let block = Block::parse(Arc::from(&bytes[..]), bytes.len()).unwrap();
         assert_eq!(block.len(), entries.len());
         for (i, (key, trailer, value)) in entries.iter().enumerate() {
             assert_eq!(&key_of(&block, i), key);
@@ -335,7 +336,7 @@ mod tests {
 
     /// Calls each accessor: nothing may panic on a block that parses.
     fn use_all(bytes: &[u8]) {
-        let Ok(block) = Block::parse(Arc::from(bytes)) else {
+        let Ok(block) = Block::parse(Arc::from(bytes), bytes.len()) else {
             return;
         };
         for i in 0..block.len() {

@@ -8,13 +8,14 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-use quick_cache::Weighter;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::Cache;
+use quick_cache::{Lifecycle, Weighter};
 use vault_core::stats::CacheStats;
 
 use super::block::Block;
 use super::filter::Filter;
 use super::index::IndexPartition;
+use super::recycle;
 
 /// What an entry takes beside its block: the slot, the hash table, the allocation's header.
 const ENTRY_OVERHEAD_BYTES: u64 = 160;
@@ -50,7 +51,7 @@ pub(super) struct CacheKey {
     pub(super) ordinal: u64,
 }
 
-type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, DefaultLifecycle<CacheKey, Cached>>;
+type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, Recycling>;
 
 /// Decoded blocks, up to a number of bytes.
 pub(crate) struct BlockCache {
@@ -71,7 +72,7 @@ impl BlockCache {
                 capacity_bytes,
                 Weight,
                 FoldBuilder,
-                DefaultLifecycle::default(),
+                Recycling,
             )
         });
         Self {
@@ -167,6 +168,39 @@ struct Weight;
 impl Weighter<CacheKey, Cached> for Weight {
     fn weight(&self, _: &CacheKey, block: &Cached) -> u64 {
         block.bytes() + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// What is evicted is dropped once the shard is unlocked, and the buffers of blocks are kept for the next ones.
+#[derive(Clone)]
+struct Recycling;
+
+/// What one insertion evicted: one or two blocks mostly, as they are of about one size.
+#[derive(Default)]
+struct Evicted {
+    first: [Option<Cached>; 2],
+    more: Vec<Cached>,
+}
+
+impl Lifecycle<CacheKey, Cached> for Recycling {
+    type RequestState = Evicted;
+
+    #[inline]
+    fn on_evict(&self, evicted: &mut Evicted, _: CacheKey, block: Cached) {
+        match evicted.first.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(block),
+            None => evicted.more.push(block),
+        }
+    }
+}
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        for block in self.first.iter_mut().filter_map(Option::take) {
+            if let Cached::Data(block) = block {
+                recycle::give(block.into_buffer());
+            }
+        }
     }
 }
 

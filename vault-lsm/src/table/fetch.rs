@@ -9,7 +9,7 @@ use vault_core::vfs::{File, read_exact_at};
 use vault_core::{Error, Result};
 
 use super::block::Block;
-use super::{BlockType, Codec};
+use super::{BlockType, Codec, recycle};
 use crate::memory::{LARGE_BLOCK_BYTES, Memory};
 
 /// Most memory that a thread keeps for reading sealed blocks into.
@@ -81,11 +81,16 @@ impl Source {
     /// Parses a data block that has been read.
     pub(super) fn open_data_block(&self, handle: &Handle, sealed: &mut [u8]) -> Result<Block> {
         let content = self.open(handle, sealed)?;
-        let bytes = match handle.codec {
-            Codec::Raw => Arc::from(content),
-            Codec::Lz4 => self.decompress(handle, content)?,
-        };
-        Block::parse(bytes).map_err(|problem| self.damaged(handle, problem))
+        // The index was checked not to ask for more than a fair multiple of what is stored.
+        let len = handle.plain_len as usize;
+        let mut bytes = recycle::take(len);
+        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the new block yet");
+        match handle.codec {
+            // As long as the index says: it was compared when the block was opened.
+            Codec::Raw => buffer[..len].copy_from_slice(content),
+            Codec::Lz4 => self.decompress(handle, content, &mut buffer[..len])?,
+        }
+        Block::parse(bytes, len).map_err(|problem| self.damaged(handle, problem))
     }
 
     /// Reads an uncompressed block and decodes it, `None` being damage.
@@ -156,13 +161,9 @@ impl Source {
         Ok(content)
     }
 
-    fn decompress(&self, handle: &Handle, content: &[u8]) -> Result<Arc<[u8]>> {
-        // The index was checked not to ask for more than a fair multiple of what is stored.
-        let len = handle.plain_len as usize;
-        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
-        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has the new block yet");
+    fn decompress(&self, handle: &Handle, content: &[u8], buffer: &mut [u8]) -> Result<()> {
         match lz4_flex::block::decompress_into(content, buffer) {
-            Ok(written) if written == len => Ok(bytes),
+            Ok(written) if written == buffer.len() => Ok(()),
             Ok(_) => {
                 Err(self.damaged(handle, "it decompresses to fewer bytes than the index says"))
             }

@@ -4,6 +4,7 @@
 //! `docs/format/table.md`. On disk lengths are stored and offsets are not; decoding adds the lengths up
 //! and refuses a list whose sum is not what the level above says.
 
+use vault_core::Slice;
 use vault_core::codec::Decoder;
 use vault_core::limits::KEY_BYTES_MAX;
 use vault_core::transform::HEADER_BYTES;
@@ -29,7 +30,8 @@ pub(super) const ORDINAL_FIRST: u64 = 1;
 /// are as short as they can be.
 #[derive(Debug, Clone)]
 pub(super) struct Fences {
-    prefix: Box<[u8]>,
+    /// Kept inside where it is short: it is the first thing that a search looks at.
+    prefix: Slice,
     heads: Box<[u64]>,
     /// Where each fence ends in `keys`.
     ends: Box<[u32]>,
@@ -55,7 +57,7 @@ impl Fences {
             std::cmp::Ordering::Equal => {}
         }
         let head = head_of(rest);
-        let mut low = self.heads.partition_point(|&fence| fence < head);
+        let mut low = lower_bound(&self.heads, head);
         if self.heads.get(low) != Some(&head) {
             return low;
         }
@@ -114,6 +116,44 @@ impl Fences {
     }
 }
 
+/// The first of the ascending `heads` that is not below `head`.
+///
+/// Keys are mostly spread evenly over a stretch as short as that of one partition, so the search begins where `head` would
+/// be if they all were, and goes on from there in steps that double: one or two cache lines are touched instead of one for each
+/// halving. Keys that are spread otherwise cost it twice the steps of a binary search at most.
+#[inline]
+fn lower_bound(heads: &[u64], head: u64) -> usize {
+    /// So many heads lie in a few cache lines anyway.
+    const FEW: usize = 32;
+    let (Some(&first), Some(&last)) = (heads.first(), heads.last()) else {
+        return 0;
+    };
+    if heads.len() <= FEW || head <= first || head > last {
+        return heads.partition_point(|&fence| fence < head);
+    }
+    // In 128 bits exactly, but a guess needs no more than a quotient of floats, which takes a quarter of the time.
+    let part = (head - first) as f64 / (last - first) as f64;
+    let guess = ((heads.len() - 1) as f64 * part) as usize;
+    let guess = guess.min(heads.len() - 1);
+    let mut step = 4;
+    let (low, high) = if heads[guess] < head {
+        let mut low = guess;
+        while heads.get(low + step).is_some_and(|&fence| fence < head) {
+            low += step;
+            step *= 2;
+        }
+        (low + 1, (low + step).min(heads.len()))
+    } else {
+        let mut high = guess;
+        while high >= step && heads[high - step] >= head {
+            high -= step;
+            step *= 2;
+        }
+        (high.saturating_sub(step), high)
+    };
+    low + heads[low..high].partition_point(|&fence| fence < head)
+}
+
 /// Gathers fences as they are decoded, in memory that was taken once for all of them: a list that grows
 /// takes up to twice what it needs.
 struct FencesDecoder {
@@ -158,7 +198,7 @@ impl FencesDecoder {
     /// `None` if the fences are not in order: a search among them would miss entries.
     fn finish(self, prefix: &[u8]) -> Option<Fences> {
         let fences = Fences {
-            prefix: prefix.into(),
+            prefix: Slice::from(prefix),
             heads: self.heads.into(),
             ends: self.ends.into(),
             keys: self.keys.into(),
@@ -384,4 +424,34 @@ impl TopIndex {
 fn count_of(d: &mut Decoder<'_>, entry_bytes_min: usize) -> Option<usize> {
     let count = usize::try_from(d.varint()?).ok()?;
     (count <= d.rest().len() / entry_bytes_min + 1).then_some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the plain search, for heads that are spread evenly, by powers, in clusters, and all alike.
+    #[test]
+    fn the_guess_finds_what_halving_finds() {
+        let spreads: [fn(u64) -> u64; 5] = [
+            |i| i * 1_000_003 + 17,
+            |i| 1 << (i * 64 / 200).min(63),
+            |i| (i / 50) << 40 | i % 50,
+            |_| 7,
+            |i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        ];
+        for spread in spreads {
+            for count in [0, 1, 31, 33, 64, 200] {
+                let mut heads: Vec<u64> = (0..count).map(spread).collect();
+                heads.sort_unstable();
+                let near = heads
+                    .iter()
+                    .flat_map(|&h| [h.wrapping_sub(1), h, h.wrapping_add(1)]);
+                for head in near.chain([0, 1 << 33, u64::MAX]) {
+                    let expected = heads.partition_point(|&fence| fence < head);
+                    assert_eq!(lower_bound(&heads, head), expected, "{head} in {heads:?}");
+                }
+            }
+        }
+    }
 }

@@ -41,6 +41,7 @@ pub(crate) mod inspect;
 mod meta;
 mod open;
 mod reader;
+mod recycle;
 #[cfg(test)]
 mod tests;
 mod tombstones;

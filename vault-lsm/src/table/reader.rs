@@ -35,7 +35,8 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Pinned {
     index: OnceLock<Arc<IndexPartition>>,
-    filter: OnceLock<Arc<Filter>>,
+    /// Not behind a pointer of its own: a lookup goes through those of many tables.
+    filter: OnceLock<Filter>,
 }
 
 impl Table {
@@ -105,21 +106,25 @@ impl Table {
     }
 
     /// Hands the versions of a user key whose trailers are at most `from_trailer` to `f`, newest first,
-    /// until `f` breaks. Gives what `f` gave last.
+    /// until `f` breaks. Gives what `f` gave last. Asks the filters where it is given the key's hash.
     ///
     /// # Errors
     /// What reading a block says.
     pub(crate) fn visit<F: FnMut(u64, Slice) -> ControlFlow<()>>(
         &self,
         key: &[u8],
-        key_hash: u64,
+        key_hash: Option<u64>,
         from_trailer: u64,
         mut f: F,
     ) -> Result<ControlFlow<()>> {
         let from_trailer = self.stored_trailer(from_trailer);
         let mut number = self.top.fences.find(key, from_trailer);
         while number < self.top.partitions.len() {
-            if self.filter_admits(number, key_hash)?
+            let admitted = match key_hash {
+                Some(hash) => self.filter_admits(number, hash)?,
+                None => true,
+            };
+            if admitted
                 && self
                     .visit_partition(number, key, from_trailer, &mut f)?
                     .is_break()
@@ -254,8 +259,9 @@ impl Table {
         );
         let decode = |bytes: &[u8]| IndexPartition::decode(bytes, partition, overhead);
         let index = Arc::new(self.source.decode(&handle, decode)?);
-        if !self.pin(&self.pinned[number].index, &index, index.memory_bytes()) {
-            self.cache.insert(key, Cached::Index(Arc::clone(&index)));
+        let (slot, bytes) = (&self.pinned[number].index, index.memory_bytes());
+        if let Err(unpinned) = self.pin(slot, Arc::clone(&index), bytes) {
+            self.cache.insert(key, Cached::Index(unpinned));
         }
         Ok(Held::Shared(index))
     }
@@ -318,15 +324,15 @@ impl Table {
         if self.top.partitions[partition].filter_len == 0 {
             return Ok(true);
         }
-        Ok(self.filter(partition)?.may_contain(key_hash))
+        self.read_filter_admits(partition, key_hash)
     }
 
     #[cold]
-    fn filter(&self, number: usize) -> Result<Arc<Filter>> {
+    fn read_filter_admits(&self, number: usize, key_hash: u64) -> Result<bool> {
         let partition: &Partition = &self.top.partitions[number];
         let key = self.cache_key(partition.filter_ordinal());
         if let Some(Cached::Filter(filter)) = self.cache.get(key) {
-            return Ok(filter);
+            return Ok(filter.may_contain(key_hash));
         }
         let handle = Handle::raw(
             BlockType::Filter,
@@ -334,23 +340,25 @@ impl Table {
             partition.filter_len,
             key.ordinal,
         );
-        let filter = Arc::new(self.source.decode(&handle, Filter::decode)?);
-        if !self.pin(&self.pinned[number].filter, &filter, filter.memory_bytes()) {
-            self.cache.insert(key, Cached::Filter(Arc::clone(&filter)));
+        let filter = self.source.decode(&handle, Filter::decode)?;
+        let admits = filter.may_contain(key_hash);
+        let bytes = filter.memory_bytes();
+        if let Err(filter) = self.pin(&self.pinned[number].filter, filter, bytes) {
+            self.cache.insert(key, Cached::Filter(Arc::new(filter)));
         }
-        Ok(filter)
+        Ok(admits)
     }
 
-    /// Keeps a part of the index with the table if the budget has room, or has kept it already.
-    fn pin<T>(&self, slot: &OnceLock<Arc<T>>, part: &Arc<T>, bytes: u64) -> bool {
+    /// Keeps a part of the index with the table if the budget has room, or has kept it already; else gives it back.
+    fn pin<T>(&self, slot: &OnceLock<T>, part: T, bytes: u64) -> Result<(), T> {
         if !self.budget.try_reserve(bytes) {
-            return false;
+            return Err(part);
         }
-        if slot.set(Arc::clone(part)).is_err() {
+        if slot.set(part).is_err() {
             // Another thread was faster, and has reserved for it.
             self.budget.release(bytes);
         }
-        true
+        Ok(())
     }
 
     /// Where in the file an entry of this user key would be.

@@ -206,10 +206,12 @@ impl TableReader {
     pub fn get(&self, key: &[u8], from_trailer: u64) -> Result<Vec<(u64, usize)>> {
         let mut found = Vec::new();
         let hash = crate::table::key_hash(key);
-        let _ = self.0.visit(key, hash, from_trailer, |trailer, value| {
-            found.push((trailer, value.len()));
-            ControlFlow::Continue(())
-        })?;
+        let _ = self
+            .0
+            .visit(key, Some(hash), from_trailer, |trailer, value| {
+                found.push((trailer, value.len()));
+                ControlFlow::Continue(())
+            })?;
         Ok(found)
     }
 

@@ -34,7 +34,7 @@ impl DataBlock {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
-        Block::parse(Arc::from(bytes)).map(Self)
+        Block::parse(Arc::from(bytes), bytes.len()).map(Self)
     }
 
     /// Number of entries.

@@ -41,7 +41,7 @@ fn read_all(table: &Arc<Table>) -> Result<Vec<Entry>> {
     }
     let mut found = Vec::new();
     for (key, ..) in &entries {
-        let flow = table.visit(key, key_hash(key), u64::MAX, |trailer, value| {
+        let flow = table.visit(key, Some(key_hash(key)), u64::MAX, |trailer, value| {
             found.push((key.clone(), trailer, value.to_vec()));
             ControlFlow::Continue(())
         })?;
@@ -413,7 +413,7 @@ fn parsers_survive_whatever_passes_the_seal() {
             for (key, trailer, _) in small_entries().iter().step_by(7) {
                 drop(cursor.seek(key, *trailer));
                 drop(cursor.seek_back(key, *trailer));
-                drop(table.visit(key, key_hash(key), *trailer, |_, _| {
+                drop(table.visit(key, Some(key_hash(key)), *trailer, |_, _| {
                     ControlFlow::Continue(())
                 }));
             }
