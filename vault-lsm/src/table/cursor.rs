@@ -11,6 +11,7 @@ use super::block::{Block, GROUP_ENTRIES, Group};
 use super::fetch::{Direction, Handle, ReadAhead};
 use super::index::IndexPartition;
 use super::reader::Held;
+use super::recycle;
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
 use crate::memory::Lease;
@@ -150,7 +151,10 @@ impl TableCursor {
         if self.block.is_some() && self.number == number {
             return Ok(());
         }
-        self.block = None;
+        if let Some(block) = self.block.take() {
+            // Out of the cache it is not this cursor's alone, and stays there.
+            recycle::give(block.into_buffer());
+        }
         let handle = self.table.data_handle(self.partition, index, number);
         if let Some(lease) = &self.lease {
             lease.check_room(u64::from(handle.plain_len))?;
