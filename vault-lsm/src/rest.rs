@@ -6,6 +6,9 @@
 //! rewrites no more than a few times their own bytes. So a pause costs a bounded number of rewrites of what was
 //! written since the last one, and none where only little was written.
 //!
+//! Once nothing is left in memtables, the log is needed for nothing: it begins anew in a short segment, and the long ones go.
+//! What is on disk is then what the tables take, and opening has nothing to replay.
+//!
 //! The store is at rest from when its last sequence number has stood still for [`PAUSE`] until the next write.
 //! Where there are no threads, only [`Lsm::settle`](crate::Lsm::settle) says so.
 
@@ -16,14 +19,19 @@ use std::time::Duration;
 use vault_core::{KeyspaceId, Result};
 use vault_snapshot::policy::REST_RATIO;
 
+use crate::flush::{log_floor, remove_logs_below};
 use crate::keyspace::KeyspaceView;
-use crate::store::Store;
+use crate::log::FIRST_SEGMENT_BYTES;
+use crate::manifest::Edit;
+use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicU64;
 
 /// How long writes pause before the store counts as at rest.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// A memtable below this part of the write buffer stays: it is found in the processor's caches.
 const SMALL_FRACTION: u64 = 16;
+/// A log of so many of the shortest segments is left as it is: that of a small store, and one that was just begun anew.
+const SHORT_LOG_SEGMENTS: u64 = 4;
 
 /// Since when nobody writes.
 pub(crate) struct Rest {
@@ -58,6 +66,7 @@ impl Watch {
         };
         self.seen = Some((sequence, since));
         if store.rest.at.load(Acquire) == sequence {
+            shorten_log(store)?;
             return Ok(Duration::MAX);
         }
         if now.saturating_sub(since) < PAUSE {
@@ -76,7 +85,7 @@ impl Watch {
             large.iter().for_each(|&id| store.seal(&commit, id));
         }
         begin(store, sequence);
-        Ok(Duration::MAX)
+        Ok(PAUSE)
     }
 }
 
@@ -89,6 +98,45 @@ pub(crate) fn is_at_rest(store: &Store) -> bool {
 pub(crate) fn begin(store: &Store, sequence: u64) {
     store.rest.at.store(sequence, Release);
     store.background.shapes_changed(store);
+}
+
+/// Has the log go on in a short segment and lets go of the others, if the store is at rest and has everything in tables.
+pub(crate) fn shorten_log(store: &Arc<Store>) -> Result<()> {
+    let shortest = FIRST_SEGMENT_BYTES.min(store.memory.shares().log_segment_bytes);
+    let bytes: u64 = lock(&store.log_segments).values().sum();
+    if bytes <= SHORT_LOG_SEGMENTS * shortest || !is_flushed(store) {
+        return Ok(());
+    }
+    // A checkpoint that takes stock counts on the segments it has seen.
+    let _turn = lock(&store.checkpoint_turn);
+    let mut commit = store.commit_for_job()?;
+    // Now that nobody can write: look again.
+    if store.log_current.load(Acquire) == 0 || !is_at_rest(store) || !is_flushed(store) {
+        return Ok(());
+    }
+    drop(lock(&store.log_spare).take());
+    let segment = commit
+        .log
+        .switch_to_short(&**store)
+        .map_err(|error| store.poison_if_unknown(error))?;
+    store.log_current.store(segment, Release);
+    // The records that tell which numbers were given out go with the segments.
+    let last = Edit::LastSequence(commit.last_sequence);
+    drop(commit);
+    let mut manifest = store.manifest()?;
+    let floor = log_floor(store, None);
+    manifest
+        .commit(&store.env, &[last, Edit::LogFloor(floor)])
+        .map_err(|error| store.poison_if_unknown(error))?;
+    remove_logs_below(store, floor);
+    Ok(())
+}
+
+/// Whether nothing stands in memtables.
+fn is_flushed(store: &Store) -> bool {
+    let pinned = store.views.pin();
+    let mut buffers = pinned.keyspaces.iter().flat_map(|view| view.buffers());
+    buffers.all(|buffer| buffer.is_empty())
 }
 
 /// Whether a read gains by it that the keyspace's memtable becomes a table: the same bound as for runs

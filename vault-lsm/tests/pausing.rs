@@ -3,17 +3,20 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use support::{
-    TWO_THREADS, assert_contents, expected, keyspace_stats, protected, put_all, small_keyspace,
-    small_settings,
+    TWO_THREADS, assert_contents, expected, keyspace_stats, protected, put_all, roomy_keyspace,
+    small_keyspace, small_settings,
 };
 use vault_core::{Engine, KeyspaceId};
 use vault_lsm::{Lsm, LsmOptions};
 
 /// Two write buffers and most of a third: too few for a compaction while writes go on.
 const KEYS: u64 = 300;
+/// Four segments of the settings that the tests here share.
+const SHORT_LOG_BYTES: u64 = 4 * (64 << 10);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 fn runs(store: &Lsm, ks: KeyspaceId) -> usize {
@@ -37,7 +40,8 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn a_store_that_nobody_writes_to_becomes_one_run_without_being_asked() {
     let directory = tempfile::tempdir().unwrap();
     let options = protected(LsmOptions::new(small_settings(TWO_THREADS)));
-    let store = Lsm::open(directory.path().join("store"), options).unwrap();
+    let path = directory.path().join("store");
+    let store = Lsm::open(&path, options.clone()).unwrap();
     let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
     put_all(&store, ks, (0..KEYS).map(|i| i * 7919 % KEYS), 1);
     let stats = keyspace_stats(&store, ks);
@@ -59,4 +63,46 @@ fn a_store_that_nobody_writes_to_becomes_one_run_without_being_asked() {
     assert_eq!(store.stats().unwrap().background.flushes, flushes);
     assert!(keyspace_stats(&store, ks).memtable_bytes > 0);
     store.close().unwrap();
+}
+
+#[test]
+fn a_log_that_nothing_needs_begins_anew_in_a_short_segment() {
+    const MANY: u64 = 10 * KEYS;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let options = protected(LsmOptions::new(small_settings(TWO_THREADS)));
+    let store = Lsm::open(&path, options.clone()).unwrap();
+    let ks = store.create_keyspace("k", &roomy_keyspace()).unwrap();
+    put_all(&store, ks, 0..MANY, 1);
+    assert!(log_files(&path).1 > SHORT_LOG_BYTES);
+    store.settle().unwrap();
+    let (oldest, bytes) = log_files(&path);
+    assert!(bytes <= SHORT_LOG_BYTES, "{bytes} bytes of log");
+    put_all(&store, ks, 0..10, 2);
+    let written = store.stats().unwrap().latest_sequence;
+    store.close().unwrap();
+
+    // Numbers go on behind those whose records went with the log.
+    let store = Lsm::open(&path, options).unwrap();
+    assert_eq!(store.stats().unwrap().latest_sequence, written);
+    let mut left = expected(0..MANY, 1);
+    left.extend(expected(0..10, 2));
+    assert_contents(&store, ks, &left);
+    assert!(log_files(&path).0 >= oldest);
+    store.close().unwrap();
+}
+
+/// The number of the oldest log segment, and what all take up.
+fn log_files(directory: &Path) -> (u64, u64) {
+    let (mut oldest, mut bytes) = (u64::MAX, 0);
+    for file in std::fs::read_dir(directory).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        if let Some(number) = name.strip_suffix(".log") {
+            oldest = oldest.min(number.parse().unwrap());
+            // It may be removed between the list and this look.
+            bytes += file.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    (oldest, bytes)
 }

@@ -25,7 +25,7 @@ use crate::store::{sync_failed, write_failed};
 use crate::sync;
 
 /// Length of the first segment of an opening, in bytes.
-const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Frame, the fields in front of the operations, and what any transform there may be adds.
 const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
 /// A thread's buffer for sealing records in is kept up to this size.
@@ -365,6 +365,12 @@ impl LogWriter {
     pub(crate) fn switch(&mut self, source: &dyn SegmentSource) -> Result<u64> {
         self.begin_segment(source, 0)?;
         Ok(self.end().0)
+    }
+
+    /// As [`LogWriter::switch`], to a segment as short as the first of an opening.
+    pub(crate) fn switch_to_short(&mut self, source: &dyn SegmentSource) -> Result<u64> {
+        self.next_bytes = FIRST_SEGMENT_BYTES.min(self.segment_bytes_max);
+        self.switch(source)
     }
 
     fn begin_segment(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {

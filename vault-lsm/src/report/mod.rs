@@ -112,7 +112,7 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
         store.check_writable()?;
         if store.settings.background == BackgroundWork::Manual {
             if !crate::background::step(store)? {
-                return Ok(());
+                return rest::shorten_log(store);
             }
             continue;
         }
@@ -132,7 +132,7 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
         });
         if quiet && store.background.is_idle() {
             store.reclaim_files();
-            return Ok(());
+            return rest::shorten_log(store);
         }
         store.background.wake();
         store.background.wait_for_progress(ticket, CHECK_AFTER);
