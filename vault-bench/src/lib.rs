@@ -35,6 +35,7 @@ pub mod report;
 pub mod runner;
 pub mod settings;
 pub mod target;
+pub mod timeline;
 pub mod worker;
 pub mod workload;
 pub mod ycsb;

@@ -72,6 +72,17 @@ pub fn peak_memory_bytes() -> u64 {
     number_after(&status, "VmHWM:").unwrap_or(0) * 1024
 }
 
+/// What this process holds in memory now, in bytes: all that is resident, and of this what no file stands
+/// behind.
+#[must_use]
+pub fn memory_now_bytes() -> (u64, u64) {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').skip(1).map(|field| field.parse().unwrap_or(0));
+    let (resident, shared): (u64, u64) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let page_bytes = rustix::param::page_size() as u64;
+    (resident * page_bytes, resident.saturating_sub(shared) * page_bytes)
+}
+
 fn number_after(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
