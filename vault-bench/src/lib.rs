@@ -23,17 +23,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench_report;
+pub mod builds;
 pub mod data;
 pub mod drive;
 pub mod engines;
 pub mod error;
+pub mod interrupt;
 pub mod latency;
 pub mod measure;
 pub mod permutation;
+pub mod progress;
 pub mod record;
 pub mod report;
+pub mod results;
 pub mod runner;
 pub mod settings;
+pub mod stats;
 pub mod target;
 pub mod timeline;
 pub mod worker;

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use vault_bench::bench_report::{self, ReportArgs};
 use vault_bench::error::{Error, Result};
-use vault_bench::record::Record;
-use vault_bench::runner::{self, Request};
+use vault_bench::interrupt::Interrupt;
+use vault_bench::results::{Results, Writer};
+use vault_bench::runner::{self, Keeper, Request};
 use vault_bench::settings::Settings;
 use vault_bench::workload::Workload;
-use vault_bench::{engines, measure, report, worker};
+use vault_bench::{engines, measure, report, timeline, worker};
 
 /// Measures Vault and its rivals under the same workloads.
 #[derive(Debug, Parser)]
@@ -30,6 +32,10 @@ enum Command {
         /// A file that `run --out` has written.
         results: PathBuf,
     },
+    /// Measures, and draws a report of everything (`cargo xtask bench-report`).
+    BenchReport(Box<ReportArgs>),
+    /// Measures what an operation pays for being sampled.
+    SamplingCost,
     /// Runs a job from the standard input (what `run` starts for each engine and round).
     #[command(hide = true)]
     Worker,
@@ -91,6 +97,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::List => measure::print(&list()).map(|()| ExitCode::SUCCESS),
         Command::Table { results } => table(&results).map(|()| ExitCode::SUCCESS),
+        Command::BenchReport(args) => bench_report::run(&args),
+        Command::SamplingCost => sampling_cost().map(|()| ExitCode::SUCCESS),
         Command::Worker => return worker::main(&engines::own()),
     };
     result.unwrap_or_else(|error| {
@@ -106,6 +114,7 @@ fn main() -> ExitCode {
 fn run(args: RunArgs) -> Result<ExitCode> {
     let request = Request {
         engines: args.engine,
+        other: None,
         workloads: args.workload,
         rounds: args.rounds,
         settings: Settings {
@@ -120,24 +129,43 @@ fn run(args: RunArgs) -> Result<ExitCode> {
         },
         settle: !args.no_settle,
         dir: args.dir,
-        out: args.out,
+        rivals_built: None,
     };
-    let report = runner::run(&request)?;
-    measure::print(&report::render(&report.records))?;
-    for failure in &report.failures {
+    let mut keeper = Keeper::default();
+    if let Some(out) = &args.out {
+        let kept = if measure::exists(out) {
+            Results::read(out)?
+        } else {
+            Results::default()
+        };
+        keeper.file = Some(Writer::append(out, &kept)?);
+    }
+    let failures = runner::run(&request, &mut keeper, &Interrupt::default(), &mut |_| ())?;
+    measure::print(&report::render(&keeper.results.records))?;
+    for failure in &failures {
         measure::say(&format!("failed: {failure}"));
     }
-    Ok(ExitCode::from(u8::from(!report.failures.is_empty())))
+    Ok(ExitCode::from(u8::from(!failures.is_empty())))
 }
 
 fn table(results: &std::path::Path) -> Result<()> {
-    let what = "a line of the results file";
-    let text = measure::read_text(results)?;
-    let records: std::result::Result<Vec<Record>, _> =
-        text.lines().map(serde_json::from_str).collect();
-    let mut records = records.map_err(|source| Error::Json { what, source })?;
-    records.retain(|record| record.figures.wrong + record.figures.missing == 0);
-    measure::print(&report::render(&records))
+    let results = Results::read(results)?;
+    if results.torn.is_some() {
+        measure::say("the last line is torn, and is passed over");
+    }
+    measure::print(&report::render(&results.records))
+}
+
+fn sampling_cost() -> Result<()> {
+    const OPERATIONS: u64 = 20_000_000;
+    let mut ns: Vec<f64> = (0..7)
+        .map(|_| timeline::cost_of_recording_ns(OPERATIONS))
+        .collect();
+    ns.sort_by(f64::total_cmp);
+    let (low, median, high) = (ns[0], ns[3], ns[6]);
+    measure::print(&format!(
+        "{median:.2} ns an operation ({low:.2} – {high:.2}), beside 500 ns and more that it takes\n"
+    ))
 }
 
 fn list() -> String {

@@ -191,10 +191,7 @@ impl MemoryCourse {
 }
 
 /// Does some work, and looks at the memory meanwhile.
-pub fn watch_memory<T>(
-    target: Option<&dyn Target>,
-    work: impl FnOnce() -> T,
-) -> (T, MemoryCourse) {
+pub fn watch_memory<T>(target: Option<&dyn Target>, work: impl FnOnce() -> T) -> (T, MemoryCourse) {
     let clock = SystemClock::new();
     std::thread::scope(|scope| {
         // Dropping the sender is what ends the watching, at once and also if the work panics.
@@ -289,7 +286,10 @@ mod tests {
         timeline.record(3_600_001 * MS, 1, 3000);
         let course = timeline.finish();
         assert_eq!(course.operations.iter().sum::<u64>(), 3);
-        assert_eq!((course.operations[0], course.longest_us.last()), (1, Some(&3)));
+        assert_eq!(
+            (course.operations[0], course.longest_us.last()),
+            (1, Some(&3))
+        );
         assert!(course.operations.len() <= CELLS_MAX);
     }
 
@@ -326,6 +326,9 @@ mod tests {
         };
         course.thin();
         assert_eq!(course.at_ms, [0, 2, 4, 6, 8]);
-        assert_eq!((&course.resident_kib, course.accounted_kib.len()), (&course.at_ms, 0));
+        assert_eq!(
+            (&course.resident_kib, course.accounted_kib.len()),
+            (&course.at_ms, 0)
+        );
     }
 }
