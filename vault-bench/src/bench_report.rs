@@ -539,7 +539,6 @@ mod tests {
             told.contains("`fil`") && told.contains("fillseq, fillrandom"),
             "{told}"
         );
-        assert!(refused("--rival fjall").contains("--rivals"));
         assert!(refused("--fail-on-regression").contains("--compare"));
         assert!(refused("--resume --n 7").contains("cannot be used with"));
         assert!(refused("--publish").contains("--from"));

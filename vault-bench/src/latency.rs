@@ -56,16 +56,18 @@ impl Latencies {
         buckets.filter(|bucket| bucket.1 > 0).collect()
     }
 
-    /// Puts together what [`Latencies::sparse`] has taken apart. Buckets that do not exist are passed over.
-    /// The sum is lost, and the longest known only to its bucket.
+    /// Puts together what [`Latencies::sparse`] has taken apart, and the longest of them; the sum is lost. Buckets that
+    /// do not exist are passed over.
     #[must_use]
-    pub fn from_sparse(buckets: &[(u32, u64)]) -> Self {
-        let mut latencies = Self::default();
+    pub fn from_sparse(buckets: &[(u32, u64)], max_ns: u64) -> Self {
+        let mut latencies = Self {
+            max_ns,
+            ..Self::default()
+        };
         for &(bucket, count) in buckets {
             if let Some(kept) = latencies.buckets.get_mut(bucket as usize) {
                 *kept += count;
                 latencies.count += count;
-                latencies.max_ns = latencies.max_ns.max(top_of(bucket as usize));
             }
         }
         latencies
@@ -149,12 +151,12 @@ mod tests {
         (1..5000_u64).for_each(|i| latencies.record(i * i));
         let kept = latencies.sparse();
         assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        let again = Latencies::from_sparse(&kept);
+        let again = Latencies::from_sparse(&kept, latencies.max_ns());
         assert_eq!(again.count(), 4999);
-        for share in [0.1, 0.5, 0.99, 0.999] {
+        for share in [0.1, 0.5, 0.99, 0.999, 1.0] {
             assert_eq!(again.percentile_ns(share), latencies.percentile_ns(share));
         }
-        assert_eq!(Latencies::from_sparse(&[(u32::MAX, 7)]).count(), 0);
+        assert_eq!(Latencies::from_sparse(&[(u32::MAX, 7)], 0).count(), 0);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use vault_bench::bench_report::{self, ReportArgs};
 use vault_bench::error::{Error, Result};
 use vault_bench::interrupt::Interrupt;
@@ -93,7 +94,17 @@ struct RunArgs {
 
 fn main() -> ExitCode {
     // Unknown options, engines and workloads end here with code 2 and what there is.
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let options = options_instead(&error, std::env::args().nth(1).as_deref());
+            // Help goes to the standard output and ends with 0. That nobody reads it is no reason to fail.
+            let _ = error.print();
+            options.iter().for_each(|options| measure::say(options));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
         Command::Run(args) => run(args),
         Command::List => measure::print(&list()).map(|()| ExitCode::SUCCESS),
         Command::Table { results } => table(&results).map(|()| ExitCode::SUCCESS),
@@ -109,6 +120,26 @@ fn main() -> ExitCode {
             1
         })
     })
+}
+
+/// After an unknown option: the options that its command has.
+fn options_instead(error: &clap::Error, command: Option<&str>) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let cli = Cli::command();
+    let command = cli.find_subcommand(command?)?;
+    let shown = command
+        .get_arguments()
+        .filter(|option| !option.is_hide_set());
+    let names: Vec<_> = shown
+        .filter_map(|option| option.get_long().map(|long| format!("--{long}")))
+        .collect();
+    Some(format!(
+        "options of `{}`: {}",
+        command.get_name(),
+        names.join(", ")
+    ))
 }
 
 fn run(args: RunArgs) -> Result<ExitCode> {
@@ -225,6 +256,25 @@ mod tests {
         assert!(code == 2 && text.contains("--engine"), "{text}");
         assert_eq!(refused(&["runn"]).0, 2);
         assert_eq!(refused(&["run", "--engine", "fjall", "--rounds", "0"]).0, 2);
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_with_those_there_are() {
+        let error =
+            Cli::try_parse_from(["vault-bench", "bench-report", "--rival", "x"]).unwrap_err();
+        let told = options_instead(&error, Some("bench-report")).unwrap();
+        for option in [
+            "--quick",
+            "--rivals",
+            "--rounds",
+            "--compare",
+            "--fail-on-regression",
+            "--from",
+        ] {
+            assert!(told.contains(option), "{told}");
+        }
+        assert!(!told.contains("--outliving"), "{told}");
+        assert_eq!(options_instead(&error, None), None);
     }
 
     #[test]

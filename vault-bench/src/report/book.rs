@@ -82,7 +82,10 @@ impl<'a> Book<'a> {
     pub(super) fn latencies(&self, label: &str, engine: &str) -> Latencies {
         let mut all = Latencies::default();
         for record in self.rounds(label, engine) {
-            all.merge(&Latencies::from_sparse(&record.figures.histogram));
+            all.merge(&Latencies::from_sparse(
+                &record.figures.histogram,
+                record.figures.max_ns,
+            ));
         }
         all
     }
