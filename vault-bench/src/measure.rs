@@ -384,21 +384,6 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_serves_one_run_and_loses_what_interrupted_ones_left() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("store-old/sub")).unwrap();
-        fs::create_dir_all(dir.path().join("mine")).unwrap();
-        let lock = claim_dir(dir.path(), "store-").unwrap();
-        assert!(!dir.path().join("store-old").exists() && dir.path().join("mine").exists());
-        assert!(matches!(
-            claim_dir(dir.path(), "store-"),
-            Err(Error::DirectoryBusy { .. })
-        ));
-        drop(lock);
-        assert!(claim_dir(dir.path(), "store-").is_ok());
-    }
-
-    #[test]
     fn the_deepest_mount_names_the_file_system() {
         let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /nowhere tmpfs rw 0 0\ntmpfs /nowhere/x\\040y xfs rw 0 0\n";
         assert_eq!(file_system_of(Path::new("/nowhere/z"), mounts), "tmpfs");
