@@ -76,12 +76,14 @@ const WORKLOADS_QUICK: &[Workload] = &[
     Workload::Reopen,
 ];
 
-/// A tenth of the entries, and of the memory with them, so that as large a part of them is in tables.
+/// A tenth of the entries, and of the memory with them, so that as large a part of them is in tables; and no workload
+/// goes on for long where a disk is slow.
 fn quick_settings() -> Settings {
     Settings {
         n: 500_000,
         cache_mib: 26,
         write_buffer_mib: 7,
+        duration_max_s: 10,
         ..Settings::default()
     }
 }

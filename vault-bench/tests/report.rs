@@ -26,6 +26,9 @@ const SMALL: &[&str] = &[
     "fillrandom,readrandom,reopen",
 ];
 
+/// What a turn of it measures: the workloads, and the settling of the fill.
+const STEPS: usize = 4;
+
 struct Place {
     dir: TempDir,
 }
@@ -33,7 +36,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: tempfile::tempdir().expect("a temporary directory can be made"),
         }
     }
 
@@ -51,7 +54,10 @@ impl Place {
             status,
             stdout,
             stderr,
-        } = self.command(arguments).output().unwrap();
+        } = self
+            .command(arguments)
+            .output()
+            .expect("the benchmark can be started");
         let told = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         (status.code().unwrap_or(-1), told.concat())
     }
@@ -61,11 +67,11 @@ impl Place {
     }
 
     fn text(&self, name: &str) -> String {
-        read_text(Path::new(&self.path(name))).unwrap()
+        read_text(Path::new(&self.path(name))).expect("the file is there")
     }
 
     fn results(&self) -> Results {
-        Results::read(Path::new(&self.path("out/results.jsonl"))).unwrap()
+        Results::read(Path::new(&self.path("out/results.jsonl"))).expect("the results can be read")
     }
 }
 
@@ -85,8 +91,8 @@ fn a_report_is_measured_kept_drawn_and_drawn_again() {
     let results = place.results();
     assert_eq!(
         results.records.len(),
-        2 * 5,
-        "three workloads, and a settle after each that wrote"
+        2 * STEPS,
+        "three workloads, and a settle after the fill"
     );
     for record in &results.records {
         let figures = &record.figures;
@@ -172,7 +178,7 @@ fn heard(lines: &mut impl BufRead, part: &str) -> String {
     loop {
         let begin = all.len();
         assert!(
-            lines.read_line(&mut all).unwrap() > 0,
+            lines.read_line(&mut all).expect("it can be heard") > 0,
             "it ended without `{part}`: {all}"
         );
         if all[begin..].contains(part) {
@@ -219,7 +225,7 @@ fn an_interrupted_run_is_drawn_and_goes_on() {
         assert!(results.has_turn("vault", taken as u32 + 2));
         assert_eq!(
             results.records.len(),
-            5 * (taken + 2),
+            STEPS * (taken + 2),
             "what the torn turn had measured was replaced"
         );
         assert_eq!(results.run().map(|run| run.settings.n), Some(3000));

@@ -159,22 +159,34 @@ pub(super) fn troubles(results: &Results) -> Vec<String> {
     if results.torn.is_some() {
         troubles.push("the last line of the results is torn, and was passed over".to_owned());
     }
-    let mut cut: Vec<_> = results
-        .records
-        .iter()
-        .filter(|r| r.figures.cut_short)
-        .collect();
-    cut.dedup_by_key(|record| (record.engine.clone(), record.figures.label()));
-    for record in cut {
-        troubles.push(format!(
-            "{}: {} was cut short by --duration-max",
-            record.engine,
-            record.figures.label()
-        ));
-    }
+    troubles.extend(cut_short(results));
     let mut seen = std::collections::BTreeSet::new();
     troubles.retain(|trouble| seen.insert(trouble.clone()));
     troubles
+}
+
+/// What was cut short, a sentence for each engine.
+fn cut_short(results: &Results) -> Vec<String> {
+    let cut = results.records.iter().filter(|r| r.figures.cut_short);
+    let mut by_engine: Vec<(&str, Vec<String>)> = Vec::new();
+    for record in cut {
+        let label = record.figures.label();
+        match by_engine
+            .iter_mut()
+            .find(|(engine, _)| *engine == record.engine)
+        {
+            Some((_, labels)) if labels.contains(&label) => {}
+            Some((_, labels)) => labels.push(label),
+            None => by_engine.push((&record.engine, vec![label])),
+        }
+    }
+    let told = |(engine, labels): (&str, Vec<String>)| {
+        format!(
+            "{engine}: cut short when the time of --duration-max was up: {}",
+            labels.join(", ")
+        )
+    };
+    by_engine.into_iter().map(told).collect()
 }
 
 /// Name, version and settings of each engine that has begun, once.
@@ -248,6 +260,27 @@ mod tests {
         assert_eq!(with_block("# A\n", &block), None);
         // The report holds the block as the README does.
         assert!(markdown(&results()).contains(&format!("{BLOCK_BEGIN}\n{block}{BLOCK_END}")));
+    }
+
+    #[test]
+    fn what_was_cut_short_is_told_once_for_each_engine() {
+        let mut results = Results::default();
+        for (engine, workload) in [
+            ("vault", Workload::Scan),
+            ("vault", Workload::YcsbA),
+            ("fjall", Workload::Scan),
+        ] {
+            for round in 1..=2 {
+                let mut record = record(engine, round, workload, 1, 1);
+                record.figures.cut_short = true;
+                results.keep(record);
+            }
+        }
+        let told = troubles(&results);
+        assert!(
+            told.len() == 2 && told[0].ends_with("scan, ycsb-a"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::book::Book;
 use super::chart::{Bar, bars, class_of, ratio};
 use super::compare;
+use super::costs;
 use super::curves;
 use super::format::{escaped, in_bytes, in_operations, in_seconds, in_time, in_times, with_spread};
 use super::goals::{self, Line};
@@ -13,7 +14,7 @@ use crate::data::KEY_BYTES;
 use crate::engines;
 use crate::record::{Figures, Record};
 use crate::results::Results;
-use crate::stats::{CONFIDENCE_PERCENT, Spread, spread};
+use crate::stats::{CONFIDENCE_PERCENT, Spread};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -279,35 +280,26 @@ fn comparison(results: &Results) -> String {
 }
 
 fn throughput(book: &Book<'_>) -> String {
-    let drawn = book.labels.iter().map(|label| {
-        let seconds = book.is_told_by_seconds(label);
-        let title = if seconds {
-            format!("{label} (seconds: less is better)")
-        } else {
-            label.clone()
-        };
+    let labels = |by_seconds: bool| {
+        book.labels
+            .iter()
+            .filter(move |label| book.is_told_by_seconds(label) == by_seconds)
+    };
+    let rates = labels(false).map(|label| {
         card(
-            &title,
-            &bars_of(
-                book,
-                label,
-                if seconds { in_seconds } else { in_operations },
-                |f| {
-                    if seconds {
-                        f.seconds
-                    } else {
-                        f.operations_per_second
-                    }
-                },
-            ),
+            label,
+            &bars_of(book, label, in_operations, |f| f.operations_per_second),
         )
     });
-    let grid = in_grid(&drawn.collect::<String>());
-    section(
-        "Throughput",
-        "Medians over the rounds; the thin line reaches from the lowest to the highest round.",
-        &grid,
-    )
+    let times =
+        labels(true).map(|label| card(label, &bars_of(book, label, in_seconds, |f| f.seconds)));
+    let (rates, times) = (
+        in_grid(&rates.collect::<String>()),
+        in_grid(&times.collect::<String>()),
+    );
+    let told = "Operations a second: more is better. Medians over the rounds; the thin line reaches from the lowest to the highest round.";
+    let waits = "Until all background work is done (settle), and until a store is closed and open again (reopen): less is better.";
+    section("Throughput", told, &rates) + &section("Waiting", waits, &times)
 }
 
 fn bars_of(
@@ -340,67 +332,16 @@ fn bars_of(
     )
 }
 
-/// Bytes written for each byte that was put in, bytes on disk for each byte of live data, and CPU time.
+/// Write and space amplification, and processor time.
 fn costs(book: &Book<'_>) -> String {
     let mut out = String::new();
-    let with_bytes = |s: &crate::settings::Settings| (KEY_BYTES + s.value_bytes) as f64;
-    for label in ["fillseq", "fillrandom", "fillbatch", "overwrite"] {
-        let settle = format!("settle ({label})");
-        if !book.labels.iter().any(|known| known == label) {
-            continue;
+    for label in costs::FILLS {
+        for cost in costs::Cost::ALL {
+            let (title, found) = (cost.of(label), costs::bars(book, label, cost));
+            if !found.is_empty() {
+                out += &card(&title, &bars(&title, &found));
+            }
         }
-        let both = |engine: &str, figure: &dyn Fn(&Figures) -> f64| {
-            let settles = book.rounds(&settle, engine);
-            let per_round = book.rounds(label, engine).into_iter().map(|record| {
-                let after = settles.iter().find(|settle| settle.round == record.round);
-                let sum =
-                    figure(&record.figures) + after.map_or(0.0, |after| figure(&after.figures));
-                (record, sum)
-            });
-            per_round.collect::<Vec<(&Record, f64)>>()
-        };
-        let written = |engine: &str| {
-            let rounds = both(engine, &|f| f.write_bytes as f64);
-            spread(
-                rounds
-                    .iter()
-                    .map(|(r, sum)| sum / (r.figures.operations as f64 * with_bytes(&r.settings)))
-                    .collect(),
-            )
-        };
-        let cpu = |engine: &str| {
-            spread(
-                both(engine, &|f| f.cpu_seconds)
-                    .iter()
-                    .map(|(_, sum)| *sum)
-                    .collect(),
-            )
-        };
-        let on_disk = |engine: &str| {
-            let rounds = book.rounds(&settle, engine);
-            let share = |r: &&Record| {
-                r.figures.disk_allocated_bytes as f64 / r.settings.user_bytes() as f64
-            };
-            spread(rounds.iter().map(share).collect())
-        };
-        out += &cost_card(
-            book,
-            &format!("{label}: bytes written for each byte put in"),
-            in_times,
-            &written,
-        );
-        out += &cost_card(
-            book,
-            &format!("{label}, settled: bytes on disk for each byte of live data"),
-            in_times,
-            &on_disk,
-        );
-        out += &cost_card(
-            book,
-            &format!("{label} and settle: CPU time"),
-            in_seconds,
-            &cpu,
-        );
     }
     section(
         "What it cost",
@@ -408,30 +349,6 @@ fn costs(book: &Book<'_>) -> String {
          the files take up. Values compress to half, so both can be below 1. Less is better.",
         &in_grid(&out),
     )
-}
-
-fn cost_card(
-    book: &Book<'_>,
-    title: &str,
-    show: fn(f64) -> String,
-    of: &dyn Fn(&str) -> Option<Spread>,
-) -> String {
-    let found = book.engines.iter().filter_map(|&engine| {
-        let s = of(engine)?;
-        let told = format!("{engine}: {}", with_spread(s, show));
-        Some(Bar {
-            engine,
-            figure: (s.median, s.min, s.max),
-            text: show(s.median),
-            told,
-        })
-    });
-    let found: Vec<_> = found.collect();
-    if found.is_empty() {
-        String::new()
-    } else {
-        card(title, &bars(title, &found))
-    }
 }
 
 fn memory(book: &Book<'_>) -> String {
