@@ -298,8 +298,12 @@ impl Shared<'_> {
                 let took_ns = (now - before).as_nanos() as u64;
                 outcome.operations += done;
                 outcome.latencies.record(took_ns);
-                let rest = done.saturating_sub(std::mem::take(&mut hands.counted));
-                hands.timeline.record(now.as_nanos() as u64, rest, took_ns);
+                let told = std::mem::take(&mut hands.counted);
+                // The time of a whole scan is no stall, wherever it ends.
+                let longest_ns = if told > 0 { 0 } else { took_ns };
+                hands
+                    .timeline
+                    .record(now.as_nanos() as u64, done.saturating_sub(told), longest_ns);
                 before = now;
             }
             if !self.how.duration_max.is_zero() && before >= self.how.duration_max {
