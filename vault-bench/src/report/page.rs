@@ -58,7 +58,8 @@ pub fn html(results: &Results) -> String {
     body += &all_figures(&book);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Vault: benchmark report</title>\n<style>\n{STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>Vault: benchmark report</title>\n<style>\n{STYLE}</style>\n\
+         <main>\n{body}</main>\n</html>\n"
     )
 }
 
@@ -394,7 +395,8 @@ fn memory(book: &Book<'_>) -> String {
 }
 
 fn setup_section(results: &Results, book: &Book<'_>) -> String {
-    let mut table = "<div class=\"wide\"><table class=\"words\"><thead><tr><th></th><th>version</th><th>settings</th><th>what a write survives</th></tr></thead><tbody>\n".to_owned();
+    let mut table = "<div class=\"wide\"><table class=\"words\"><thead>\
+                     <tr><th></th><th>version</th><th>settings</th><th>what a write survives</th></tr></thead><tbody>\n".to_owned();
     let mut known = setups(results);
     known.retain(|setup| book.engines.contains(&setup.0));
     for (engine, version, setup) in known {
