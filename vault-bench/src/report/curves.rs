@@ -164,7 +164,7 @@ pub(super) fn percentiles(title: &str, engines: &[(&str, Latencies)]) -> Option<
     const HEIGHT: f64 = 190.0;
     const LEFT: f64 = 42.0;
     const RIGHT: f64 = 60.0;
-    const BOTTOM: f64 = 20.0;
+    const BOTTOM: f64 = 26.0;
     let engines: Vec<_> = engines
         .iter()
         .filter(|engine| engine.1.count() > 10)

@@ -179,8 +179,8 @@ fn goal_table(book: &Book<'_>, lines: &[Line]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    let mut table = "<div class=\"wide\"><table><thead><tr><th></th><th>vault</th><th>the better rival</th><th></th><th>ratio</th>\
-                     <th>asked</th><th></th></tr></thead><tbody>\n"
+    let mut table = "<div class=\"wide\"><table class=\"goals\"><thead><tr><th></th><th>ratio</th><th></th><th>asked</th><th></th>\
+                     <th>vault</th><th>the better rival</th></tr></thead><tbody>\n"
         .to_owned();
     for line in lines {
         let good = |ratio: f64| {
@@ -203,17 +203,17 @@ fn goal_table(book: &Book<'_>, lines: &[Line]) -> String {
         };
         let _ = writeln!(
             table,
-            "<tr><th>{}</th><td>{}</td><td>{} <small>{}</small></td><td>{}</td><td><b>{}</b><small>{}</small></td><td>{}{told}</td>\
-             <td class=\"{class}\">{}</td></tr>",
+            "<tr><th>{}</th><td><b>{}</b><small>{}</small></td><td>{}</td><td>{}{told}</td><td class=\"{class}\">{}</td>\
+             <td>{}</td><td>{} <small>{}</small></td></tr>",
             escaped(&line.what),
+            in_times(line.ratio.median),
+            range(line.ratio),
+            ratio(gain, line.asked.map(good)),
+            line.asked_in_words(),
+            outcome(line).replace("**", ""),
             line.ours,
             line.theirs,
             escaped(&line.rival),
-            ratio(gain, line.asked.map(good)),
-            in_times(line.ratio.median),
-            range(line.ratio),
-            line.asked_in_words(),
-            outcome(line).replace("**", ""),
         );
     }
     table += "</tbody></table></div>\n";
