@@ -52,14 +52,14 @@ const WORKLOADS_QUICK: &[Workload] = &[
     Workload::Reopen,
 ];
 
-/// A tenth of the entries, and of the memory with them, so that as large a part of them is in tables; and no workload
+/// A seventeenth of the entries, and of the memory with them, so that as large a part of them is in tables; and no workload
 /// goes on for long where a disk is slow.
 fn quick_settings() -> Settings {
     Settings {
-        n: 500_000,
-        cache_mib: 26,
-        write_buffer_mib: 7,
-        duration_max_s: 10,
+        n: 300_000,
+        cache_mib: 15,
+        write_buffer_mib: 4,
+        duration_max_s: 5,
         ..Settings::default()
     }
 }
@@ -300,7 +300,7 @@ pub(in crate::bench_report) mod tests {
         assert_eq!((request.rounds, request.settings), (3, Settings::default()));
         let quick = new_request(&parsed("--quick --encrypted --threads 4")).unwrap();
         assert_eq!(quick.engines, ["vault", "vault-aes", "fjall"]);
-        assert_eq!((quick.settings.n, quick.settings.threads), (500_000, 4));
+        assert_eq!((quick.settings.n, quick.settings.threads), (300_000, 4));
         assert_eq!(quick.workloads, WORKLOADS_QUICK);
         let compare = new_request(&parsed("--compare main")).unwrap();
         assert_eq!(
