@@ -369,15 +369,9 @@ fn memory(book: &Book<'_>) -> String {
     let most_kib = book.records.iter().map(most).max().unwrap_or(0);
     let mut out = String::new();
     for engine in &book.engines {
-        // The last round is as good as any, and the first has a colder machine.
-        let last = book
-            .records
-            .iter()
-            .filter(|r| r.engine == *engine)
-            .map(|r| r.round)
-            .max()
-            .unwrap_or(1);
-        let steps = of(engine, last);
+        // The last round that is whole: the first has a colder machine, and an interrupted one lacks steps.
+        let steps = (1..=book.rounds_max()).map(|round| of(engine, round));
+        let steps = steps.max_by_key(Vec::len).unwrap_or_default();
         if let Some(drawing) = curves::memory(engine, &steps, most_kib) {
             let _ = writeln!(
                 out,
