@@ -16,12 +16,16 @@ use crate::error::{Error, Result};
 use crate::latency::Latencies;
 use crate::measure;
 use crate::target::{Direction, Target};
+use crate::timeline::Timeline;
 
 /// Most operations that a thread takes at once.
 const CHUNK_MAX: u64 = 64;
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(2);
+
+/// Entries of a scan over everything that count as one step of its timeline.
+const SCAN_STEP: u64 = 8192;
 
 /// How a workload is to be driven.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// How long each took.
     pub latencies: Latencies,
+    /// What happened when.
+    pub timeline: Timeline,
     /// Reads that gave what was never written, or in the wrong order.
     pub wrong: u64,
     /// Reads that didn't give what had been written.
@@ -70,9 +76,30 @@ pub struct Hands {
     pub wrong: u64,
     /// Reads that missed something so far.
     pub missing: u64,
+    /// What happened when, as far as this thread did it.
+    timeline: Timeline,
+    /// Entries of the operation under way that stand in the timeline already.
+    counted: u64,
+    /// Runs beside the clock of the whole drive, which began this much earlier.
+    clock: SystemClock,
+    behind: Duration,
 }
 
 impl Hands {
+    fn new(thread: usize, value_bytes: usize, behind: Duration) -> Self {
+        Self {
+            thread,
+            entry: Entry::with_value_bytes(value_bytes),
+            batch: Vec::new(),
+            wrong: 0,
+            missing: 0,
+            timeline: Timeline::default(),
+            counted: 0,
+            clock: SystemClock::new(),
+            behind,
+        }
+    }
+
     /// Looks up the key with this number, which must be there.
     ///
     /// # Errors
@@ -122,6 +149,12 @@ impl Hands {
             limit,
             &mut |key, value| {
                 check.visit(key, value);
+                // A scan over everything is one operation: its course is told by the entries it has passed.
+                if check.count.is_multiple_of(SCAN_STEP) {
+                    let at = self.behind + self.clock.monotonic();
+                    self.timeline.record(at.as_nanos() as u64, SCAN_STEP, 0);
+                    self.counted += SCAN_STEP;
+                }
             },
         )?;
         self.wrong += check.wrong + check.count.saturating_sub(limit);
@@ -212,6 +245,7 @@ where
         let part = part?;
         all.operations += part.operations;
         all.latencies.merge(&part.latencies);
+        all.timeline.merge(part.timeline);
         all.wrong += part.wrong;
         all.missing += part.missing;
         all.cut_short |= part.cut_short;
@@ -233,13 +267,7 @@ impl Shared<'_> {
     where
         F: Fn(&mut Hands, u64) -> Result<u64>,
     {
-        let mut hands = Hands {
-            thread,
-            entry: Entry::with_value_bytes(self.how.value_bytes),
-            batch: Vec::new(),
-            wrong: 0,
-            missing: 0,
-        };
+        let mut hands = Hands::new(thread, self.how.value_bytes, self.clock.monotonic());
         let mut outcome = Outcome::default();
         let result = self.run_chunks(&mut hands, &mut outcome, operation);
         if let Err(error) = result {
@@ -248,6 +276,7 @@ impl Shared<'_> {
         }
         outcome.wrong = hands.wrong;
         outcome.missing = hands.missing;
+        outcome.timeline = hands.timeline;
         Ok(outcome)
     }
 
@@ -264,9 +293,17 @@ impl Shared<'_> {
                 break;
             }
             for i in start..(start + self.chunk).min(total) {
-                outcome.operations += operation(hands, i)?;
+                let done = operation(hands, i)?;
                 let now = self.clock.monotonic();
-                outcome.latencies.record((now - before).as_nanos() as u64);
+                let took_ns = (now - before).as_nanos() as u64;
+                outcome.operations += done;
+                outcome.latencies.record(took_ns);
+                let told = std::mem::take(&mut hands.counted);
+                // The time of a whole scan is no stall, wherever it ends.
+                let longest_ns = if told > 0 { 0 } else { took_ns };
+                hands
+                    .timeline
+                    .record(now.as_nanos() as u64, done.saturating_sub(told), longest_ns);
                 before = now;
             }
             if !self.how.duration_max.is_zero() && before >= self.how.duration_max {
@@ -314,6 +351,10 @@ mod tests {
             assert_eq!(outcome.operations, 2 * operations);
             assert_eq!(outcome.latencies.count(), operations);
             assert_eq!(sum.into_inner(), operations * (operations - 1) / 2);
+            let course = outcome.timeline.finish();
+            assert_eq!(course.operations.iter().sum::<u64>(), outcome.operations);
+            let longest_us = outcome.latencies.max_ns() / 1000;
+            assert_eq!(course.longest_us.iter().max(), Some(&longest_us));
         }
     }
 

@@ -86,6 +86,29 @@ pub enum Error {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A line of a results file that was written whole cannot be read.
+    #[error(
+        "{}, line {line}: {source}; it is no file of results, or was edited: mend or remove that line", path.display()
+    )]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// Whoever started the run has ended, or ended it.
+    #[error("interrupted; what was measured is kept")]
+    Interrupted,
+    /// Another revision could not be built.
+    #[error("revision `{revision}` cannot be built for the comparison: {why}")]
+    RevisionNotBuilt {
+        /// What was asked for.
+        revision: String,
+        /// How it went wrong.
+        why: String,
+    },
     /// A name that stands for nothing.
     #[error("unknown {kind} `{name}`; there are: {known}")]
     Unknown {

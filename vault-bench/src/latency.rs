@@ -49,6 +49,30 @@ impl Latencies {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
+    /// The buckets that anything was counted in, in order, each with its count.
+    #[must_use]
+    pub fn sparse(&self) -> Vec<(u32, u64)> {
+        let buckets = (0..).zip(self.buckets.iter().copied());
+        buckets.filter(|bucket| bucket.1 > 0).collect()
+    }
+
+    /// Puts together what [`Latencies::sparse`] has taken apart, and the longest of them; the sum is lost. Buckets that
+    /// do not exist are passed over.
+    #[must_use]
+    pub fn from_sparse(buckets: &[(u32, u64)], max_ns: u64) -> Self {
+        let mut latencies = Self {
+            max_ns,
+            ..Self::default()
+        };
+        for &(bucket, count) in buckets {
+            if let Some(kept) = latencies.buckets.get_mut(bucket as usize) {
+                *kept += count;
+                latencies.count += count;
+            }
+        }
+        latencies
+    }
+
     /// How many were counted.
     #[must_use]
     pub const fn count(&self) -> u64 {
@@ -119,6 +143,20 @@ mod tests {
             assert!((1.0..1.032).contains(&ratio), "{share}: {ratio}");
         }
         assert_eq!(Latencies::default().percentile_ns(0.5), 0);
+    }
+
+    #[test]
+    fn a_histogram_survives_being_kept() {
+        let mut latencies = Latencies::default();
+        (1..5000_u64).for_each(|i| latencies.record(i * i));
+        let kept = latencies.sparse();
+        assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let again = Latencies::from_sparse(&kept, latencies.max_ns());
+        assert_eq!(again.count(), 4999);
+        for share in [0.1, 0.5, 0.99, 0.999, 1.0] {
+            assert_eq!(again.percentile_ns(share), latencies.percentile_ns(share));
+        }
+        assert_eq!(Latencies::from_sparse(&[(u32::MAX, 7)], 0).count(), 0);
     }
 
     #[test]

@@ -11,8 +11,11 @@
 //!   say which key the operation with number `i` touches. Everything follows from the seed.
 //! - [`target`] is what an engine must offer to be measured. It is implemented once for everything
 //!   that implements [`vault_core::Engine`], and once for each rival.
-//! - [`measure`] asks the operating system what it cost; [`record`] is the line that is kept;
-//!   [`report`] makes tables of many lines.
+//! - [`timeline`] keeps what happened when: throughput, stalls, memory.
+//! - [`measure`] asks the operating system what it cost; [`record`] is the line that is kept, [`results`] the file of
+//!   them; [`report`] makes tables and a page of many lines, [`stats`] says what can be said about them.
+//! - [`bench_report`] does all of it: builds ([`builds`]), runs, keeps, draws, compares; also when it is interrupted
+//!   ([`interrupt`]).
 //!
 //! # What makes the figures comparable
 //! - Every read is checked: keys ascend, values carry a checksum of their key, counts add up. A worker
@@ -23,18 +26,25 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench_report;
+pub mod builds;
 pub mod data;
 pub mod drive;
 pub mod engines;
 pub mod error;
+pub mod interrupt;
 pub mod latency;
 pub mod measure;
 pub mod permutation;
+pub mod progress;
 pub mod record;
 pub mod report;
+pub mod results;
 pub mod runner;
 pub mod settings;
+pub mod stats;
 pub mod target;
+pub mod timeline;
 pub mod worker;
 pub mod workload;
 pub mod ycsb;

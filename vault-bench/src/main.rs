@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use vault_bench::bench_report::{self, ReportArgs};
 use vault_bench::error::{Error, Result};
-use vault_bench::record::Record;
-use vault_bench::runner::{self, Request};
+use vault_bench::interrupt::Interrupt;
+use vault_bench::results::{Results, Writer};
+use vault_bench::runner::{self, Keeper, Request};
 use vault_bench::settings::Settings;
 use vault_bench::workload::Workload;
-use vault_bench::{engines, measure, report, worker};
+use vault_bench::{engines, measure, report, timeline, worker};
 
 /// Measures Vault and its rivals under the same workloads.
 #[derive(Debug, Parser)]
@@ -30,6 +33,10 @@ enum Command {
         /// A file that `run --out` has written.
         results: PathBuf,
     },
+    /// Measures, and draws a report of everything (`cargo xtask bench-report`).
+    BenchReport(Box<ReportArgs>),
+    /// Measures what an operation pays for being sampled.
+    SamplingCost,
     /// Runs a job from the standard input (what `run` starts for each engine and round).
     #[command(hide = true)]
     Worker,
@@ -87,10 +94,22 @@ struct RunArgs {
 
 fn main() -> ExitCode {
     // Unknown options, engines and workloads end here with code 2 and what there is.
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let options = options_instead(&error, std::env::args().nth(1).as_deref());
+            // Help goes to the standard output and ends with 0. That nobody reads it is no reason to fail.
+            let _ = error.print();
+            options.iter().for_each(|options| measure::say(options));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
         Command::Run(args) => run(args),
         Command::List => measure::print(&list()).map(|()| ExitCode::SUCCESS),
         Command::Table { results } => table(&results).map(|()| ExitCode::SUCCESS),
+        Command::BenchReport(args) => bench_report::run(&args),
+        Command::SamplingCost => sampling_cost().map(|()| ExitCode::SUCCESS),
         Command::Worker => return worker::main(&engines::own()),
     };
     result.unwrap_or_else(|error| {
@@ -103,9 +122,30 @@ fn main() -> ExitCode {
     })
 }
 
+/// After an unknown option: the options that its command has.
+fn options_instead(error: &clap::Error, command: Option<&str>) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let cli = Cli::command();
+    let command = cli.find_subcommand(command?)?;
+    let shown = command
+        .get_arguments()
+        .filter(|option| !option.is_hide_set());
+    let names: Vec<_> = shown
+        .filter_map(|option| option.get_long().map(|long| format!("--{long}")))
+        .collect();
+    Some(format!(
+        "options of `{}`: {}",
+        command.get_name(),
+        names.join(", ")
+    ))
+}
+
 fn run(args: RunArgs) -> Result<ExitCode> {
     let request = Request {
         engines: args.engine,
+        other: None,
         workloads: args.workload,
         rounds: args.rounds,
         settings: Settings {
@@ -120,24 +160,43 @@ fn run(args: RunArgs) -> Result<ExitCode> {
         },
         settle: !args.no_settle,
         dir: args.dir,
-        out: args.out,
+        rivals_built: None,
     };
-    let report = runner::run(&request)?;
-    measure::print(&report::render(&report.records))?;
-    for failure in &report.failures {
+    let mut keeper = Keeper::default();
+    if let Some(out) = &args.out {
+        let kept = if measure::exists(out) {
+            Results::read(out)?
+        } else {
+            Results::default()
+        };
+        keeper.file = Some(Writer::append(out, &kept)?);
+    }
+    let failures = runner::run(&request, &mut keeper, &Interrupt::default(), &mut |_| ())?;
+    measure::print(&report::render(&keeper.results.records))?;
+    for failure in &failures {
         measure::say(&format!("failed: {failure}"));
     }
-    Ok(ExitCode::from(u8::from(!report.failures.is_empty())))
+    Ok(ExitCode::from(u8::from(!failures.is_empty())))
 }
 
 fn table(results: &std::path::Path) -> Result<()> {
-    let what = "a line of the results file";
-    let text = measure::read_text(results)?;
-    let records: std::result::Result<Vec<Record>, _> =
-        text.lines().map(serde_json::from_str).collect();
-    let mut records = records.map_err(|source| Error::Json { what, source })?;
-    records.retain(|record| record.figures.wrong + record.figures.missing == 0);
-    measure::print(&report::render(&records))
+    let results = Results::read(results)?;
+    if results.torn.is_some() {
+        measure::say("the last line is torn, and is passed over");
+    }
+    measure::print(&report::render(&results.records))
+}
+
+fn sampling_cost() -> Result<()> {
+    const OPERATIONS: u64 = 20_000_000;
+    let mut ns: Vec<f64> = (0..7)
+        .map(|_| timeline::cost_of_recording_ns(OPERATIONS))
+        .collect();
+    ns.sort_by(f64::total_cmp);
+    let (low, median, high) = (ns[0], ns[3], ns[6]);
+    measure::print(&format!(
+        "{median:.2} ns an operation ({low:.2} – {high:.2}), beside 500 ns and more that it takes\n"
+    ))
 }
 
 fn list() -> String {
@@ -197,6 +256,25 @@ mod tests {
         assert!(code == 2 && text.contains("--engine"), "{text}");
         assert_eq!(refused(&["runn"]).0, 2);
         assert_eq!(refused(&["run", "--engine", "fjall", "--rounds", "0"]).0, 2);
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_with_those_there_are() {
+        let error =
+            Cli::try_parse_from(["vault-bench", "bench-report", "--rival", "x"]).unwrap_err();
+        let told = options_instead(&error, Some("bench-report")).unwrap();
+        for option in [
+            "--quick",
+            "--rivals",
+            "--rounds",
+            "--compare",
+            "--fail-on-regression",
+            "--from",
+        ] {
+            assert!(told.contains(option), "{told}");
+        }
+        assert!(!told.contains("--outliving"), "{told}");
+        assert_eq!(options_instead(&error, None), None);
     }
 
     #[test]

@@ -72,6 +72,23 @@ pub fn peak_memory_bytes() -> u64 {
     number_after(&status, "VmHWM:").unwrap_or(0) * 1024
 }
 
+/// What this process holds in memory now, in bytes: all that is resident, and of this what no file stands
+/// behind.
+#[must_use]
+pub fn memory_now_bytes() -> (u64, u64) {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm
+        .split(' ')
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0));
+    let (resident, shared): (u64, u64) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let page_bytes = rustix::param::page_size() as u64;
+    (
+        resident * page_bytes,
+        resident.saturating_sub(shared) * page_bytes,
+    )
+}
+
 fn number_after(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -261,6 +278,62 @@ pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Error::io("read", path, e))
 }
 
+/// Reads the bytes of a whole file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| Error::io("read", path, e))
+}
+
+/// Whether a file ends within a line.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn lacks_line_end(path: &Path) -> Result<bool> {
+    Ok(read_bytes(path)?.last().is_some_and(|&byte| byte != b'\n'))
+}
+
+/// Writes a file as a whole: whoever looks sees the old one or the new one.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).map_err(|e| Error::io("write", &beside, e))?;
+    fs::rename(&beside, path).map_err(|e| Error::io("replace", path, e))
+}
+
+/// Whether there is a file or directory of this path.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// Gives a file another name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io("rename", from, e))
+}
+
+/// Copies a file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map_err(|e| Error::io("copy", from, e))?;
+    Ok(())
+}
+
+/// The load average of the last minute.
+#[must_use]
+pub fn load_average() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
 /// Tells about progress, on the standard error output. That nobody listens is no reason to stop.
 pub fn say(message: &str) {
     let _ = writeln!(io::stderr().lock(), "{message}");
@@ -308,21 +381,6 @@ mod tests {
             error.contains("MiB free") && error.contains("--n"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_directory_serves_one_run_and_loses_what_interrupted_ones_left() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("store-old/sub")).unwrap();
-        fs::create_dir_all(dir.path().join("mine")).unwrap();
-        let lock = claim_dir(dir.path(), "store-").unwrap();
-        assert!(!dir.path().join("store-old").exists() && dir.path().join("mine").exists());
-        assert!(matches!(
-            claim_dir(dir.path(), "store-"),
-            Err(Error::DirectoryBusy { .. })
-        ));
-        drop(lock);
-        assert!(claim_dir(dir.path(), "store-").is_ok());
     }
 
     #[test]

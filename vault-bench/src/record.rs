@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::drive::Outcome;
 use crate::measure::{Cost, Machine};
 use crate::settings::Settings;
+use crate::timeline::{Course, MemoryCourse};
 use crate::workload::Workload;
 
 /// The figures of one workload on one engine in one round, as a worker reports them.
@@ -59,6 +60,15 @@ pub struct Figures {
     /// Further figures of some workloads, by name.
     #[serde(default)]
     pub details: BTreeMap<String, f64>,
+    /// All latencies: [`crate::latency::Latencies::sparse`].
+    #[serde(default)]
+    pub histogram: Vec<(u32, u64)>,
+    /// Throughput and stalls over time.
+    #[serde(default)]
+    pub course: Course,
+    /// Memory over time.
+    #[serde(default)]
+    pub memory: MemoryCourse,
 }
 
 impl Figures {
@@ -91,6 +101,9 @@ impl Figures {
             missing: outcome.missing,
             cut_short: outcome.cut_short,
             details: BTreeMap::new(),
+            histogram: latencies.sparse(),
+            course: outcome.timeline.clone().finish(),
+            memory: MemoryCourse::default(),
         }
     }
 

@@ -1,16 +1,20 @@
 //! Runs engines in turn, each in a process of its own, and keeps what their workers report.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use vault_core::clock::{Clock, SystemClock};
 
-use crate::engines::{self, Rival};
+use crate::builds;
+use crate::engines;
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 use crate::measure::{self, Machine};
-use crate::record::{Figures, Job, Message, Record};
+use crate::progress::{Progress, told};
+use crate::record::{Job, Message, Record};
+use crate::results::{Compared, Note, Results, RunNote, Writer};
 use crate::settings::Settings;
 use crate::workload::Workload;
 
@@ -22,6 +26,8 @@ const STORE_PREFIX: &str = "store-";
 pub struct Request {
     /// Engines, in the order in which they take turns.
     pub engines: Vec<String>,
+    /// The engine `vault` of another revision, to take turns right behind this one's.
+    pub other: Option<Other>,
     /// Workloads, in order.
     pub workloads: Vec<Workload>,
     /// How often each engine has its turn.
@@ -32,188 +38,275 @@ pub struct Request {
     pub settle: bool,
     /// Where the stores go.
     pub dir: PathBuf,
-    /// A file to add results to.
-    pub out: Option<PathBuf>,
+    /// A directory of rivals' workers that are built already.
+    pub rivals_built: Option<PathBuf>,
 }
 
-/// What came of a run.
+/// Another revision's benchmark.
+#[derive(Debug, Clone)]
+pub struct Other {
+    /// The revision.
+    pub compared: Compared,
+    /// Its binary.
+    pub binary: PathBuf,
+}
+
+impl Other {
+    /// What its engine is called in results.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("vault@{}", self.compared.asked)
+    }
+}
+
+/// Where a run keeps what it measures.
 #[derive(Debug, Default)]
-pub struct Report {
-    /// Everything that was measured.
-    pub records: Vec<Record>,
-    /// What went wrong; empty where nothing did.
-    pub failures: Vec<Error>,
+pub struct Keeper {
+    /// All that is known, from earlier runs too where this one goes on with them.
+    pub results: Results,
+    /// The file, where there is one.
+    pub file: Option<Writer>,
 }
 
-/// Runs everything that was asked for. What fails is kept beside what was measured.
+impl Keeper {
+    /// Keeps a record, in the file first. One that has read anything wrong is written down, but is not among the results.
+    fn record(&mut self, record: Record) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            file.record(&record)?;
+        }
+        self.results.keep(record);
+        Ok(())
+    }
+
+    /// Keeps a note, in the file first.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note(&mut self, note: Note) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            file.note(&note)?;
+        }
+        self.results.note(note);
+        Ok(())
+    }
+}
+
+/// One that takes turns.
+struct Contender {
+    /// What it is called in results.
+    name: String,
+    /// What its worker calls it.
+    engine: String,
+    binary: PathBuf,
+    /// Its revision, where it is one of ours.
+    revision: Option<String>,
+}
+
+/// Runs everything that was asked for and is not kept yet. Gives what failed: the rest was measured all the same.
+/// `after_turn` is called whenever no worker is running.
 ///
 /// # Errors
-/// What makes the whole run impossible: a setting, too small a disk, a directory in use, a results
-/// file that cannot be written.
-pub fn run(request: &Request) -> Result<Report> {
+/// What makes the whole run impossible: a setting, too small a disk, a directory in use, a results file that cannot be
+/// written. [`Error::Interrupted`].
+pub fn run(
+    request: &Request,
+    keeper: &mut Keeper,
+    interrupt: &Interrupt,
+    after_turn: &mut dyn FnMut(&Results),
+) -> Result<Vec<Error>> {
     request.settings.check()?;
     let _lock = measure::claim_dir(&request.dir, STORE_PREFIX)?;
     measure::check_free_space(&request.dir, request.settings.disk_bytes_needed())?;
-    let mut results = request
-        .out
-        .as_deref()
-        .map(measure::open_results)
-        .transpose()?;
-    let mut report = Report::default();
-    let workers = find_workers(request, &mut report)?;
+    let clock = SystemClock::new();
+    keeper.note(Note::Run(run_note(request, &clock)))?;
+    let mut failures = Vec::new();
+    let contenders = find_contenders(request, keeper, &mut failures, interrupt)?;
     let machine = Machine::look(&request.dir);
     if machine.file_system == "tmpfs" {
         measure::say(
             "warning: the stores lie in memory (tmpfs): writes and syncs cost nothing here",
         );
     }
+    let names: Vec<&str> = contenders.iter().map(|c| c.name.as_str()).collect();
+    let mut progress = Progress::new(request, &names, &keeper.results);
     let mut turn = Turn {
         request,
         machine,
-        revision: revision(),
-        clock: SystemClock::new(),
-        results: results.as_mut(),
-        report: &mut report,
+        clock,
+        keeper,
+        interrupt,
     };
     for round in 1..=request.rounds {
-        for (engine, binary) in &workers {
-            measure::say(&format!("round {round} of {}: {engine}", request.rounds));
-            if let Err(error) = turn.take(engine, binary, round) {
-                measure::say(&format!("  {error}"));
-                turn.report.failures.push(error);
+        for contender in &contenders {
+            if turn.keeper.results.has_turn(&contender.name, round) {
+                measure::say(&format!(
+                    "round {round}, {}: kept from before",
+                    contender.name
+                ));
+                continue;
             }
+            measure::say(&progress.begin(&contender.name, round));
+            let begun = turn.clock.monotonic();
+            let taken = turn.take(contender, round);
+            let took = turn.clock.monotonic() - begun;
+            if interrupt.happened() {
+                let date = date(&turn.clock);
+                turn.keeper.note(Note::Interrupted { date })?;
+                return Err(Error::Interrupted);
+            }
+            turn.end(contender, round, took, taken, &mut failures)?;
+            measure::say(&progress.end(&contender.name, took));
+            after_turn(&turn.keeper.results);
         }
     }
-    Ok(report)
+    Ok(failures)
+}
+
+fn run_note(request: &Request, clock: &dyn Clock) -> RunNote {
+    RunNote {
+        date: date(clock),
+        engines: request.engines.clone(),
+        workloads: request.workloads.clone(),
+        rounds: request.rounds,
+        settle: request.settle,
+        settings: request.settings.clone(),
+        compiler: builds::compiler(),
+        load: measure::load_average(),
+        compare: request.other.as_ref().map(|other| other.compared.clone()),
+    }
 }
 
 /// Finds the binary that runs each engine, and builds those of the rivals that are asked for. One that cannot be built is
-/// reported and left out.
-fn find_workers(request: &Request, report: &mut Report) -> Result<Vec<(String, PathBuf)>> {
+/// kept as a failure and left out.
+fn find_contenders(
+    request: &Request,
+    keeper: &mut Keeper,
+    failures: &mut Vec<Error>,
+    interrupt: &Interrupt,
+) -> Result<Vec<Contender>> {
     let own = std::env::current_exe().map_err(|e| Error::io("find", "this binary", e))?;
-    let mut workers = Vec::new();
+    let revision = builds::own_revision();
+    let mut contenders = Vec::new();
     for name in &request.engines {
-        let binary = engines::rival(name).map_or_else(|| Ok(own.clone()), build);
+        let rival = engines::rival(name);
+        let binary = rival.map_or_else(
+            || Ok(own.clone()),
+            |rival| builds::rival(rival, request.rivals_built.as_deref(), interrupt),
+        );
         match binary {
-            Ok(binary) => workers.push((name.clone(), binary)),
+            Ok(binary) => contenders.push(Contender {
+                name: name.clone(),
+                engine: name.clone(),
+                binary,
+                revision: if rival.is_some() {
+                    None
+                } else {
+                    revision.clone()
+                },
+            }),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
                 measure::say(&error.to_string());
-                report.failures.push(error);
+                let (engine, why) = (name.clone(), error.to_string());
+                keeper.note(Note::Failed {
+                    engine,
+                    round: None,
+                    why,
+                })?;
+                failures.push(error);
             }
         }
+        if let (true, Some(other)) = (name == "vault", &request.other) {
+            contenders.push(Contender {
+                name: other.name(),
+                engine: name.clone(),
+                binary: other.binary.clone(),
+                revision: Some(other.compared.commit.clone()),
+            });
+        }
     }
-    Ok(workers)
-}
-
-/// Builds a rival's worker, showing cargo's progress, and gives the path of its binary.
-fn build(rival: &'static Rival) -> Result<PathBuf> {
-    let Rival { name, takes, .. } = rival;
-    let failed = |why: String| Error::RivalNotBuilt {
-        rival: name,
-        why,
-        takes,
-    };
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/Cargo.toml");
-    measure::say(&format!(
-        "building {name} (the first time it takes {takes})"
-    ));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--bin", name])
-        .args(["--features", name])
-        .args(["--message-format", "json-render-diagnostics"])
-        .arg("--manifest-path")
-        .arg(&manifest)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| failed(format!("cargo cannot be started: {e}")))?;
-    if !output.status.success() {
-        return Err(failed(format!("cargo ended with {}", output.status)));
-    }
-    // Cargo says where it put the binary: the target directory can be anywhere.
-    let executable = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message.get("executable")?.as_str().map(PathBuf::from)
-    };
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let found = messages.lines().filter_map(executable).next_back();
-    found.ok_or_else(|| failed("cargo names no binary".to_owned()))
-}
-
-/// The revision of the sources, where git can tell.
-fn revision() -> Option<String> {
-    let output = Command::new("git")
-        .args([
-            "-C",
-            env!("CARGO_MANIFEST_DIR"),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-        ])
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !text.is_empty()).then_some(text)
+    Ok(contenders)
 }
 
 struct Turn<'a> {
     request: &'a Request,
     machine: Machine,
-    revision: Option<String>,
     clock: SystemClock,
-    results: Option<&'a mut File>,
-    report: &'a mut Report,
+    keeper: &'a mut Keeper,
+    interrupt: &'a Interrupt,
 }
 
 impl Turn<'_> {
     /// One engine, one round, one process.
-    fn take(&mut self, engine: &str, binary: &Path, round: u32) -> Result<()> {
+    fn take(&mut self, contender: &Contender, round: u32) -> Result<()> {
+        let name = contender.name.replace(['/', '@'], "-");
         let dir = self
             .request
             .dir
-            .join(format!("{STORE_PREFIX}{engine}-{round}"));
+            .join(format!("{STORE_PREFIX}{name}-{round}"));
         // Other processes fill disks too: look again before each turn.
         measure::check_free_space(&self.request.dir, self.request.settings.disk_bytes_needed())?;
         let job = Job {
-            engine: engine.to_owned(),
+            engine: contender.engine.clone(),
             dir: dir.clone(),
             workloads: self.request.workloads.clone(),
             settle: self.request.settle,
             settings: self.request.settings.clone(),
             verbose: true,
         };
-        let result = self.run_worker(&job, binary, round);
+        let result = self.run_worker(&job, contender, round);
         let removed = measure::remove_dir(&dir);
         result.and(removed)
     }
 
-    fn run_worker(&mut self, job: &Job, binary: &Path, round: u32) -> Result<()> {
+    /// Keeps how a turn ended.
+    fn end(
+        &mut self,
+        contender: &Contender,
+        round: u32,
+        took: Duration,
+        taken: Result<()>,
+        failures: &mut Vec<Error>,
+    ) -> Result<()> {
+        let (engine, seconds) = (contender.name.clone(), took.as_secs_f64());
+        let Err(error) = taken else {
+            return self.keeper.note(Note::Ended {
+                engine,
+                round,
+                seconds,
+            });
+        };
+        measure::say(&format!("  {error}"));
+        let (why, round) = (error.to_string(), Some(round));
+        failures.push(error);
+        self.keeper.note(Note::Failed { engine, round, why })
+    }
+
+    fn run_worker(&mut self, job: &Job, contender: &Contender, round: u32) -> Result<()> {
         let failed = |message: String| Error::Worker {
-            engine: job.engine.clone(),
+            engine: contender.name.clone(),
             message,
         };
-        let text = serde_json::to_string(job).map_err(|source| Error::Json {
-            what: "the job",
-            source,
-        })?;
-        let mut child = Command::new(binary)
+        let what = "the job";
+        let text = serde_json::to_string(job).map_err(|source| Error::Json { what, source })?;
+        let mut child = Command::new(&contender.binary)
             .arg("worker")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|e| Error::io("start", binary, e))?;
+            .map_err(|e| Error::io("start", &contender.binary, e))?;
+        self.interrupt.watch(&child);
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let heard = match (input, output) {
             (Some(mut input), Some(output)) => {
                 let sent = input.write_all(text.as_bytes());
                 drop(input);
                 sent.map_err(|e| failed(format!("it takes no job: {e}")))
-                    .and_then(|()| self.hear(job, round, BufReader::new(output)))
+                    .and_then(|()| self.hear(job, contender, round, BufReader::new(output)))
             }
             _ => Err(failed("it has no pipes".to_owned())),
         };
+        self.interrupt.unwatch();
         if heard.is_err() {
             // Whatever it does now, nobody listens.
             let _ = child.kill();
@@ -227,36 +320,52 @@ impl Turn<'_> {
     }
 
     /// Keeps what the worker says until it ends.
-    fn hear(&mut self, job: &Job, round: u32, output: impl BufRead) -> Result<()> {
+    fn hear(
+        &mut self,
+        job: &Job,
+        contender: &Contender,
+        round: u32,
+        output: impl BufRead,
+    ) -> Result<()> {
         let mut engine_version = String::new();
         for line in output.lines() {
             let line = line.map_err(|e| Error::io("read from", "the worker", e))?;
             let what = "a worker's message";
             let message =
                 serde_json::from_str(&line).map_err(|source| Error::Json { what, source })?;
+            let engine = contender.name.clone();
             match message {
                 Message::Started { version, setup } => {
-                    measure::say(&format!("  {} {version}: {setup}", job.engine));
-                    engine_version = version;
+                    measure::say(&format!("  {engine} {version}: {setup}"));
+                    engine_version.clone_from(&version);
+                    self.keeper.note(Note::Started {
+                        engine,
+                        version,
+                        setup,
+                    })?;
                 }
                 Message::LeftOut { workload, why } => {
                     measure::say(&format!("  {workload} left out: {why}"));
+                    self.keeper.note(Note::LeftOut {
+                        engine,
+                        workload,
+                        why,
+                    })?;
                 }
                 Message::Measured(figures) => {
                     measure::say(&told(&figures));
-                    self.keep(Record {
-                        engine: job.engine.clone(),
+                    self.keeper.record(Record {
+                        engine,
                         engine_version: engine_version.clone(),
                         round,
                         date: date(&self.clock),
-                        revision: self.revision.clone(),
+                        revision: contender.revision.clone(),
                         figures: *figures,
                         settings: job.settings.clone(),
                         machine: self.machine.clone(),
                     })?;
                 }
                 Message::Failed { why } => {
-                    let engine = job.engine.clone();
                     return Err(Error::Worker {
                         engine,
                         message: why,
@@ -266,45 +375,11 @@ impl Turn<'_> {
         }
         Ok(())
     }
-
-    /// Keeps a record, in the results file first. One that has read anything wrong is written down, but
-    /// doesn't go into the tables.
-    fn keep(&mut self, record: Record) -> Result<()> {
-        if let Some(file) = &mut self.results {
-            let what = "a record";
-            let line =
-                serde_json::to_string(&record).map_err(|source| Error::Json { what, source })?;
-            let written = file
-                .write_all((line + "\n").as_bytes())
-                .and_then(|()| file.flush());
-            written.map_err(|e| Error::io("write to", "the results file", e))?;
-        }
-        if record.figures.wrong + record.figures.missing == 0 {
-            self.report.records.push(record);
-        }
-        Ok(())
-    }
 }
 
-/// One line of progress about a finished step.
-fn told(figures: &Figures) -> String {
-    let label = figures.label();
-    if figures.workload.is_told_by_seconds() {
-        return format!("  {label:<22} {:>9.3} s", figures.seconds);
-    }
-    let short = if figures.cut_short {
-        "  (cut short)"
-    } else {
-        ""
-    };
-    format!(
-        "  {label:<22} {:>9.0} operations/s  p99 {:.1} µs{short}",
-        figures.operations_per_second,
-        figures.p99_ns as f64 / 1e3
-    )
-}
-
-fn date(clock: &dyn Clock) -> String {
-    let millis = i64::try_from(clock.now().0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |t| t.to_string())
+/// The time as it is kept (UTC, RFC 3339, in seconds).
+#[must_use]
+pub fn date(clock: &dyn Clock) -> String {
+    let seconds = i64::try_from(clock.now().0 / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |t| t.to_string())
 }

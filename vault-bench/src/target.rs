@@ -14,6 +14,7 @@ use vault_core::{Engine, KeyRange, KeyspaceId, WriteBatch, WriteOptions};
 use crate::data::Entry;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::timeline::Accounted;
 
 /// How long nothing must happen in an engine's background for it to count as settled.
 pub const QUIET: Duration = Duration::from_millis(300);
@@ -80,6 +81,11 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// The engine's own.
     fn settle(&self) -> Result<Duration>;
+
+    /// What the engine says of its own memory, where it can tell.
+    fn memory(&self) -> Option<Accounted> {
+        None
+    }
 
     /// Ends the engine's work and lets go of the store.
     ///
@@ -239,6 +245,21 @@ impl Target for EngineTarget {
             return Ok(Duration::ZERO);
         }
         wait_until_quiet(self.name, &self.clock, || self.activity())
+    }
+
+    fn memory(&self) -> Option<Accounted> {
+        let memory = self.engine.stats().ok()?.memory;
+        let parts = [
+            memory.memtables,
+            memory.cache,
+            memory.table_metadata,
+            memory.cursors,
+            memory.background,
+        ];
+        Some(Accounted {
+            used_bytes: parts.iter().sum(),
+            budget_bytes: memory.budget,
+        })
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::permutation::Permutation;
 use crate::record::{Figures, Job, Message};
 use crate::settings::{BATCH_OPERATIONS, Settings};
 use crate::target::{Direction, EngineKind, Target};
+use crate::timeline::watch_memory;
 use crate::workload::{Step, Workload, plan};
 use crate::ycsb::{Inserts, Ycsb};
 
@@ -162,16 +163,23 @@ impl<'a> Worker<'a> {
         }
         let peak_memory_of_step = measure::reset_peak_memory();
         let before = Cost::now();
-        let (outcome, details) = match workload {
-            Workload::Settle => (self.settle()?, Vec::new()),
-            Workload::Reopen => self.reopen()?,
-            _ => (self.drive(workload)?, Vec::new()),
+        let mut details = Vec::new();
+        let (outcome, memory) = match workload {
+            Workload::Settle => watch_memory(self.target.as_deref(), || self.settle()),
+            // No store is open for a part of it that could be asked.
+            Workload::Reopen => watch_memory(None, || self.reopen(&mut details)),
+            _ => watch_memory(self.target.as_deref(), || self.drive(workload)),
         };
+        let outcome = outcome?;
+        if workload.fills() {
+            self.filled = outcome.operations;
+        }
         let cost = Cost::now().since(before);
         let threads = workload.threads(self.settings);
         let mut figures = Figures::new(workload, threads, &outcome, cost);
         figures.peak_memory_bytes = measure::peak_memory_bytes();
         figures.peak_memory_of_step = peak_memory_of_step;
+        figures.memory = memory;
         (figures.disk_apparent_bytes, figures.disk_allocated_bytes) = measure::disk_usage(&dir)?;
         figures.details = details.into_iter().collect();
         self.finish(workload, &mut figures)?;
@@ -229,12 +237,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn drive(&mut self, workload: Workload) -> Result<Outcome> {
-        let outcome = self.run(workload, &self.how(workload.name(), workload))?;
-        if workload.fills() {
-            self.filled = outcome.operations;
-        }
-        Ok(outcome)
+    fn drive(&self, workload: Workload) -> Result<Outcome> {
+        self.run(workload, &self.how(workload.name(), workload))
     }
 
     fn how<'b>(&self, title: &'b str, workload: Workload) -> Drive<'b> {
@@ -344,17 +348,17 @@ impl<'a> Worker<'a> {
     }
 
     /// Closes the store and opens it again.
-    fn reopen(&mut self) -> Result<(Outcome, Vec<(String, f64)>)> {
+    fn reopen(&mut self, details: &mut Vec<(String, f64)>) -> Result<Outcome> {
         let begun = self.clock.monotonic();
         self.close()?;
         let closed = self.clock.monotonic();
         self.target = Some((self.kind.open)(&self.dir, self.settings)?);
         let opened = self.clock.monotonic();
-        let details = vec![
+        details.extend([
             ("close_seconds".to_owned(), (closed - begun).as_secs_f64()),
             ("open_seconds".to_owned(), (opened - closed).as_secs_f64()),
-        ];
-        Ok((once(opened - begun), details))
+        ]);
+        Ok(once(opened - begun))
     }
 
     /// Overwrites about half a write buffer, so that opening finds a log as it would in life.

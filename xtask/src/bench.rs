@@ -48,12 +48,19 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
 
 /// The runner, without its arguments; with the engine built in where that is a feature of its own.
 pub(crate) fn command(root: &Path, workspace: &Workspace) -> Command {
+    command_with(root, workspace, &["vault"])
+}
+
+/// The same, with these features as far as it has them.
+pub(crate) fn command_with(root: &Path, workspace: &Workspace, features: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(root);
     command.args(["run", "--quiet", "--release", "--package", "vault-bench"]);
     let runner = workspace.member("vault-bench");
-    if runner.is_some_and(|runner| runner.features.iter().any(|feature| feature == "vault")) {
-        command.args(["--features", "vault"]);
+    for feature in features {
+        if runner.is_some_and(|runner| runner.features.iter().any(|known| known == feature)) {
+            command.args(["--features", feature]);
+        }
     }
     command.arg("--");
     command

@@ -312,8 +312,40 @@ fn benchmark(context: &Context<'_>) -> Outcome {
     let _ = std::fs::remove_file(&out);
     match outcome {
         Passed if !written => Failed("it wrote no results".to_owned()),
+        Passed => report_of_a_few_entries(context),
         outcome => outcome,
     }
+}
+
+/// The report, of so few entries that it takes seconds, without rivals. It must be drawn, and be drawn again.
+fn report_of_a_few_entries(context: &Context<'_>) -> Outcome {
+    let out = std::env::temp_dir().join(format!("vault-ci-report-{}", std::process::id()));
+    let report = |arguments: &[&str]| {
+        let mut command = bench::command(context.root, &context.workspace);
+        command
+            .args(["bench-report", "--out"])
+            .arg(&out)
+            .args(arguments);
+        run_command(command.stdin(Stdio::null()))
+    };
+    let (from, mut outcome) = (out.join("results.jsonl"), Passed);
+    let small = [
+        "--quick", "--rivals", "none", "--n", "20000", "--rounds", "2",
+    ];
+    for arguments in [&small[..], &["--from", &from.to_string_lossy()]] {
+        let _ = std::fs::remove_file(out.join("report.html"));
+        outcome = report(arguments);
+        if outcome != Passed {
+            break;
+        }
+        if !std::fs::read_to_string(out.join("report.html")).is_ok_and(|page| page.contains("<svg"))
+        {
+            outcome = Failed("it drew no report".to_owned());
+            break;
+        }
+    }
+    let _ = std::fs::remove_dir_all(&out);
+    outcome
 }
 
 /// Runs each micro-benchmark once, as a test, so that they don't rot.

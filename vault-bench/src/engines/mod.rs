@@ -70,3 +70,46 @@ pub fn rival(name: &str) -> Option<&'static Rival> {
 pub fn is_rival(name: &str) -> bool {
     rival(name).is_some()
 }
+
+/// What a write of this engine survives, as it is measured: the two levels of the workloads.
+#[must_use]
+pub fn durability(name: &str) -> &'static str {
+    let base = name.split_once('@').map_or(name, |(base, _)| base);
+    match base {
+        "fjall" => {
+            "each write handed to the operating system (its journal); fillsync: `persist(SyncData)`"
+        }
+        "rocksdb" => "each write handed to the operating system (its WAL); fillsync: `sync = true`",
+        "lmdb" => {
+            "each write a transaction whose pages the operating system has (`MDB_NOSYNC`); fillsync: `mdb_env_sync`"
+        }
+        "redb" => {
+            "each write a transaction in memory alone (`Durability::None`): weaker than the others; fillsync: `Durability::Immediate`"
+        }
+        "sqlite" => {
+            "each write handed to the operating system (`synchronous = NORMAL`, WAL); fillsync: `FULL`"
+        }
+        "memory" => "none: nothing is kept",
+        _ => {
+            "each write in pages the operating system holds (`Durability::Os`); fillsync: `Durability::Sync`"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rival_says_what_its_writes_survive() {
+        for rival in RIVALS {
+            assert_ne!(
+                durability(rival.name),
+                durability("vault"),
+                "{}",
+                rival.name
+            );
+        }
+        assert_eq!(durability("vault@main"), durability("vault"));
+    }
+}

@@ -1,7 +1,7 @@
 //! What the compiler does not see.
 //!
 //! Every check looks at a [`Tree`] and says `file:line: what is wrong; what to do`. [`rust`] looks at
-//! sources, [`manifests`] at `Cargo.toml` and licence files, [`docs`] at Markdown.
+//! sources, [`manifests`] at `Cargo.toml` and licence files, [`docs`] at Markdown, [`bench_report`] at the figures in the README.
 
 mod docs;
 mod manifests;
@@ -10,6 +10,7 @@ mod rust;
 use std::path::Path;
 
 use crate::Findings;
+use crate::bench_report;
 use crate::source::Tree;
 
 /// Runs every check on the repository.
@@ -18,6 +19,7 @@ pub(crate) fn run(root: &Path) -> Result<Findings, String> {
     let mut findings = rust::check(&tree);
     findings.merge(manifests::check(&tree));
     findings.merge(docs::check(&tree));
+    findings.merge(bench_report::check(&tree));
     Ok(findings)
 }
 

@@ -20,6 +20,7 @@ use rocksdb::{
 use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
 use vault_bench::target::{Direction, EngineKind, Target};
+use vault_bench::timeline::Accounted;
 use vault_bench::{Error, Result};
 use vault_bench_rivals::{locked_version, worker};
 
@@ -70,6 +71,7 @@ fn options(settings: &Settings) -> Options {
     options.set_enable_pipelined_write(true);
     options.set_allow_concurrent_memtable_write(true);
     options.set_max_open_files(-1);
+    options.set_bytes_per_sync(1 << 20);
     let jobs = match settings.background_threads {
         0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         threads => threads,
@@ -152,6 +154,19 @@ impl Target for Rocks {
             .database
             .wait_for_compact(&WaitForCompactOptions::default()))?;
         Ok(Duration::ZERO)
+    }
+
+    fn memory(&self) -> Option<Accounted> {
+        // The cache holds filters and indexes too.
+        let parts = [
+            "rocksdb.cur-size-all-mem-tables",
+            "rocksdb.block-cache-usage",
+        ];
+        let held = |name: &&str| self.database.property_int_value(*name).ok().flatten();
+        Some(Accounted {
+            used_bytes: parts.iter().filter_map(held).sum(),
+            budget_bytes: 0,
+        })
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -1,42 +1,19 @@
-//! Tables of many records: medians over the rounds, with the spread, and ratios between engines.
+//! Tables of many records as Markdown: medians over the rounds, with the spread, and ratios between engines.
 
 use std::fmt::Write;
 
+use super::book::Book;
+use super::format::{in_operations, in_seconds, in_time, with_spread};
 use crate::record::Record;
 
 /// A cell where an engine has no figure.
 const NONE: &str = "–";
 
-/// What is told about a set of rounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// Half of the rounds lie at or below this.
-    pub median: f64,
-    /// The lowest.
-    pub min: f64,
-    /// The highest.
-    pub max: f64,
-}
-
-/// Sums up the figures of several rounds; `None` where there are none.
-#[must_use]
-pub fn spread(mut figures: Vec<f64>) -> Option<Spread> {
-    figures.sort_by(f64::total_cmp);
-    let (&min, &max) = (figures.first()?, figures.last()?);
-    let middle = figures.len() / 2;
-    let median = if figures.len() % 2 == 1 {
-        figures[middle]
-    } else {
-        f64::midpoint(figures[middle - 1], figures[middle])
-    };
-    Some(Spread { median, min, max })
-}
-
 /// Renders all tables as Markdown. Ratios are those of `vault`, or of the first engine where it is not
 /// among them, to each other one.
 #[must_use]
 pub fn render(records: &[Record]) -> String {
-    let table = Table::new(records);
+    let table = Table(Book::new(records));
     let mut out = String::new();
     table.heading(&mut out);
     table.throughput(&mut out);
@@ -45,57 +22,17 @@ pub fn render(records: &[Record]) -> String {
     out
 }
 
-struct Table<'a> {
-    records: &'a [Record],
-    /// In the order in which they first came.
-    engines: Vec<&'a str>,
-    /// In the order in which they first came.
-    labels: Vec<String>,
-    base: Option<&'a str>,
+struct Table<'a>(Book<'a>);
+
+impl<'a> std::ops::Deref for Table<'a> {
+    type Target = Book<'a>;
+
+    fn deref(&self) -> &Book<'a> {
+        &self.0
+    }
 }
 
-impl<'a> Table<'a> {
-    fn new(records: &'a [Record]) -> Self {
-        let mut engines: Vec<&str> = Vec::new();
-        let mut labels: Vec<String> = Vec::new();
-        for record in records {
-            if !engines.contains(&record.engine.as_str()) {
-                engines.push(&record.engine);
-            }
-            let label = record.figures.label();
-            if !labels.contains(&label) {
-                labels.push(label);
-            }
-        }
-        let vault = engines.iter().find(|&&engine| engine == "vault");
-        let base = vault.or_else(|| engines.first()).copied();
-        Self {
-            records,
-            engines,
-            labels,
-            base,
-        }
-    }
-
-    fn of(&self, label: &str, engine: &str, figure: impl Fn(&Record) -> f64) -> Option<Spread> {
-        let matches = |r: &&Record| r.engine == engine && r.figures.label() == label;
-        spread(self.records.iter().filter(matches).map(figure).collect())
-    }
-
-    fn others(&self) -> impl Iterator<Item = &'a str> {
-        let base = self.base;
-        self.engines
-            .iter()
-            .copied()
-            .filter(move |&engine| Some(engine) != base)
-    }
-
-    /// Whether the step is told by seconds.
-    fn is_told_by_seconds(&self, label: &str) -> bool {
-        let mut all = self.records.iter();
-        all.any(|r| r.figures.label() == label && r.figures.workload.is_told_by_seconds())
-    }
-
+impl Table<'_> {
     fn heading(&self, out: &mut String) {
         let Some(first) = self.records.first() else {
             out.push_str("Nothing was measured.\n");
@@ -108,7 +45,7 @@ impl<'a> Table<'a> {
             .iter()
             .map(|&engine| {
                 let record = self.records.iter().find(|r| r.engine == engine);
-                format!("{engine} {}", record.map_or("", |r| &r.engine_version))
+                format!("{engine} {}", record.map_or("", |r| &*r.engine_version))
             })
             .collect();
         // Writing to a string cannot fail; the same below.
@@ -260,84 +197,11 @@ fn row<const N: usize>(out: &mut String, label: &str, engine: &str, cells: [Opti
     out.push('\n');
 }
 
-fn with_spread(spread: Spread, show: fn(f64) -> String) -> String {
-    let [median, min, max] = [spread.median, spread.min, spread.max].map(show);
-    if spread.min.total_cmp(&spread.max).is_eq() {
-        median
-    } else {
-        format!("{median} ({min} – {max})")
-    }
-}
-
-fn in_operations(rate: f64) -> String {
-    if rate >= 1e6 {
-        format!("{:.2} M/s", rate / 1e6)
-    } else if rate >= 1e4 {
-        format!("{:.0} k/s", rate / 1e3)
-    } else {
-        format!("{rate:.0}/s")
-    }
-}
-
-fn in_seconds(seconds: f64) -> String {
-    in_time(seconds * 1e9)
-}
-
-fn in_time(ns: f64) -> String {
-    if ns >= 1e9 {
-        format!("{:.2} s", ns / 1e9)
-    } else if ns >= 1e6 {
-        format!("{:.1} ms", ns / 1e6)
-    } else if ns >= 1e3 {
-        format!("{:.1} µs", ns / 1e3)
-    } else {
-        format!("{ns:.0} ns")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::drive::Outcome;
-    use crate::measure::{Cost, Machine};
-    use crate::record::Figures;
-    use crate::settings::Settings;
+    use crate::results::tests::record;
     use crate::workload::Workload;
-
-    fn record(
-        engine: &str,
-        round: u32,
-        workload: Workload,
-        operations: u64,
-        seconds: u64,
-    ) -> Record {
-        let outcome = Outcome {
-            operations,
-            elapsed: Duration::from_secs(seconds),
-            ..Outcome::default()
-        };
-        Record {
-            engine: engine.to_owned(),
-            engine_version: "1.2".to_owned(),
-            round,
-            date: "2026-01-01T00:00:00Z".to_owned(),
-            revision: None,
-            figures: Figures::new(workload, 2, &outcome, Cost::default()),
-            settings: Settings::default(),
-            machine: Machine::default(),
-        }
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_rounds() {
-        let told = |figures: &[f64]| spread(figures.to_vec()).map(|s| (s.median, s.min, s.max));
-        assert_eq!(told(&[3.0, 1.0, 2.0]), Some((2.0, 1.0, 3.0)));
-        assert_eq!(told(&[4.0, 1.0, 2.0, 3.0]), Some((2.5, 1.0, 4.0)));
-        assert_eq!(told(&[7.0]), Some((7.0, 7.0, 7.0)));
-        assert_eq!(told(&[]), None);
-    }
 
     #[test]
     fn tables_hold_medians_spreads_and_ratios() {
