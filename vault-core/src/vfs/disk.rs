@@ -307,6 +307,12 @@ impl WriteMap for DiskMap {
         }
         Ok(())
     }
+
+    fn expect_few_syncs(&self) {
+        // Refused where the kernel or the file system has no large pages for files: then all stays as it is.
+        #[cfg(target_os = "linux")]
+        let _ = self.map.advise(memmap2::Advice::HugePage);
+    }
 }
 
 /// Ends the lock when dropped.

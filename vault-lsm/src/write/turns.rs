@@ -15,10 +15,12 @@
 //! after it fail, and the store is poisoned: by whoever could not write, or where a thread has panicked by the next that
 //! waits.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::sync::atomic::AtomicU64;
-use crate::sync::{self, hint, thread};
+use crate::store::lock;
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
+use crate::sync::{self, Condvar, Mutex, hint, thread};
 
 /// Turns that are taken and not over: whoever wants one more waits for the oldest.
 const PLACES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -29,6 +31,10 @@ pub(crate) struct Turns {
     over: AtomicU64,
     /// The first that failed; `u64::MAX`: none has.
     failed: AtomicU64,
+    /// Those that have waited for long, and sleep until another turn is over. Beside what changes with every turn anyway.
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    progress: Condvar,
     /// What those that have their records in the log leave for others to publish, by their numbers.
     places: [Place; PLACES],
 }
@@ -67,6 +73,9 @@ impl Default for Turns {
             over: AtomicU64::new(0),
             failed: AtomicU64::new(u64::MAX),
             places: std::array::from_fn(|_| Place::default()),
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::default(),
+            progress: Condvar::new(),
         }
     }
 }
@@ -103,11 +112,13 @@ impl Turns {
     }
 
     /// Waits until this many turns are over, and publishes for those that can be. What is waited for is that some bytes are
-    /// copied, unless a thread that is at it was taken off its processor: after a microsecond or so it is let in.
+    /// copied, unless a thread that is at it was taken off its processor: after a microsecond or so it is let in. Where that does
+    /// not help, it waits for something itself, a page of the log that is being written out, say: then so does this, asleep.
     #[inline]
     fn wait_for(&self, turns: u64, publish: &impl Fn(Publication)) {
         const ATTEMPTS: usize = if sync::MODELLED { 0 } else { 32 };
         const PAUSES: usize = 4;
+        const YIELDS: usize = if sync::MODELLED { 0 } else { 64 };
         let mut attempts = 0;
         loop {
             let over = self.over.load(Acquire);
@@ -117,12 +128,41 @@ impl Turns {
             if self.publish_for(over, publish) {
                 continue;
             }
-            if attempts < ATTEMPTS {
-                attempts += 1;
+            attempts += 1;
+            if attempts <= ATTEMPTS {
                 (0..PAUSES).for_each(|_| hint::spin_loop());
-            } else {
+            } else if attempts <= ATTEMPTS + YIELDS {
                 thread::yield_now();
+            } else {
+                self.sleep_beyond(over);
             }
+        }
+    }
+
+    /// Sleeps until more than `over` turns are over, or the next can be published for.
+    #[cold]
+    fn sleep_beyond(&self, over: u64) {
+        let mut asleep = lock(&self.sleep);
+        // Of this and the one in `wake`, the later sees the earlier: either whoever does something sees a sleeper, or this
+        // sees what was done.
+        self.sleepers.fetch_add(1, AcqRel);
+        while self.over.load(Acquire) == over && self.place(over).get(over).is_none() {
+            asleep = self
+                .progress
+                .wait(asleep)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, Relaxed);
+    }
+
+    /// Wakes those that sleep, after a turn has ended or left something to publish.
+    #[inline]
+    fn wake(&self) {
+        // A load could give what was there before the turn ended.
+        if self.sleepers.fetch_add(0, AcqRel) != 0 {
+            // Held by those that have looked and do not sleep yet.
+            drop(lock(&self.sleep));
+            self.progress.notify_all();
         }
     }
 
@@ -136,9 +176,12 @@ impl Turns {
             publish(publication);
         }
         // Whoever sees that the turn is over sees what it published.
-        let _ = self
+        let ended = self
             .over
             .compare_exchange(number, number + 1, AcqRel, Relaxed);
+        if ended.is_ok() {
+            self.wake();
+        }
         true
     }
 
@@ -184,9 +227,11 @@ impl Turn<'_> {
                 publish(publication);
             }
             turns.over.store(number + 1, Release);
+            turns.wake();
             return is_sound;
         }
         turns.place(number).put(number, publication);
+        turns.wake();
         turns.wait_for(number + 1, &publish);
         number < turns.failed.load(Relaxed)
     }
@@ -203,6 +248,7 @@ impl Turn<'_> {
         // Those that follow see it with the end of this turn.
         self.turns.failed.fetch_min(self.number, Relaxed);
         self.turns.over.store(self.number + 1, Release);
+        self.turns.wake();
     }
 }
 
