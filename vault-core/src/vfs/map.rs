@@ -54,10 +54,22 @@ pub trait WriteMap: Send + Sync + fmt::Debug {
         self.fill(self.claim(offset, bytes.len())?, bytes)
     }
 
-    /// Says that the map is going to be filled with hardly a sync in between. Where the operating system can, it then keeps
-    /// the file in large pages: a store touches a new one once in 2 MiB instead of once in 4 KiB, and each sync writes the
-    /// large pages whole that were touched. To be said before the map is written to; nothing but speed depends on it.
-    fn expect_few_syncs(&self) {}
+    /// Says how often the file is going to be synced from here on, by which the operating system can be asked to do what
+    /// that takes. Nothing but speed depends on it. Bytes are at the same places, and as safe, either way.
+    fn expect(&self, _syncs: Syncs) {}
+}
+
+/// How often a mapped file is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    /// After every few records. Each sync takes the right to write its pages from the mapping, of every processor that has
+    /// it, and the next store to each of them is a page fault: writing by a call costs less.
+    Many,
+    /// After some dozens of records or more.
+    Some,
+    /// After some MiB. To be said before the first byte is written: the file is kept in large pages then, of which a store
+    /// meets a new one once in 2 MiB instead of once in 4 KiB, and a sync writes whole what was touched.
+    Few,
 }
 
 /// The right to fill a place of a [`WriteMap`], once.

@@ -1,7 +1,7 @@
 //! The write-ahead log. Bytes: `docs/format/log.md`.
 //!
-//! [`record`] lays records out, [`writer`] appends them to a mapped segment, [`sync`] makes them durable
-//! for many writers at once, [`reader`] reads segments back, a window at a time ([`records`]), and tells a torn
+//! [`record`] lays records out, [`writer`] appends them to a mapped segment, whose pages are written as [`pages`] decides,
+//! [`sync`] makes them durable for many writers at once, [`reader`] reads segments back, a window at a time ([`records`]), and tells a torn
 //! tail from damage, [`secure`] makes what was read back durable.
 //!
 //! # Invariants
@@ -13,6 +13,7 @@
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod pages;
 mod reader;
 pub(crate) mod record;
 mod records;

@@ -9,20 +9,19 @@
 //!
 //! Segments start small and double up to the configured length, so that a small store stays small.
 //!
-//! A segment that will hardly be synced is mapped in large pages, which saves most of the page faults; a sync
-//! writes such a page whole, so a segment that is synced often has small ones. What a segment will be is taken from what the
-//! one before it was, and one that was taken wrongly is ended early (`docs/adr/0031-pages-of-the-log.md`).
+//! How the pages of a segment are written depends on how often it is synced: [`pages`](super::pages) watches that.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES, Salt};
-use vault_core::vfs::{Claim, File, WriteMap};
+use vault_core::vfs::{Claim, File, Syncs, WriteMap};
 use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES, record_identity};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
+use crate::log::pages::Watch;
 use crate::log::record::{self, BatchHead, Start};
 use crate::log::sync::LogSync;
 use crate::store::{sync_failed, write_failed};
@@ -32,13 +31,6 @@ use crate::sync;
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Frame, the fields in front of the operations, and what any transform there may be adds.
 const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
-/// Where this many bytes went into a segment for each sync, the next one has large pages. A large page saves 40 ns for each
-/// record of 140 bytes and costs 370 µs at each sync, where measured: it pays from 1.3 MB a sync on.
-const LARGE_PAGES_BYTES_A_SYNC: u64 = 4 << 20;
-/// Shorter segments than this have small pages: they would be a few large ones.
-const LARGE_PAGES_SEGMENT_BYTES: u64 = 4 << 20;
-/// Syncs after which a segment with large pages is ended: what they cost is what beginning another does.
-const LARGE_PAGES_SYNCS_MAX: u64 = 8;
 /// A thread's buffer for sealing records in is kept up to this size.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
 
@@ -134,9 +126,9 @@ impl Segment {
         matches!(self.target, Target::Map(_))
     }
 
-    fn expect_few_syncs(&self) {
+    fn expect(&self, syncs: Syncs) {
         if let Target::Map(map) = &self.target {
-            map.expect_few_syncs();
+            map.expect(syncs);
         }
     }
 
@@ -267,8 +259,7 @@ pub(crate) struct LogWriter {
     next_bytes: u64,
     segment_bytes_max: u64,
     sync: Arc<LogSync>,
-    /// How far the log reached, and how often it had been synced, when the current segment began.
-    began: (u64, u64),
+    watch: Watch,
     /// For records that are written at once.
     buffer: Vec<u8>,
 }
@@ -279,10 +270,6 @@ struct Active {
     base: u64,
     offset: usize,
     ordinal: u32,
-    /// How often the log may have been synced before this segment is ended; `u64::MAX`: whatever, it has small pages.
-    syncs_max: u64,
-    /// Whether nothing more is to be appended.
-    ends: bool,
 }
 
 impl LogWriter {
@@ -302,7 +289,7 @@ impl LogWriter {
             position,
             next_bytes: FIRST_SEGMENT_BYTES.min(segment_bytes_max),
             segment_bytes_max,
-            began: (position, sync.counts().0),
+            watch: Watch::new(position, sync.syncs()),
             sync,
             buffer: Vec::new(),
         }
@@ -325,26 +312,8 @@ impl LogWriter {
     /// next one, and everything before it must have been written by then.
     pub(crate) fn has_room(&self, operations_bytes: usize) -> bool {
         self.current.as_ref().is_some_and(|active| {
-            !active.ends && active.offset + operations_bytes + OVERHEAD_MAX <= active.segment.capacity
+            active.offset + operations_bytes + OVERHEAD_MAX <= active.segment.capacity
         })
-    }
-
-    /// Ends the current segment, which then has no [room](Self::has_room) any more, if it has large pages and is synced more
-    /// often than was thought. Syncs go on beside the commit lock: whoever holds that asks once, and then relies on the room.
-    pub(crate) fn attend_to_syncs(&mut self) {
-        if let Some(active) = &mut self.current
-            && active.syncs_max != u64::MAX
-            && self.sync.syncs() > active.syncs_max
-        {
-            active.ends = true;
-        }
-    }
-
-    /// Whether the log is synced so seldom, going by the segment that ends here, that the next one is to have large pages.
-    fn is_seldom_synced(&self) -> bool {
-        let (position, syncs) = self.began;
-        let syncs = self.sync.syncs() - syncs;
-        self.position - position >= syncs.saturating_mul(LARGE_PAGES_BYTES_A_SYNC)
     }
 
     /// Gives a batch its place behind the others, in the next segment if there is [no room](Self::has_room). Where all
@@ -363,6 +332,9 @@ impl LogWriter {
         let Some(active) = &mut self.current else {
             unreachable!("a segment was begun");
         };
+        if let Some(expected) = self.watch.record(|| self.sync.syncs()) {
+            active.segment.expect(expected);
+        }
         // Until a sync has reached this segment, its start record, which alone says where the segment
         // lies in the log, may be lost with the power. A position that a record names then would be
         // compared with an unknown one, and a torn tail be taken for damage. So none is named.
@@ -416,15 +388,9 @@ impl LogWriter {
             .max((HEADER_BYTES + START_BYTES_MAX + bytes) as u64);
         let segment = source.new_segment(wanted, self.end().0)?;
         assert!(segment.number > self.end().0, "log segments go up");
-        let large_pages =
-            segment.capacity() >= LARGE_PAGES_SEGMENT_BYTES && self.is_seldom_synced();
         let syncs = self.sync.syncs();
-        let mut syncs_max = u64::MAX;
-        if large_pages {
-            segment.expect_few_syncs();
-            syncs_max = syncs + LARGE_PAGES_SYNCS_MAX;
-        }
-        self.began = (self.position, syncs);
+        let expected = self.watch.begin(self.position, syncs, segment.capacity());
+        segment.expect(expected);
         self.retire();
         let start = Start {
             previous: self.previous,
@@ -436,8 +402,6 @@ impl LogWriter {
             base: self.position,
             offset: HEADER_BYTES,
             ordinal: 0,
-            syncs_max,
-            ends: false,
         };
         let mut buffer = vec![0; FRAME_BYTES];
         record::encode_start(&mut buffer, self.sync.synced(), &start);

@@ -176,3 +176,12 @@ fn publications_without_release() {
         run([once, once, read]);
     });
 }
+
+#[test]
+fn whoever_waits_for_long_is_not_woken() {
+    break_in("write/turns.rs", Break::LoseAll);
+    let name = "turns: broken, the end of a turn wakes nobody";
+    fails(name, "deadlock", [()], |()| {
+        run([once, once]);
+    });
+}

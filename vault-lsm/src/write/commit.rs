@@ -128,7 +128,6 @@ impl Store {
         let first = commit.last_sequence + 1;
         let last = commit.last_sequence + u64::from(count);
         check_sequence(last)?;
-        commit.log.attend_to_syncs();
         if !commit.log.has_room(batch.encoded().len()) {
             // The log goes on in the next segment once all of this one is there.
             self.wait_for_all_turns(commit);

@@ -330,6 +330,32 @@ mod tests {
         assert!(turns.wait_for_all(&taken, publish) && turns.are_over(&taken));
     }
 
+    /// A thread that copies its record may be held up for as long as a page is written out. Those that waited for it gave up
+    /// their processors over and over meanwhile, and so had them all the time.
+    #[test]
+    fn whoever_waits_for_long_sleeps() {
+        const LOOKS_MAX: usize = 100_000_000;
+        let turns = Turns::default();
+        let mut taken = TurnsTaken::default();
+        let publish = |_| {};
+        let [first, second, third] = [(); 3].map(|()| turns.take(&mut taken, publish));
+        thread::scope(|scope| {
+            for (n, turn) in [(2, second), (3, third)] {
+                scope.spawn(move || assert!(turn.end(publication(n), publish)));
+            }
+            let mut looks = 0..LOOKS_MAX;
+            let asleep = looks.find(|_| {
+                thread::yield_now();
+                turns.sleepers.load(Relaxed) == 2
+            });
+            assert!(asleep.is_some(), "they do not sleep");
+            assert!(first.end(publication(1), publish));
+            // By the end of the scope both have been woken.
+        });
+        assert!(turns.are_over(&taken));
+        assert_eq!(turns.sleepers.load(Relaxed), 0);
+    }
+
     #[test]
     fn a_place_that_is_used_again_is_not_taken_for_the_turn_before() {
         let place = Place::default();
