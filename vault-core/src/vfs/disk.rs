@@ -318,17 +318,9 @@ impl WriteMap for DiskMap {
     }
 
     fn expect(&self, syncs: Syncs) {
-        // Linux has one set of pages for a file, whichever way they are written; others may not.
-        #[cfg(target_os = "linux")]
-        {
-            self.by_calls.store(syncs == Syncs::Many, Ordering::Relaxed);
-            if syncs == Syncs::Few {
-                // Refused where the kernel or the file system has no large pages for files: then all stays as it is.
-                let _ = self.map.advise(memmap2::Advice::HugePage);
-            }
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = syncs;
+        // Linux keeps one set of pages of a file, whichever way they are written. Others need not.
+        let by_calls = cfg!(target_os = "linux") && syncs == Syncs::Many;
+        self.by_calls.store(by_calls, Ordering::Relaxed);
     }
 }
 

@@ -43,7 +43,8 @@ pub trait WriteMap: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for the claim of another map or of another length, and nothing is written. What
-    /// can go wrong on a real medium goes wrong when the place is claimed; injected short writes show here.
+    /// can go wrong on a real medium goes wrong when the place is claimed, but for a page that cannot be read back
+    /// while [many syncs](Syncs::Many) are expected; injected short writes show here.
     fn fill(&self, claim: Claim, bytes: &[u8]) -> io::Result<()>;
 
     /// Claims a place and fills it.
@@ -54,21 +55,18 @@ pub trait WriteMap: Send + Sync + fmt::Debug {
         self.fill(self.claim(offset, bytes.len())?, bytes)
     }
 
-    /// Says how often the file is going to be synced from here on, by which the operating system can be asked to do what
-    /// that takes. Nothing but speed depends on it. Bytes are at the same places, and as safe, either way.
+    /// Says how often the file is going to be synced from here on: few times, unless something else is said. Nothing but
+    /// speed depends on it: the bytes are in the same places, and as safe, either way.
     fn expect(&self, _syncs: Syncs) {}
 }
 
 /// How often a mapped file is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Syncs {
-    /// After every few records. Each sync takes the right to write its pages from the mapping, of every processor that has
-    /// it, and the next store to each of them is a page fault: writing by a call costs less.
+    /// After every few stores. Each sync takes away the right to store into the pages that it writes, from every processor,
+    /// and the next store to each of them is a page fault: writing by a call costs less.
     Many,
-    /// After some dozens of records or more.
-    Some,
-    /// After some MiB. To be said before the first byte is written: the file is kept in large pages then, of which a store
-    /// meets a new one once in 2 MiB instead of once in 4 KiB, and a sync writes whole what was touched.
+    /// Seldom: copying into the mapping costs least.
     Few,
 }
 

@@ -289,7 +289,7 @@ impl LogWriter {
             position,
             next_bytes: FIRST_SEGMENT_BYTES.min(segment_bytes_max),
             segment_bytes_max,
-            watch: Watch::new(position, sync.syncs()),
+            watch: Watch::new(sync.syncs()),
             sync,
             buffer: Vec::new(),
         }
@@ -388,9 +388,7 @@ impl LogWriter {
             .max((HEADER_BYTES + START_BYTES_MAX + bytes) as u64);
         let segment = source.new_segment(wanted, self.end().0)?;
         assert!(segment.number > self.end().0, "log segments go up");
-        let syncs = self.sync.syncs();
-        let expected = self.watch.begin(self.position, syncs, segment.capacity());
-        segment.expect(expected);
+        segment.expect(self.watch.expected());
         self.retire();
         let start = Start {
             previous: self.previous,
