@@ -15,12 +15,11 @@
 //! after it fail, and the store is poisoned: by whoever could not write, or where a thread has panicked by the next that
 //! waits.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::store::lock;
-use crate::sync::atomic::{AtomicU64, AtomicUsize};
-use crate::sync::{self, Condvar, Mutex, hint, thread};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{self, hint, thread};
+use crate::write::sleepers::Sleepers;
 
 /// Turns that are taken and not over: whoever wants one more waits for the oldest.
 const PLACES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -31,10 +30,8 @@ pub(crate) struct Turns {
     over: AtomicU64,
     /// The first that failed; `u64::MAX`: none has.
     failed: AtomicU64,
-    /// Those that have waited for long, and sleep until another turn is over. Beside what changes with every turn anyway.
-    sleepers: AtomicUsize,
-    sleep: Mutex<()>,
-    progress: Condvar,
+    /// Those that have waited for long. Beside what changes with every turn anyway.
+    sleepers: Sleepers,
     /// What those that have their records in the log leave for others to publish, by their numbers.
     places: [Place; PLACES],
 }
@@ -73,9 +70,7 @@ impl Default for Turns {
             over: AtomicU64::new(0),
             failed: AtomicU64::new(u64::MAX),
             places: std::array::from_fn(|_| Place::default()),
-            sleepers: AtomicUsize::new(0),
-            sleep: Mutex::default(),
-            progress: Condvar::new(),
+            sleepers: Sleepers::default(),
         }
     }
 }
@@ -134,35 +129,10 @@ impl Turns {
             } else if attempts <= ATTEMPTS + YIELDS {
                 thread::yield_now();
             } else {
-                self.sleep_beyond(over);
+                let is_over =
+                    || self.over.load(Acquire) != over || self.place(over).get(over).is_some();
+                self.sleepers.sleep_until(is_over);
             }
-        }
-    }
-
-    /// Sleeps until more than `over` turns are over, or the next can be published for.
-    #[cold]
-    fn sleep_beyond(&self, over: u64) {
-        let mut asleep = lock(&self.sleep);
-        // Of this and the one in `wake`, the later sees the earlier: either whoever does something sees a sleeper, or this
-        // sees what was done.
-        self.sleepers.fetch_add(1, AcqRel);
-        while self.over.load(Acquire) == over && self.place(over).get(over).is_none() {
-            asleep = self
-                .progress
-                .wait(asleep)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        self.sleepers.fetch_sub(1, Relaxed);
-    }
-
-    /// Wakes those that sleep, after a turn has ended or left something to publish.
-    #[inline]
-    fn wake(&self) {
-        // A load could give what was there before the turn ended.
-        if self.sleepers.fetch_add(0, AcqRel) != 0 {
-            // Held by those that have looked and do not sleep yet.
-            drop(lock(&self.sleep));
-            self.progress.notify_all();
         }
     }
 
@@ -180,7 +150,7 @@ impl Turns {
             .over
             .compare_exchange(number, number + 1, AcqRel, Relaxed);
         if ended.is_ok() {
-            self.wake();
+            self.sleepers.wake();
         }
         true
     }
@@ -227,11 +197,11 @@ impl Turn<'_> {
                 publish(publication);
             }
             turns.over.store(number + 1, Release);
-            turns.wake();
+            turns.sleepers.wake();
             return is_sound;
         }
         turns.place(number).put(number, publication);
-        turns.wake();
+        turns.sleepers.wake();
         turns.wait_for(number + 1, &publish);
         number < turns.failed.load(Relaxed)
     }
@@ -248,7 +218,7 @@ impl Turn<'_> {
         // Those that follow see it with the end of this turn.
         self.turns.failed.fetch_min(self.number, Relaxed);
         self.turns.over.store(self.number + 1, Release);
-        self.turns.wake();
+        self.turns.sleepers.wake();
     }
 }
 
@@ -346,14 +316,14 @@ mod tests {
             let mut looks = 0..LOOKS_MAX;
             let asleep = looks.find(|_| {
                 thread::yield_now();
-                turns.sleepers.load(Relaxed) == 2
+                turns.sleepers.count() == 2
             });
             assert!(asleep.is_some(), "they do not sleep");
             assert!(first.end(publication(1), publish));
             // By the end of the scope both have been woken.
         });
         assert!(turns.are_over(&taken));
-        assert_eq!(turns.sleepers.load(Relaxed), 0);
+        assert_eq!(turns.sleepers.count(), 0);
     }
 
     #[test]
