@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -23,7 +24,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::{
-    Claim, Claims, DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, WriteMap,
+    Claim, Claims, DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, Syncs, WriteMap,
 };
 
 #[cfg(test)]
@@ -197,7 +198,7 @@ fn open_regular(options: &mut fs::OpenOptions, path: &Path, flags: OFlags) -> io
 /// An open file of the operating system.
 #[derive(Debug)]
 struct DiskFile {
-    file: fs::File,
+    file: Arc<fs::File>,
     /// Shared with every live map, so that its count says whether there are any. Locked while the
     /// file is mapped or cut, so that neither happens in the middle of the other.
     maps: Mutex<Arc<()>>,
@@ -206,7 +207,7 @@ struct DiskFile {
 impl DiskFile {
     fn shared(file: fs::File) -> Arc<dyn File> {
         Arc::new(Self {
-            file,
+            file: Arc::new(file),
             maps: Mutex::default(),
         })
     }
@@ -267,6 +268,8 @@ impl File for DiskFile {
         let map = MmapOptions::new().len(len).map_raw(&self.file)?;
         Ok(Box::new(DiskMap {
             map,
+            file: Arc::clone(&self.file),
+            by_calls: AtomicBool::new(false),
             claims: Claims::new(len),
             _alive: Arc::clone(&maps),
         }))
@@ -277,6 +280,9 @@ impl File for DiskFile {
 #[derive(Debug)]
 struct DiskMap {
     map: MmapRaw,
+    file: Arc<fs::File>,
+    /// Whether places are filled by writing to the file, beside the mapping: see [`Syncs::Many`].
+    by_calls: AtomicBool,
     claims: Claims,
     _alive: Arc<()>,
 }
@@ -294,6 +300,9 @@ impl WriteMap for DiskMap {
     #[inline]
     fn fill(&self, claim: Claim, bytes: &[u8]) -> io::Result<()> {
         let range = self.claims.redeem(claim, bytes)?;
+        if self.by_calls.load(Ordering::Relaxed) {
+            return self.file.write_all_at(bytes, range.start as u64);
+        }
         #[expect(
             unsafe_code,
             reason = "several threads fill one mapping, each a place of its own"
@@ -306,6 +315,12 @@ impl WriteMap for DiskMap {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len());
         }
         Ok(())
+    }
+
+    fn expect(&self, syncs: Syncs) {
+        // Linux keeps one set of pages of a file, whichever way they are written. Others need not.
+        let by_calls = cfg!(target_os = "linux") && syncs == Syncs::Many;
+        self.by_calls.store(by_calls, Ordering::Relaxed);
     }
 }
 

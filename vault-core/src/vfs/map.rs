@@ -43,7 +43,8 @@ pub trait WriteMap: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for the claim of another map or of another length, and nothing is written. What
-    /// can go wrong on a real medium goes wrong when the place is claimed; injected short writes show here.
+    /// can go wrong on a real medium goes wrong when the place is claimed, but for a page that cannot be read back
+    /// while [many syncs](Syncs::Many) are expected; injected short writes show here.
     fn fill(&self, claim: Claim, bytes: &[u8]) -> io::Result<()>;
 
     /// Claims a place and fills it.
@@ -53,6 +54,20 @@ pub trait WriteMap: Send + Sync + fmt::Debug {
     fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         self.fill(self.claim(offset, bytes.len())?, bytes)
     }
+
+    /// Says how often the file is going to be synced from here on: few times, unless something else is said. Nothing but
+    /// speed depends on it: the bytes are in the same places, and as safe, either way.
+    fn expect(&self, _syncs: Syncs) {}
+}
+
+/// How often a mapped file is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    /// After every few stores. Each sync takes away the right to store into the pages that it writes, from every processor,
+    /// and the next store to each of them is a page fault: writing by a call costs less.
+    Many,
+    /// Seldom: copying into the mapping costs least.
+    Few,
 }
 
 /// The right to fill a place of a [`WriteMap`], once.

@@ -23,7 +23,7 @@ mod memory;
 
 pub use disk::DiskFileSystem;
 pub use locked::{LockLost, LockedFileSystem};
-pub use map::{Claim, Claims, WriteMap};
+pub use map::{Claim, Claims, Syncs, WriteMap};
 pub use memory::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
 
 /// A file system.

@@ -1,8 +1,8 @@
 //! The write-ahead log. Bytes: `docs/format/log.md`.
 //!
-//! [`record`] lays records out, [`writer`] appends them to a mapped segment, [`sync`] makes them durable
-//! for many writers at once, [`reader`] reads segments back, a window at a time ([`records`]), and tells a torn
-//! tail from damage, [`secure`] makes what was read back durable.
+//! [`record`] lays records out, [`writer`] appends them to a mapped segment, whose pages are written as [`pages`] decides,
+//! [`sync`] makes them durable for many writers at once, [`reader`] reads segments back, a window at a time ([`records`]), and
+//! tells a torn tail from damage, [`secure`] makes what was read back durable.
 //!
 //! # Invariants
 //! - Only one thread gives out places at a time: the engine's commit lock. Each record is written by the thread that
@@ -13,6 +13,7 @@
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod pages;
 mod reader;
 pub(crate) mod record;
 mod records;

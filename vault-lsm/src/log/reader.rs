@@ -230,14 +230,7 @@ impl Walk {
                 }
                 "the record that begins the segment does not open".to_owned()
             } else {
-                self.replay.last_segment = number;
-                let problem = self.records(&mut records, number, end, apply)?;
-                self.replay.last_end = records.offset();
-                self.replay.used.push(UsedSegment {
-                    number,
-                    end: self.replay.last_end,
-                    position: self.replay.position,
-                });
+                let problem = self.records_beside_a_writer(&mut records, place, live, apply)?;
                 let Some(problem) = problem else {
                     return Ok(());
                 };
@@ -258,13 +251,50 @@ impl Walk {
     }
 
     /// Hands on the records of a segment. Gives what is wrong where they end too early.
+    ///
+    /// Whoever reads beside a writer may come to a record while it is copied to its place, and later see one behind it that
+    /// says that it was durable. It was whole before that was said, so it is looked at once more: if it opens, all is well,
+    /// and the walk goes on with it.
+    fn records_beside_a_writer(
+        &mut self,
+        records: &mut SegmentRecords<'_>,
+        place: &Place,
+        live: bool,
+        apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
+    ) -> Result<Option<String>> {
+        let number = place.number;
+        self.replay.last_segment = number;
+        loop {
+            let problem = self.records(records, number, place.end, apply)?;
+            let position = self.replay.position;
+            let proof = match &problem {
+                Some(Problem::Unopened(_)) if !live => {
+                    records.find_from_here(says_durable(position, true))?
+                }
+                _ => None,
+            };
+            if proof.is_some() && records.opens_by_now()? {
+                continue;
+            }
+            self.replay.last_end = records.offset();
+            self.replay.used.push(UsedSegment {
+                number,
+                end: self.replay.last_end,
+                position,
+            });
+            return Ok(problem.map(Problem::text));
+        }
+    }
+
+    /// Hands on the records of a segment up to the first that is none.
     fn records(
         &mut self,
         records: &mut SegmentRecords<'_>,
         number: u64,
         end: Option<u64>,
         apply: &mut impl FnMut(ReplayedBatch<'_>) -> Result<()>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Problem>> {
+        let senseless = |text: String| Ok(Some(Problem::Senseless(text)));
         loop {
             let offset = records.offset();
             if end.is_some_and(|end| offset >= end) {
@@ -273,22 +303,22 @@ impl Walk {
             match records.next()? {
                 Next::Record { payload, len } => {
                     let Some(record) = record::decode(payload) else {
-                        return Ok(Some("a record that opens makes no sense".to_owned()));
+                        return senseless("a record that opens makes no sense".to_owned());
                     };
                     self.replay.synced = self.replay.synced.max(record.synced);
                     match record.body {
                         Body::Start(start) => {
                             if start.base > POSITION_MAX {
-                                return Ok(Some(format!(
+                                return senseless(format!(
                                     "the segment begins at log position {}, which no log reaches",
                                     start.base
-                                )));
+                                ));
                             }
                             if start.base < self.replay.position {
-                                return Ok(Some(format!(
+                                return senseless(format!(
                                     "the segment begins at log position {}, before {}",
                                     start.base, self.replay.position
-                                )));
+                                ));
                             }
                             self.replay.position = start.base;
                         }
@@ -298,10 +328,10 @@ impl Walk {
                             operations,
                         } => {
                             if first_sequence < self.next_sequence {
-                                return Ok(Some(format!(
+                                return senseless(format!(
                                     "sequence number {first_sequence} follows {}",
                                     self.next_sequence
-                                )));
+                                ));
                             }
                             self.next_sequence = first_sequence.saturating_add(u64::from(count));
                             self.replay.batches += 1;
@@ -318,11 +348,14 @@ impl Walk {
                 Next::End if end.is_none() => return Ok(None),
                 Next::End => {
                     let end = end.unwrap_or_default();
-                    return Ok(Some(format!(
+                    return Ok(Some(Problem::Unopened(format!(
                         "records end here, {end} was recorded as their end"
-                    )));
+                    ))));
                 }
-                Next::Broken => return Ok(Some("a record does not open".to_owned())),
+                Next::Broken => {
+                    let text = "a record does not open".to_owned();
+                    return Ok(Some(Problem::Unopened(text)));
+                }
             }
         }
     }
@@ -332,19 +365,8 @@ impl Walk {
         let Some(broken) = &self.broken else {
             return Ok(());
         };
-        // Where not even the first segment began, nobody knows at which position the log ends. A batch names one
-        // beyond the beginning of its own segment, or none; the start of a segment may name one from before the
-        // log that is left. It proves something where it says that all before it was durable.
         let known = !self.replay.used.is_empty();
-        let reaches = |record: &Record<'_>| match &record.body {
-            Body::Start(start) => known || record.synced >= start.base,
-            Body::Batch { .. } => true,
-        };
-        let durable = |payload: &[u8]| {
-            record::decode(payload)
-                .is_some_and(|record| record.synced > broken.position && reaches(&record))
-        };
-        match records.find_from_here(durable)? {
+        match records.find_from_here(says_durable(broken.position, known))? {
             Some(at) => Err(Error::corruption(
                 &broken.path,
                 broken.offset,
@@ -365,6 +387,37 @@ impl Walk {
             return Err(Error::corruption(&broken.path, broken.offset, problem));
         }
         Ok(self.replay)
+    }
+}
+
+/// What is wrong where records end too early.
+enum Problem {
+    /// What stands there is no record that opens.
+    Unopened(String),
+    /// A record opens, and does not say what can be.
+    Senseless(String),
+}
+
+impl Problem {
+    fn text(self) -> String {
+        match self {
+            Self::Unopened(text) | Self::Senseless(text) => text,
+        }
+    }
+}
+
+/// Whether a record says that the log was durable beyond `position`; `known`: whether that is where the log ends.
+///
+/// Where not even the first segment began, nobody knows at which position the log ends. A batch names one
+/// beyond the beginning of its own segment, or none; the start of a segment may name one from before the
+/// log that is left. It proves something where it says that all before it was durable.
+fn says_durable(position: u64, known: bool) -> impl FnMut(&[u8]) -> bool {
+    let reaches = move |record: &Record<'_>| match &record.body {
+        Body::Start(start) => known || record.synced >= start.base,
+        Body::Batch { .. } => true,
+    };
+    move |payload| {
+        record::decode(payload).is_some_and(|record| record.synced > position && reaches(&record))
     }
 }
 

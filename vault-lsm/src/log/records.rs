@@ -101,6 +101,18 @@ impl<'a> SegmentRecords<'a> {
         }
     }
 
+    /// Whether the record at the current place, which did not open, does by now: a writer may have been at it. Stays where it
+    /// is.
+    pub(super) fn opens_by_now(&mut self) -> Result<bool> {
+        self.window.clear();
+        let (offset, ordinal) = (self.offset, self.ordinal);
+        let opens = matches!(self.next()?, Next::Record { .. });
+        (self.offset, self.ordinal) = (offset, ordinal);
+        // Opening may have destroyed what is there.
+        self.window.clear();
+        Ok(opens)
+    }
+
     /// Looks from the current place on, whatever stands there, for a whole record that satisfies `wanted`; gives
     /// its offset. In a segment behind the broken one the first record counts as well.
     pub(super) fn find_from_here(

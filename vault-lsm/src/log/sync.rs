@@ -50,6 +50,9 @@ struct State {
     syncing: Option<u64>,
     /// Writers that waited when the last sync began.
     last_group: usize,
+    /// Writers that sleep, by the round that they wait for: where there are none, nobody is woken, which would be a system
+    /// call.
+    asleep: [usize; 2],
     failed: Option<Arc<Error>>,
 }
 
@@ -76,6 +79,12 @@ impl LogSync {
     /// Behind the last record appended.
     pub(crate) fn position(&self) -> u64 {
         self.appended.load(Ordering::Acquire)
+    }
+
+    /// How often the log was synced.
+    #[inline]
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     /// How often the log was synced, and for how many waiting writers.
@@ -121,8 +130,11 @@ impl LogSync {
                 // Whom the running sync does not reach waits for the next one.
                 Some(target) => {
                     let round = state.round + usize::from(target < position);
+                    state.asleep[round % 2] += 1;
                     let ended = self.rounds[round % 2].wait(state);
-                    ended.unwrap_or_else(PoisonError::into_inner)
+                    let mut state = ended.unwrap_or_else(PoisonError::into_inner);
+                    state.asleep[round % 2] -= 1;
+                    state
                 }
                 None => self.sync(state),
             };
@@ -166,12 +178,18 @@ impl LogSync {
         let round = state.round;
         state.syncing = None;
         state.round += 1;
-        self.rounds[round % 2].notify_all();
-        if state.failed.is_some() {
-            self.rounds[(round + 1) % 2].notify_all();
-        } else {
-            // One of those who came too late leads the next round; the others go on waiting for it.
-            self.rounds[(round + 1) % 2].notify_one();
+        let asleep = state.asleep;
+        if asleep[round % 2] > 0 {
+            self.rounds[round % 2].notify_all();
+        }
+        let next = (round + 1) % 2;
+        if asleep[next] > 0 {
+            if state.failed.is_some() {
+                self.rounds[next].notify_all();
+            } else {
+                // One of those who came too late leads the next round; the others go on waiting for it.
+                self.rounds[next].notify_one();
+            }
         }
         state
     }

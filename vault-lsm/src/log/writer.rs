@@ -8,17 +8,20 @@
 //! their way; and so is every record where the file system does not map, at its offset.
 //!
 //! Segments start small and double up to the configured length, so that a small store stays small.
+//!
+//! How the pages of a segment are written depends on how often it is synced: [`pages`](super::pages) watches that.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use vault_core::transform::{BlockTransform, FileKind, HEADER_BYTES, Salt};
-use vault_core::vfs::{Claim, File, WriteMap};
+use vault_core::vfs::{Claim, File, Syncs, WriteMap};
 use vault_core::{Error, Result};
 
 use crate::frame::{self, FRAME_BYTES, record_identity};
 use crate::layout::{Env, NewFile};
 use crate::log::LOG_VERSION;
+use crate::log::pages::Watch;
 use crate::log::record::{self, BatchHead, Start};
 use crate::log::sync::LogSync;
 use crate::store::{sync_failed, write_failed};
@@ -121,6 +124,12 @@ impl Segment {
 
     const fn is_mapped(&self) -> bool {
         matches!(self.target, Target::Map(_))
+    }
+
+    fn expect(&self, syncs: Syncs) {
+        if let Target::Map(map) = &self.target {
+            map.expect(syncs);
+        }
     }
 
     fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
@@ -250,6 +259,7 @@ pub(crate) struct LogWriter {
     next_bytes: u64,
     segment_bytes_max: u64,
     sync: Arc<LogSync>,
+    watch: Watch,
     /// For records that are written at once.
     buffer: Vec<u8>,
 }
@@ -279,6 +289,7 @@ impl LogWriter {
             position,
             next_bytes: FIRST_SEGMENT_BYTES.min(segment_bytes_max),
             segment_bytes_max,
+            watch: Watch::new(sync.syncs()),
             sync,
             buffer: Vec::new(),
         }
@@ -321,6 +332,9 @@ impl LogWriter {
         let Some(active) = &mut self.current else {
             unreachable!("a segment was begun");
         };
+        if let Some(expected) = self.watch.record(|| self.sync.syncs()) {
+            active.segment.expect(expected);
+        }
         // Until a sync has reached this segment, its start record, which alone says where the segment
         // lies in the log, may be lost with the power. A position that a record names then would be
         // compared with an unknown one, and a torn tail be taken for damage. So none is named.
@@ -380,6 +394,7 @@ impl LogWriter {
             .max((HEADER_BYTES + START_BYTES_MAX + bytes) as u64);
         let segment = source.new_segment(wanted, self.end().0)?;
         assert!(segment.number > self.end().0, "log segments go up");
+        segment.expect(self.watch.expected());
         self.retire();
         let start = Start {
             previous: self.previous,

@@ -176,3 +176,21 @@ fn publications_without_release() {
         run([once, once, read]);
     });
 }
+
+#[test]
+fn whoever_waits_for_long_is_not_woken() {
+    break_in("write/sleepers.rs", Break::LoseAll);
+    let name = "turns: broken, the end of a turn wakes nobody";
+    fails(name, "deadlock", [()], |()| {
+        run([once, once]);
+    });
+}
+
+#[test]
+fn sleepers_without_release() {
+    break_in("write/sleepers.rs", Break::RelaxStores);
+    let name = "turns: broken, whoever goes to sleep does not see what was done";
+    fails(name, "deadlock", [()], |()| {
+        run([once, once]);
+    });
+}

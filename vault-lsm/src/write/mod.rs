@@ -7,5 +7,6 @@
 pub(crate) mod admission;
 pub(crate) mod cas;
 pub(crate) mod commit;
+mod sleepers;
 pub(crate) mod turns;
 pub(crate) mod validate;

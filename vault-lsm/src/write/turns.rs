@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{self, hint, thread};
+use crate::write::sleepers::Sleepers;
 
 /// Turns that are taken and not over: whoever wants one more waits for the oldest.
 const PLACES: usize = if sync::MODELLED { 2 } else { 64 };
@@ -29,6 +30,8 @@ pub(crate) struct Turns {
     over: AtomicU64,
     /// The first that failed; `u64::MAX`: none has.
     failed: AtomicU64,
+    /// Those that have waited for long. Beside what changes with every turn anyway.
+    sleepers: Sleepers,
     /// What those that have their records in the log leave for others to publish, by their numbers.
     places: [Place; PLACES],
 }
@@ -67,6 +70,7 @@ impl Default for Turns {
             over: AtomicU64::new(0),
             failed: AtomicU64::new(u64::MAX),
             places: std::array::from_fn(|_| Place::default()),
+            sleepers: Sleepers::default(),
         }
     }
 }
@@ -103,11 +107,13 @@ impl Turns {
     }
 
     /// Waits until this many turns are over, and publishes for those that can be. What is waited for is that some bytes are
-    /// copied, unless a thread that is at it was taken off its processor: after a microsecond or so it is let in.
+    /// copied, unless a thread that is at it was taken off its processor: after a microsecond or so it is let in. Where that does
+    /// not help, it waits for something itself, a page of the log that is being written out, say: then so does this, asleep.
     #[inline]
     fn wait_for(&self, turns: u64, publish: &impl Fn(Publication)) {
         const ATTEMPTS: usize = if sync::MODELLED { 0 } else { 32 };
         const PAUSES: usize = 4;
+        const YIELDS: usize = if sync::MODELLED { 0 } else { 64 };
         let mut attempts = 0;
         loop {
             let over = self.over.load(Acquire);
@@ -117,11 +123,15 @@ impl Turns {
             if self.publish_for(over, publish) {
                 continue;
             }
-            if attempts < ATTEMPTS {
-                attempts += 1;
+            attempts += 1;
+            if attempts <= ATTEMPTS {
                 (0..PAUSES).for_each(|_| hint::spin_loop());
-            } else {
+            } else if attempts <= ATTEMPTS + YIELDS {
                 thread::yield_now();
+            } else {
+                let is_over =
+                    || self.over.load(Acquire) != over || self.place(over).get(over).is_some();
+                self.sleepers.sleep_until(is_over);
             }
         }
     }
@@ -136,9 +146,12 @@ impl Turns {
             publish(publication);
         }
         // Whoever sees that the turn is over sees what it published.
-        let _ = self
+        let ended = self
             .over
             .compare_exchange(number, number + 1, AcqRel, Relaxed);
+        if ended.is_ok() {
+            self.sleepers.wake();
+        }
         true
     }
 
@@ -184,9 +197,11 @@ impl Turn<'_> {
                 publish(publication);
             }
             turns.over.store(number + 1, Release);
+            turns.sleepers.wake();
             return is_sound;
         }
         turns.place(number).put(number, publication);
+        turns.sleepers.wake();
         turns.wait_for(number + 1, &publish);
         number < turns.failed.load(Relaxed)
     }
@@ -203,6 +218,7 @@ impl Turn<'_> {
         // Those that follow see it with the end of this turn.
         self.turns.failed.fetch_min(self.number, Relaxed);
         self.turns.over.store(self.number + 1, Release);
+        self.turns.sleepers.wake();
     }
 }
 
@@ -282,6 +298,32 @@ mod tests {
         assert!(turns.take(&mut taken, publish).end(publication(3), publish));
         assert_eq!(published.load(Relaxed), 3);
         assert!(turns.wait_for_all(&taken, publish) && turns.are_over(&taken));
+    }
+
+    /// A thread that copies its record may be held up for as long as a page is written out. Those that waited for it gave up
+    /// their processors over and over meanwhile, and so had them all the time.
+    #[test]
+    fn whoever_waits_for_long_sleeps() {
+        const LOOKS_MAX: usize = 100_000_000;
+        let turns = Turns::default();
+        let mut taken = TurnsTaken::default();
+        let publish = |_| {};
+        let [first, second, third] = [(); 3].map(|()| turns.take(&mut taken, publish));
+        thread::scope(|scope| {
+            for (n, turn) in [(2, second), (3, third)] {
+                scope.spawn(move || assert!(turn.end(publication(n), publish)));
+            }
+            let mut looks = 0..LOOKS_MAX;
+            let asleep = looks.find(|_| {
+                thread::yield_now();
+                turns.sleepers.count() == 2
+            });
+            assert!(asleep.is_some(), "they do not sleep");
+            assert!(first.end(publication(1), publish));
+            // By the end of the scope both have been woken.
+        });
+        assert!(turns.are_over(&taken));
+        assert_eq!(turns.sleepers.count(), 0);
     }
 
     #[test]

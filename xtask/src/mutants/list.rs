@@ -198,8 +198,8 @@ pub(super) const MUTANTS: [Mutant; 37] = [
         name: "cut-a-damaged-middle",
         breaks: "damage in the middle of the log is taken for a torn tail, and acknowledged writes go",
         file: "vault-lsm/src/log/reader.rs",
-        find: "record.synced > broken.position && reaches(&record)",
-        replace: "record.synced > broken.position && reaches(&record) && false",
+        find: "record.synced > position && reaches(&record)",
+        replace: "record.synced > position && reaches(&record) && false",
         nets: &[DAMAGE],
     },
     Mutant {

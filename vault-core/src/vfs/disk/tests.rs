@@ -246,6 +246,45 @@ fn allocated_space_is_zero_mapped_written_and_read_back() {
 }
 
 #[test]
+fn a_map_is_filled_alike_however_often_it_is_synced() {
+    const LEN: usize = 4 << 20;
+    let (_guard, dir, disk) = scratch();
+    let file = disk.create(&dir.join("a")).unwrap();
+    file.allocate(LEN as u64).unwrap();
+    let map = file.map(LEN).unwrap();
+    // Pieces that begin and end within pages, one way and the other, with earlier ones that are filled later.
+    let mut expected = vec![0; LEN];
+    let (mut at, mut late) = (0, Vec::new());
+    for round in 0..300 {
+        map.expect([Syncs::Few, Syncs::Many][round / 7 % 2]);
+        let piece = vec![(round % 250) as u8 + 1; 1 + round * 37 % 9_000];
+        expected[at..at + piece.len()].copy_from_slice(&piece);
+        let claim = map.claim(at, piece.len()).unwrap();
+        at += piece.len();
+        if round % 3 == 0 {
+            late.push((claim, piece));
+            continue;
+        }
+        map.fill(claim, &piece).unwrap();
+        assert!(map.write(at - 1, b"x").is_err(), "this place is taken");
+        if round % 50 == 0 {
+            file.sync().unwrap();
+        }
+        if let Some((claim, piece)) = late.pop() {
+            map.fill(claim, &piece).unwrap();
+        }
+    }
+    for (claim, piece) in late {
+        map.fill(claim, &piece).unwrap();
+    }
+    assert!(at > LEN / 4);
+    let mut found = vec![0; LEN];
+    read_exact_at(&*file, &mut found, 0).unwrap();
+    assert!(found == expected);
+    assert_eq!(file.len().unwrap(), LEN as u64, "it never grows");
+}
+
+#[test]
 fn a_map_beyond_the_file_is_refused_and_a_hole_is_filled() {
     use std::os::unix::fs::MetadataExt;
     let (_guard, dir, disk) = scratch();

@@ -292,3 +292,56 @@ fn a_hole_is_where_the_log_ends() {
         assert_eq!(read(&env, &[1], None).unwrap().0, [1, 2, 3, 4, 5, 6]);
     }
 }
+
+/// A read-only opening reads a window of the log while a writer is copying a record to its place, and then finds one behind
+/// it that says that the half of a record was durable. It was refused as damage, over and over where writers with a slow cipher
+/// were busy, and gave up after sixteen attempts. The record is there by then: it is looked at again.
+#[test]
+fn a_record_that_was_being_written_when_it_was_first_read_is_looked_at_again() {
+    const HALF: usize = 40;
+    let fs = MemoryFileSystem::new();
+    let env = env(&fs);
+    let sync = Arc::new(LogSync::new(0));
+    let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
+    let source = Source(&env, std::cell::Cell::new(0));
+    let mut ends = Vec::new();
+    for i in 0..5 {
+        let appended = append(&mut writer, &source, 1 + i, 1, &[i as u8; 100]).unwrap();
+        ends.push(writer.end().1 as usize);
+        sync.wait_for(appended.end).unwrap();
+    }
+    drop(writer);
+    let path = env.path(FileKind::Log, 1);
+    let written = fs.read_file(&path).unwrap();
+    // As it was when the second of five was on its way, and the others were not.
+    let mut before = written.clone();
+    before[ends[0] + HALF..].fill(0);
+    let read_while = |repaired: &[u8]| {
+        fs.write_file(&path, &before).unwrap();
+        let mut seen = Vec::new();
+        let request = ReplayRequest {
+            segments: &[1],
+            salts: &BTreeMap::new(),
+            clean_end: None,
+            live: false,
+        };
+        let replay = replay(&env, &request, |batch| {
+            if seen.is_empty() {
+                // The window with the half of the second was read already.
+                fs.write_file(&path, repaired).unwrap();
+            }
+            seen.push(batch.first_sequence);
+            Ok(())
+        });
+        replay.map(|replay| (seen, replay.last_end))
+    };
+    assert_eq!(
+        read_while(&written).unwrap(),
+        (vec![1, 2, 3, 4, 5], ends[4] as u64)
+    );
+    // One that is still broken then is damage as ever.
+    let mut damaged = written.clone();
+    damaged[ends[0] + HALF] ^= 1;
+    let error = read_while(&damaged).unwrap_err();
+    assert!(matches!(error, Error::Corruption { .. }), "{error}");
+}
