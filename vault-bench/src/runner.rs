@@ -10,6 +10,7 @@ use vault_core::clock::{Clock, SystemClock};
 use crate::engines::{self, Rival};
 use crate::error::{Error, Result};
 use crate::measure::{self, Machine};
+use crate::memory_group::MemoryGroup;
 use crate::record::{Figures, Job, Message, Record};
 use crate::settings::Settings;
 use crate::workload::Workload;
@@ -54,6 +55,8 @@ pub fn run(request: &Request) -> Result<Report> {
     request.settings.check()?;
     let _lock = measure::claim_dir(&request.dir, STORE_PREFIX)?;
     measure::check_free_space(&request.dir, request.settings.disk_bytes_needed())?;
+    // Whether memory can be limited here is found out before anything is built.
+    drop(MemoryGroup::for_settings(&request.settings)?);
     let mut results = request
         .out
         .as_deref()
@@ -198,14 +201,18 @@ impl Turn<'_> {
             what: "the job",
             source,
         })?;
+        let group = MemoryGroup::for_settings(&job.settings)?;
         let mut child = Command::new(binary)
             .arg("worker")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| Error::io("start", binary, e))?;
+        // It has no job yet, and so nothing of its memory is counted elsewhere.
+        let limited = group.as_ref().map_or(Ok(()), |group| group.add(child.id()));
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let heard = match (input, output) {
+            _ if limited.is_err() => limited,
             (Some(mut input), Some(output)) => {
                 let sent = input.write_all(text.as_bytes());
                 drop(input);

@@ -19,8 +19,9 @@ use crate::measure::{self, Cost};
 use crate::permutation::Permutation;
 use crate::record::{Figures, Job, Message};
 use crate::settings::{BATCH_OPERATIONS, Settings};
+use crate::shapes::{Shape, Shaped};
 use crate::target::{Direction, EngineKind, Target};
-use crate::workload::{Step, Workload, plan};
+use crate::workload::{Ground, Step, Workload, plan};
 use crate::ycsb::{Inserts, Ycsb};
 
 /// Lookups that check a store after it was opened again.
@@ -88,8 +89,12 @@ pub fn run(
                 tell(&Message::LeftOut { workload, why })?;
             }
             Step::Measure { workload, after } => {
+                if let Some(why) = worker.lacks(workload)? {
+                    tell(&Message::LeftOut { workload, why })?;
+                    continue;
+                }
                 let mut figures = worker.measure(workload)?;
-                figures.after = after;
+                figures.after = after.or(figures.after);
                 let (wrong, missing) = (figures.wrong, figures.missing);
                 let operations = figures.operations;
                 tell(&Message::Measured(Box::new(figures)))?;
@@ -123,6 +128,8 @@ struct Worker<'a> {
     /// Tells the values of an overwrite from those before it.
     generation: u64,
     inserts: Arc<Inserts>,
+    /// What deleted half of the store, if anything did.
+    gap: Option<Workload>,
     /// The mix that is to be run next, if it is one.
     mix: Option<Ycsb>,
 }
@@ -142,6 +149,7 @@ impl<'a> Worker<'a> {
             filled: 0,
             generation: 0,
             inserts: Arc::new(Inserts::new(settings.threads)),
+            gap: None,
             mix: None,
         }
     }
@@ -150,6 +158,22 @@ impl<'a> Worker<'a> {
     fn load(&mut self) -> Result<()> {
         self.begin_empty()?;
         self.fill_rest("load")
+    }
+
+    /// Why a workload cannot be run on this engine, if it cannot.
+    fn lacks(&mut self, workload: Workload) -> Result<Option<String>> {
+        if workload.needs() == Ground::Gap && self.gap.is_none() {
+            let why = "nothing was deleted that it could cross".to_owned();
+            return Ok(Some(why));
+        }
+        let Some(verb) = workload.verb() else {
+            return Ok(None);
+        };
+        if self.target.is_none() {
+            self.begin_empty()?;
+        }
+        let offers = self.target()?.offers(verb);
+        Ok((!offers).then(|| format!("{} has {}", self.kind.name, verb.missing())))
     }
 
     /// Measures one workload and everything it cost.
@@ -165,7 +189,16 @@ impl<'a> Worker<'a> {
         let (outcome, details) = match workload {
             Workload::Settle => (self.settle()?, Vec::new()),
             Workload::Reopen => self.reopen()?,
-            _ => (self.drive(workload)?, Vec::new()),
+            _ => match self.shape(workload, &dir).run() {
+                Some(shaped) => {
+                    let Shaped { outcome, details } = shaped?;
+                    let named = details
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), value));
+                    (outcome, named.collect())
+                }
+                None => (self.drive(workload)?, Vec::new()),
+            },
         };
         let cost = Cost::now().since(before);
         let threads = workload.threads(self.settings);
@@ -190,20 +223,26 @@ impl<'a> Worker<'a> {
             self.target = Some(self.open_empty(&dir)?);
             return Ok(dir);
         }
-        if workload.fills() {
+        if workload.needs() == Ground::Nothing && workload != Workload::Settle {
             self.begin_empty()?;
         } else if self.target.is_none() {
             self.target = Some((self.kind.open)(&self.dir, self.settings)?);
         }
         // A fill that was cut short is completed before anything counts on it.
-        if !workload.fills() && workload != Workload::Settle && self.filled < self.settings.n {
+        if workload.needs() == Ground::Whole
+            && workload != Workload::Settle
+            && self.filled < self.settings.n
+        {
             self.fill_rest("fill the rest")?;
             if self.job.settle {
                 self.target()?.settle()?;
             }
         }
         match workload {
-            Workload::Overwrite => self.generation += 1,
+            Workload::Overwrite
+            | Workload::DeleteMix
+            | Workload::HeldSnapshot
+            | Workload::Tails => self.generation += 1,
             Workload::Reopen => self.leave_a_log_to_replay()?,
             _ => {
                 // Takes a while for many entries (a sum over all of them), and is no engine's fault.
@@ -213,8 +252,29 @@ impl<'a> Worker<'a> {
         Ok(self.dir.clone())
     }
 
+    fn shape<'b>(&'b self, workload: Workload, dir: &'b Path) -> Shape<'b> {
+        Shape {
+            workload,
+            target: self.target.as_deref().expect("prepared for every workload"),
+            dir,
+            settings: self.settings,
+            order: &self.order,
+            generation: self.generation,
+            verbose: self.job.verbose,
+        }
+    }
+
     /// Does what belongs to a workload but not to its figures.
     fn finish(&mut self, workload: Workload, figures: &mut Figures) -> Result<()> {
+        if matches!(workload, Workload::DeleteHalf | Workload::DeleteHalfRange) {
+            self.gap = Some(workload);
+        }
+        if workload.needs() == Ground::Gap {
+            figures.after = self.gap;
+        }
+        if workload == Workload::HeldSnapshot {
+            self.generation += crate::shapes::held::TIMES;
+        }
         if workload.is_durable_fill() {
             self.close()?;
             measure::remove_dir(&self.job.dir.join("sync"))?;
@@ -312,7 +372,8 @@ impl<'a> Worker<'a> {
                     .expect("prepared for every one of the mixes");
                 drive(how, |hands, i| mix.run(target, hands, i))
             }
-            Workload::Settle | Workload::Reopen => Ok(Outcome::default()),
+            // These are no streams of operations.
+            _ => Ok(Outcome::default()),
         }
     }
 
@@ -388,6 +449,7 @@ impl<'a> Worker<'a> {
         self.close()?;
         self.target = Some(self.open_empty(&self.dir)?);
         self.filled = 0;
+        self.gap = None;
         self.generation = 0;
         self.inserts = Arc::new(Inserts::new(self.settings.threads));
         Ok(())

@@ -7,6 +7,8 @@
 //! - After each fill and each overwrite, and before anything that reads what was written since, a
 //!   *settle* is measured as a step of its own, so that reads don't depend on how far compactions
 //!   happened to be. `--no-settle` leaves these out.
+//! - What deletes leaves a store that others can't read from: they get a new one, loaded without being reported. `gap-…`
+//!   comes straight after a `delete-half…`, the one that was listed last, or else after one of its own.
 //! - `fillsync1` and `fillsync16` run on an empty store of their own, beside the main one, which is
 //!   closed meanwhile: they are too small to leave anything worth reading.
 
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::settings::{BATCH_OPERATIONS, SYNC_THREADS_MAX, Settings};
+use crate::target::Verb;
 
 /// Most durable writes from one thread: two seconds' worth where one takes 40 µs.
 pub const SYNC1_OPERATIONS_MAX: u64 = 50_000;
@@ -72,6 +75,34 @@ pub enum Workload {
     Settle,
     /// Close and open again.
     Reopen,
+    /// Single deletes of half of the keys, side by side in the middle.
+    DeleteHalf,
+    /// The same by one range delete.
+    DeleteHalfRange,
+    /// Every entry that is left, across the gap, before anything has settled.
+    GapScan,
+    /// Seek into the gap, then 10 entries behind it, before anything has settled.
+    GapSeek,
+    /// As [`Workload::GapScan`] after a settle.
+    GapScanSettled,
+    /// As [`Workload::GapSeek`] after a settle.
+    GapSeekSettled,
+    /// 50 % deletes, 25 % writes, 25 % reads of random keys.
+    DeleteMix,
+    /// Push at one end, pop at the other.
+    Queue,
+    /// Every key deleted by itself, then the time until the directory has shrunk.
+    Drain,
+    /// The same by one range delete.
+    DrainRange,
+    /// The same by expiry.
+    DrainExpiry,
+    /// Entries that expire, written all the time.
+    Expiry,
+    /// A snapshot that is held while a quarter of the keys is overwritten.
+    HeldSnapshot,
+    /// Overwrites at 70 % of the rate that could be reached just before.
+    Tails,
 }
 
 impl Workload {
@@ -183,6 +214,76 @@ impl Workload {
             "reopen",
             "fill half a write buffer unmeasured, then close and open (seconds)",
         ),
+        (
+            Self::DeleteHalf,
+            "delete-half",
+            "n / 2 deletes of neighbouring keys in the middle",
+        ),
+        (
+            Self::DeleteHalfRange,
+            "delete-half-range",
+            "the same by one range delete (latency and seconds of that one)",
+        ),
+        (
+            Self::GapScan,
+            "gap-scan",
+            "every entry that a delete-half left, 1 thread, before anything has settled",
+        ),
+        (
+            Self::GapSeek,
+            "gap-seek",
+            "up to 10 seconds: seek into the gap of a delete-half, 10 entries, before anything has settled",
+        ),
+        (
+            Self::GapScanSettled,
+            "gap-scan-settled",
+            "as gap-scan after a settle",
+        ),
+        (
+            Self::GapSeekSettled,
+            "gap-seek-settled",
+            "as gap-seek after a settle",
+        ),
+        (
+            Self::DeleteMix,
+            "delete-mix",
+            "n: 50 % delete, 25 % write, 25 % read of random keys, present or not",
+        ),
+        (
+            Self::Queue,
+            "queue",
+            "for 10 minutes: push at one end, pop (seek to first, delete it) at the other, 1 thread; latency: of a pop",
+        ),
+        (
+            Self::Drain,
+            "drain",
+            "n entries deleted one by one, then the time until the directory is below 5 % unasked (seconds)",
+        ),
+        (
+            Self::DrainRange,
+            "drain-range",
+            "the same by one range delete (seconds)",
+        ),
+        (
+            Self::DrainExpiry,
+            "drain-expiry",
+            "the same by all of them expiring (seconds)",
+        ),
+        (
+            Self::Expiry,
+            "expiry",
+            "for 2 minutes: writes of entries that soon expire, one read for seven writes",
+        ),
+        (
+            Self::HeldSnapshot,
+            "snapshot-held",
+            "a quarter of the keys overwritten 3 times under a snapshot, then the time until its space is back unasked (seconds)",
+        ),
+        (
+            Self::Tails,
+            "tails",
+            "for an hour: overwrites at 70 % of the peak measured just before; latency from the intended start",
+        ),
     ];
 
     /// Its name.
@@ -218,7 +319,23 @@ impl Workload {
             Self::Seek10 | Self::SeekRev10 => share(5),
             Self::YcsbE => share(10),
             Self::Seek100 => share(20),
-            Self::Scan | Self::ScanRev | Self::Settle | Self::Reopen => 1,
+            Self::DeleteMix => n,
+            Self::DeleteHalf => share(2),
+            Self::GapSeek | Self::GapSeekSettled => share(5),
+            Self::Scan
+            | Self::ScanRev
+            | Self::Settle
+            | Self::Reopen
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapScanSettled
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry
+            | Self::HeldSnapshot
+            | Self::Tails => 1,
         }
     }
 
@@ -227,7 +344,14 @@ impl Workload {
     pub const fn threads(self, settings: &Settings) -> usize {
         match self {
             Self::FillSync16 => SYNC_THREADS_MAX,
-            Self::FillSync1 | Self::ReadRandom1 | Self::Scan | Self::ScanRev => 1,
+            Self::FillSync1
+            | Self::ReadRandom1
+            | Self::Scan
+            | Self::ScanRev
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapScanSettled
+            | Self::Queue => 1,
             _ => settings.threads,
         }
     }
@@ -247,7 +371,71 @@ impl Workload {
     /// Whether it is told by seconds rather than by operations a second.
     #[must_use]
     pub const fn is_told_by_seconds(self) -> bool {
-        matches!(self, Self::Settle | Self::Reopen)
+        matches!(
+            self,
+            Self::Settle
+                | Self::Reopen
+                | Self::Drain
+                | Self::DrainRange
+                | Self::DrainExpiry
+                | Self::HeldSnapshot
+        )
+    }
+
+    /// What it must find when it begins.
+    #[must_use]
+    pub const fn needs(self) -> Ground {
+        match self {
+            Self::FillSeq
+            | Self::FillRandom
+            | Self::FillBatch
+            | Self::FillSync1
+            | Self::FillSync16
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry => Ground::Nothing,
+            Self::GapScan | Self::GapSeek | Self::GapScanSettled | Self::GapSeekSettled => {
+                Ground::Gap
+            }
+            _ => Ground::Whole,
+        }
+    }
+
+    /// What it leaves behind in the main store.
+    const fn leaves(self) -> Ground {
+        match self {
+            Self::DeleteHalf
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapSeek
+            | Self::GapScanSettled
+            | Self::GapSeekSettled => Ground::Gap,
+            Self::DeleteMix
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry => Ground::Nothing,
+            _ => Ground::Whole,
+        }
+    }
+
+    /// Whether it is about what a store is like before it has settled.
+    const fn is_unsettled(self) -> bool {
+        matches!(self, Self::GapScan | Self::GapSeek)
+    }
+
+    /// The verb that an engine must have for it.
+    #[must_use]
+    pub const fn verb(self) -> Option<Verb> {
+        match self {
+            Self::DeleteHalfRange | Self::DrainRange => Some(Verb::RangeDelete),
+            Self::DrainExpiry | Self::Expiry => Some(Verb::Expiry),
+            Self::HeldSnapshot => Some(Verb::Snapshot),
+            _ => None,
+        }
     }
 
     /// Whether it leaves work behind for the background.
@@ -255,8 +443,14 @@ impl Workload {
         matches!(
             self,
             Self::Overwrite | Self::YcsbA | Self::YcsbB | Self::YcsbD | Self::YcsbE | Self::YcsbF
-        ) || matches!(self, Self::Reopen)
-            || self.fills()
+        ) || matches!(
+            self,
+            Self::Reopen
+                | Self::DeleteHalf
+                | Self::DeleteHalfRange
+                | Self::HeldSnapshot
+                | Self::Tails
+        ) || self.fills()
     }
 }
 
@@ -297,6 +491,17 @@ impl From<Workload> for String {
     }
 }
 
+/// The state of the main store between two workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Nothing that anybody could count on.
+    Nothing,
+    /// Every loaded entry is there.
+    Whole,
+    /// The middle half of them was deleted.
+    Gap,
+}
+
 /// One step of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -314,37 +519,95 @@ pub enum Step {
 /// Orders the steps for a list of workloads; see the [module](self).
 #[must_use]
 pub fn plan(workloads: &[Workload], settle: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut filled = false;
-    let mut unsettled: Option<Workload> = None;
-    let measure = |workload, after| Step::Measure { workload, after };
+    let mut planner = Planner {
+        steps: Vec::new(),
+        ground: Ground::Nothing,
+        unsettled: None,
+        settle,
+    };
     for (i, &workload) in workloads.iter().enumerate() {
+        let settles_next = workloads.get(i + 1) == Some(&Workload::Settle);
+        planner.add(workload, settles_next);
+    }
+    planner.steps
+}
+
+struct Planner {
+    steps: Vec<Step>,
+    ground: Ground,
+    /// The workload whose work may still be going on.
+    unsettled: Option<Workload>,
+    settle: bool,
+}
+
+impl Planner {
+    fn add(&mut self, workload: Workload, settles_next: bool) {
         if workload.is_durable_fill() {
-            steps.push(measure(workload, None));
-            continue;
+            return self.measure(workload, None);
         }
-        if !filled && !workload.fills() {
-            steps.push(Step::Load);
-            unsettled = Some(Workload::FillBatch);
-        }
-        filled = true;
         if workload == Workload::Settle {
-            steps.push(measure(workload, unsettled.take()));
-            continue;
+            if self.ground == Ground::Nothing {
+                self.prepare(Ground::Whole);
+            }
+            return self.settle_now();
         }
-        if settle && !workload.fills() && unsettled.is_some() {
-            steps.push(measure(Workload::Settle, unsettled.take()));
+        self.prepare(workload.needs());
+        let must_settle = matches!(
+            workload,
+            Workload::GapScanSettled | Workload::GapSeekSettled
+        );
+        let may_settle = self.settle && !workload.is_unsettled();
+        if workload.needs() != Ground::Nothing
+            && self.unsettled.is_some()
+            && (must_settle || may_settle)
+        {
+            self.settle_now();
         }
-        steps.push(measure(workload, None));
+        self.measure(workload, None);
+        self.ground = workload.leaves();
+        if self.ground == Ground::Nothing {
+            self.unsettled = None;
+        }
         if workload.writes() {
-            unsettled = Some(workload);
+            self.unsettled = Some(workload);
         }
         let is_load = workload.fills() || workload == Workload::Overwrite;
-        if settle && is_load && workloads.get(i + 1) != Some(&Workload::Settle) {
-            steps.push(measure(Workload::Settle, unsettled.take()));
+        if self.settle && is_load && !settles_next {
+            self.settle_now();
         }
     }
-    steps
+
+    /// Makes sure of what the next workload must find.
+    fn prepare(&mut self, needed: Ground) {
+        let is_there = match needed {
+            Ground::Nothing => true,
+            Ground::Whole => self.ground == Ground::Whole,
+            Ground::Gap => self.ground == Ground::Gap,
+        };
+        if is_there {
+            return;
+        }
+        if self.ground != Ground::Whole {
+            self.steps.push(Step::Load);
+            self.unsettled = Some(Workload::FillBatch);
+            self.ground = Ground::Whole;
+        }
+        if needed == Ground::Gap {
+            self.settle_now();
+            self.measure(Workload::DeleteHalf, None);
+            self.unsettled = Some(Workload::DeleteHalf);
+            self.ground = Ground::Gap;
+        }
+    }
+
+    fn settle_now(&mut self) {
+        let after = self.unsettled.take();
+        self.measure(Workload::Settle, after);
+    }
+
+    fn measure(&mut self, workload: Workload, after: Option<Workload>) {
+        self.steps.push(Step::Measure { workload, after });
+    }
 }
 
 #[cfg(test)]
@@ -396,6 +659,16 @@ mod tests {
                 "(load) settle:fillbatch ycsb-c fillseq settle:fillseq",
             ),
             ("fillsync1", "fillsync1"),
+            (
+                "delete-half gap-scan gap-scan-settled gap-seek-settled readrandom",
+                "(load) settle:fillbatch delete-half gap-scan settle:delete-half gap-scan-settled gap-seek-settled \
+                 (load) settle:fillbatch readrandom",
+            ),
+            ("gap-seek", "(load) settle:fillbatch delete-half gap-seek"),
+            (
+                "fillseq delete-mix queue drain tails readrandom",
+                "fillseq settle:fillseq delete-mix queue drain (load) settle:fillbatch tails settle:tails readrandom",
+            ),
         ] {
             assert_eq!(planned(list, true), expected, "{list}");
         }
