@@ -8,6 +8,7 @@ use std::time::Duration;
 use vault_core::{Error, KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
 use vault_snapshot::policy::Planner;
 
+use crate::gaps::Gaps;
 use crate::memory::{Memory, MemtableAccount};
 use crate::memtable::Memtable;
 use crate::store::unknown_keyspace;
@@ -33,6 +34,8 @@ pub(crate) struct Keyspace {
     /// Keeps failing compactions from being tried again at once.
     pub(crate) backoff: Backoff,
     busy: Mutex<BTreeSet<u64>>,
+    /// Stretches of keys that are known to be deleted.
+    pub(crate) gaps: Gaps,
 }
 
 impl Keyspace {
@@ -53,6 +56,7 @@ impl Keyspace {
             manual_compactions: AtomicU64::new(0),
             backoff: Backoff::default(),
             busy: Mutex::default(),
+            gaps: Gaps::default(),
         }
     }
 
