@@ -16,6 +16,7 @@ use crate::compact;
 use crate::flush;
 use crate::locking;
 use crate::options::BackgroundWork;
+use crate::rest::Rest;
 use crate::rotation;
 use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicUsize;
@@ -198,6 +199,7 @@ enum Job {
 
 fn run(store: &Arc<Store>, job: Job) {
     let mut looked_around = store.env.clock.monotonic();
+    let mut rest = Rest::default();
     loop {
         let epoch = {
             let state = lock(&store.background.state);
@@ -217,6 +219,11 @@ fn run(store: &Arc<Store>, job: Job) {
             view.keyspaces
                 .iter()
                 .for_each(|k| k.keyspace.shape_changed.store(true, Release));
+            if let Job::Flush = job {
+                // What fails is tried again at the next look, and told of as any work in the background.
+                let rested = rest.look(store);
+                let _ = reported(store, "give back space at rest", rested);
+            }
         }
         let outcome = match job {
             Job::Flush => flush_step(store),

@@ -46,6 +46,7 @@ mod reclaim;
 mod recover;
 mod replay;
 mod report;
+mod rest;
 mod rotation;
 mod snapshot;
 mod store;

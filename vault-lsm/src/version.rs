@@ -275,6 +275,14 @@ impl Version {
         oldest_snapshot: u64,
         table_bytes: u64,
     ) -> Shape<'_> {
+        let tombstones: Vec<&Arc<Fragments>> = self
+            .tables()
+            .filter_map(|(_, _, file)| file.tombstones.as_ref())
+            .collect();
+        let shape_of = |file| TableShape {
+            hidden: is_hidden(file, &tombstones, oldest_snapshot),
+            ..shape_of(file, busy)
+        };
         let levels = self
             .levels
             .iter()
@@ -283,7 +291,7 @@ impl Version {
                     .runs
                     .iter()
                     .map(|run| RunShape {
-                        tables: run.tables.iter().map(|file| shape_of(file, busy)).collect(),
+                        tables: run.tables.iter().map(|file| shape_of(file)).collect(),
                     })
                     .collect(),
             })
@@ -314,5 +322,25 @@ fn shape_of<'a>(file: &'a TableFile, busy: &BTreeSet<u64>) -> TableShape<'a> {
         expiring: meta.expiring,
         expiry_median_hint: None,
         busy: busy.contains(&meta.number),
+        hidden: false,
     }
+}
+
+/// Whether a range delete that every reader sees hides all of a table. Its own never do, as nothing in a table is older than all
+/// of it.
+fn is_hidden(file: &TableFile, tombstones: &[&Arc<Fragments>], oldest_snapshot: u64) -> bool {
+    let meta = file.meta();
+    tombstones.iter().any(|fragments| {
+        let mut from = meta.smallest.as_slice();
+        // Neighbours with different numbers may hide it together.
+        while let Some((sequence, _, end)) = fragments.covering_stretch(from, oldest_snapshot)
+            && sequence > meta.sequence_max
+        {
+            if meta.largest.as_slice() < end || (meta.largest_exclusive && meta.largest == end) {
+                return true;
+            }
+            from = end;
+        }
+        false
+    })
 }

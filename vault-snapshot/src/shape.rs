@@ -42,6 +42,8 @@ pub struct TableShape<'a> {
     pub expiry_median_hint: Option<Timestamp>,
     /// Whether a running merge reads it.
     pub busy: bool,
+    /// Whether a range delete that every reader sees, and that stands in another table, hides all of it.
+    pub hidden: bool,
 }
 
 impl<'a> TableShape<'a> {
@@ -260,6 +262,7 @@ mod tests {
             expiring: 0,
             expiry_median_hint: None,
             busy: false,
+            hidden: false,
         }
     }
 

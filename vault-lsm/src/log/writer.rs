@@ -26,6 +26,8 @@ use crate::sync;
 
 /// Length of the first segment of an opening, in bytes.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// Bytes of the segment that a store at rest keeps.
+const RESTING_SEGMENT_BYTES: u64 = 64 << 10;
 /// Frame, the fields in front of the operations, and what any transform there may be adds.
 const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
 /// A thread's buffer for sealing records in is kept up to this size.
@@ -365,6 +367,12 @@ impl LogWriter {
     pub(crate) fn switch(&mut self, source: &dyn SegmentSource) -> Result<u64> {
         self.begin_segment(source, 0)?;
         Ok(self.end().0)
+    }
+
+    /// Begins again with a segment as small as the first, as [`LogWriter::switch`] does with one of the usual size.
+    pub(crate) fn begin_small(&mut self, source: &dyn SegmentSource) -> Result<u64> {
+        self.next_bytes = RESTING_SEGMENT_BYTES.min(self.segment_bytes_max);
+        self.switch(source)
     }
 
     fn begin_segment(&mut self, source: &dyn SegmentSource, bytes: usize) -> Result<()> {

@@ -356,7 +356,7 @@ fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) 
             }
         };
         last = Some((operation.keyspace, keyspace));
-        apply(&keyspace.active.memtable, &operation, sequence);
+        keyspace.active.apply(&operation, sequence);
         if !is_delete(operation.kind) {
             keyspace.keyspace.gaps.written(operation.key);
         }

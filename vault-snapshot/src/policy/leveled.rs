@@ -12,11 +12,12 @@
 //! passed on whole at once, a pass that saves nothing.
 //!
 //! In order of urgency:
-//! 1. tables that have expired whole go ([`retire`]);
+//! 1. tables that have expired whole, or that range deletes hide whole, go ([`retire`]);
 //! 2. level 0, when it has `level0_runs` runs or the bytes of the base, and levels over their target,
 //!    the furthest over first. Level 0 goes as a whole; of a level goes the table that has to be merged
 //!    with the fewest bytes for each of its own;
-//! 3. tables that are mostly dead go down, or are rewritten where nothing older overlaps them.
+//! 3. level 0, when its deletes are half as many as the entries below them;
+//! 4. tables that are mostly dead go down, or are rewritten where nothing older overlaps them.
 //!
 //! A table that overlaps nothing on its way moves without being rewritten.
 //!
@@ -225,7 +226,7 @@ impl Leveled {
 
 impl Planner for Leveled {
     fn choose(&self, shape: &Shape<'_>) -> Choice {
-        if let Some(choice) = retire::drop_expired(shape) {
+        if let Some(choice) = retire::drop_dead(shape) {
             return choice;
         }
         let targets = self.targets(shape);
@@ -234,6 +235,11 @@ impl Planner for Leveled {
             .find_map(|&(_, level)| match level {
                 0 => Self::from_level0(shape, targets.level0_output, "level 0"),
                 _ => Self::from_level(shape, level, "level over its size"),
+            })
+            .or_else(|| {
+                retire::level0_deletes_much(shape)
+                    .then(|| Self::from_level0(shape, targets.level0_output, "deletes"))
+                    .flatten()
             })
             .or_else(|| Self::retire(shape))
             .unwrap_or(Choice::Nothing)

@@ -1,5 +1,9 @@
 //! Tables that are worth touching for what is dead in them.
 //!
+//! # Why a table that a range delete hides whole may be dropped
+//! The range delete is newer than all of it, and every reader sees it. Dropping the table is what a merge with the range delete
+//! would come to. What makes it safe after a loss of power is that the range delete stands in a table, too: it is durable.
+//!
 //! # Why a wholly expired table may be dropped, and when not
 //! An expired entry reads as a delete at its place, for every reader: snapshots go by the same clock.
 //! Dropping it is thus like dropping a delete, and shows whatever older version of the key lies below.
@@ -12,15 +16,37 @@
 use vault_core::Timestamp;
 
 use super::{Choice, Compaction, InputRun, Placement};
-use crate::shape::{Shape, TableShape};
+use crate::shape::{Shape, TableShape, span_of};
 
 /// Whether every entry of a table has expired.
 fn is_expired(table: &TableShape<'_>, now: Timestamp) -> bool {
     table.expiry_max.is_some_and(|expiry| expiry <= now)
 }
 
+/// Drops every table of which no reader sees anything any more: those that range deletes hide whole, and those that have
+/// expired whole, where nothing older overlaps them.
+pub(super) fn drop_dead(shape: &Shape<'_>) -> Option<Choice> {
+    drop_hidden(shape).or_else(|| drop_expired(shape))
+}
+
+/// Drops every table that a range delete hides whole. What older tables hold of its keys is hidden by the same range delete,
+/// which stays where it is; so nothing comes to light, whatever overlaps it.
+fn drop_hidden(shape: &Shape<'_>) -> Option<Choice> {
+    let levels = shape.levels.iter().enumerate();
+    let tables: Vec<(usize, u64)> = levels
+        .flat_map(|(level, runs)| runs.runs.iter().map(move |run| (level, run)))
+        .flat_map(|(level, run)| run.tables.iter().map(move |table| (level, table)))
+        .filter(|(_, table)| table.hidden && !table.busy)
+        .map(|(level, table)| (level, table.number))
+        .collect();
+    (!tables.is_empty()).then_some(Choice::Drop {
+        tables,
+        reason: "deleted",
+    })
+}
+
 /// Drops every table that has expired whole, where nothing older overlaps it.
-pub(super) fn drop_expired(shape: &Shape<'_>) -> Option<Choice> {
+fn drop_expired(shape: &Shape<'_>) -> Option<Choice> {
     let mut tables: Vec<(usize, u64)> = Vec::new();
     // From the oldest run to the newest, so that what goes no longer holds newer ones.
     for (level, runs) in shape.levels.iter().enumerate().rev() {
@@ -54,6 +80,42 @@ pub(super) fn is_mostly_dead(table: &TableShape<'_>, shape: &Shape<'_>) -> bool 
         // A reader that is older than the deletes keeps them and what they hide: wait for its end.
         && table.sequence_max <= shape.oldest_snapshot;
     deleted || is_expired(table, shape.now)
+}
+
+/// Whether the deletes of level 0 are worth merging down at once, however few runs it has: those that every reader sees are half
+/// as many as what lies below them, or they are range deletes with hardly anything beside them. They would else wait for other
+/// writes to come, on top of what they delete.
+pub(super) fn level0_deletes_much(shape: &Shape<'_>) -> bool {
+    let tables = shape.runs(0).iter().flat_map(|run| &run.tables);
+    let seen = tables.filter(|table| table.sequence_max <= shape.oldest_snapshot);
+    let deleting: Vec<&TableShape<'_>> = seen
+        .filter(|table| table.tombstones + table.range_tombstones > 0)
+        .collect();
+    let Some(span) = span_of(deleting.iter().copied()) else {
+        return false;
+    };
+    let below = (1..shape.levels.len()).flat_map(|level| shape.runs(level));
+    let below: u64 = below
+        .flat_map(|run| run.overlapping(&span))
+        .map(|table| table.entries + table.range_tombstones)
+        .sum();
+    let deletes: u64 = deleting.iter().map(|table| table.tombstones).sum();
+    let ranges =
+        |table: &&&TableShape<'_>| table.range_tombstones > 0 && is_mostly_dead(table, shape);
+    let has_older = |table: &&TableShape<'_>| {
+        let mut levels = 1..shape.levels.len();
+        levels.any(|level| {
+            let mut runs = shape.runs(level).iter();
+            runs.any(|run| !run.overlapping(&table.span()).is_empty())
+        })
+    };
+    below > 0
+        && (deletes * 2 > below
+            || deleting
+                .iter()
+                .filter(ranges)
+                .copied()
+                .any(|table| has_older(&table)))
 }
 
 /// Whether a rewrite at the bottom is sure to remove enough: as [`is_mostly_dead`], or at least a

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, Options, ReadOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions,
     Snapshot, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 use vault_bench::data::Entry;
@@ -162,9 +162,9 @@ impl Target for Rocks {
     }
 
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
-        let family = self.database.cf_handle(DEFAULT_COLUMN_FAMILY_NAME);
-        let family = family.ok_or_else(|| Error::engine(NAME, &"it has no default column family"))?;
-        own(self.database.delete_range_cf(family, from, to))
+        let mut batch = WriteBatch::default();
+        batch.delete_range(from, to);
+        own(self.database.write(batch))
     }
 
     fn while_held(&self, work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {
