@@ -16,7 +16,7 @@ use vault_core::{KeyRange, Timestamp};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
 
 use crate::reclaim::{Held, ReclaimQueue};
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::table::{Table, TableMeta};
 use crate::tombstones::Fragments;
 
@@ -25,6 +25,9 @@ pub(crate) struct TableFile {
     pub(crate) table: Arc<Table>,
     /// Its range tombstones, ready for lookup.
     pub(crate) tombstones: Option<Arc<Fragments>>,
+    /// Entries of it that were kept for snapshots alone. Known of tables written since the store was opened: snapshots don't
+    /// outlive that either.
+    pub(crate) shadowed: AtomicU64,
     file: Arc<OwnedFile>,
 }
 
@@ -50,6 +53,7 @@ impl TableFile {
         Self {
             table,
             tombstones,
+            shadowed: AtomicU64::new(0),
             file: Arc::new(file),
         }
     }
@@ -60,6 +64,7 @@ impl TableFile {
         Self {
             table: Arc::new(self.table.as_opened()),
             tombstones: self.tombstones.clone(),
+            shadowed: AtomicU64::new(self.shadowed.load(Ordering::Relaxed)),
             file: Arc::clone(&self.file),
         }
     }
@@ -323,6 +328,7 @@ fn shape_of<'a>(file: &'a TableFile, busy: &BTreeSet<u64>) -> TableShape<'a> {
         expiry_median_hint: None,
         busy: busy.contains(&meta.number),
         hidden: false,
+        shadowed: file.shadowed.load(Ordering::Relaxed),
     }
 }
 

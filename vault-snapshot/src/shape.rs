@@ -44,6 +44,8 @@ pub struct TableShape<'a> {
     pub busy: bool,
     /// Whether a range delete that every reader sees, and that stands in another table, hides all of it.
     pub hidden: bool,
+    /// Entries that were kept, when it was written, only because a snapshot could still see them; 0 where that is not known.
+    pub shadowed: u64,
 }
 
 impl<'a> TableShape<'a> {
@@ -263,6 +265,7 @@ mod tests {
             expiry_median_hint: None,
             busy: false,
             hidden: false,
+            shadowed: 0,
         }
     }
 

@@ -82,6 +82,7 @@ fn count(number: u64, entries: &[Entry]) -> TableShape<'static> {
         expiry_median_hint: expiries.get(expiries.len() / 2).copied(),
         busy: false,
         hidden: false,
+        shadowed: 0,
     }
 }
 

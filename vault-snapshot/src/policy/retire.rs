@@ -18,6 +18,9 @@ use vault_core::Timestamp;
 use super::{Choice, Compaction, InputRun, Placement};
 use crate::shape::{Shape, TableShape, span_of};
 
+/// One in so many of a table's entries: as many that no snapshot holds any more are worth a rewrite.
+const SHADOWED_SHARE: u64 = 8;
+
 /// Whether every entry of a table has expired.
 fn is_expired(table: &TableShape<'_>, now: Timestamp) -> bool {
     table.expiry_max.is_some_and(|expiry| expiry <= now)
@@ -119,12 +122,17 @@ pub(super) fn level0_deletes_much(shape: &Shape<'_>) -> bool {
 }
 
 /// Whether a rewrite at the bottom is sure to remove enough: as [`is_mostly_dead`], or at least a
-/// quarter of the entries has expired. The rewrite removes them, so that it is not chosen again.
+/// quarter of the entries has expired, or an eighth was kept for snapshots that have been released. The rewrite removes them, so that it is not chosen again.
 pub(super) fn is_worth_rewriting(table: &TableShape<'_>, shape: &Shape<'_>) -> bool {
     let half_of_expiring_is_dead = table
         .expiry_median_hint
         .is_some_and(|hint| hint <= shape.now);
-    is_mostly_dead(table, shape) || (half_of_expiring_is_dead && table.expiring * 2 > table.entries)
+    // What snapshots held, once the last of them has gone.
+    let released = table.shadowed * SHADOWED_SHARE > table.entries
+        && table.sequence_max <= shape.oldest_snapshot;
+    released
+        || is_mostly_dead(table, shape)
+        || (half_of_expiring_is_dead && table.expiring * 2 > table.entries)
 }
 
 /// Whether rewriting a table at the bottom may free anything.
