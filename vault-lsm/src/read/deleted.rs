@@ -125,3 +125,143 @@ fn nothing_since(view: &KeyspaceView, sequence: SequenceNumber, watched: &Watche
     }
     Ok(true)
 }
+
+#[cfg(all(test, not(vault_model)))]
+mod tests {
+    use std::sync::Arc;
+
+    use vault_core::vfs::{FileSystem, MemoryFileSystem};
+    use vault_core::{Cursor, Engine, KeyRange, KeyspaceId, KeyspaceOptions, Reader, WriteOptions};
+
+    use super::*;
+    use crate::{BackgroundWork, Lsm, LsmOptions};
+
+    fn key(number: u64) -> [u8; 8] {
+        number.to_be_bytes()
+    }
+
+    fn filled(entries: u64) -> (Lsm, KeyspaceId) {
+        let fs: Arc<dyn FileSystem> = Arc::new(MemoryFileSystem::new());
+        let options = LsmOptions::default().background(BackgroundWork::Manual);
+        let store = Lsm::open("/store", options.file_system(fs)).unwrap();
+        let options = KeyspaceOptions::default();
+        let ks = store.create_keyspace("k", &options).unwrap();
+        for number in 0..entries {
+            store
+                .put(ks, &key(number), b"value", &WriteOptions::OS)
+                .unwrap();
+        }
+        (store, ks)
+    }
+
+    fn delete(store: &Lsm, ks: KeyspaceId, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            store.delete(ks, &key(number), &WriteOptions::OS).unwrap();
+        }
+    }
+
+    fn cursor(store: &Lsm, ks: KeyspaceId) -> Box<dyn Cursor> {
+        store.cursor(ks, KeyRange::all()).unwrap()
+    }
+
+    /// How far a reader of this moment passes from a key, in one step.
+    fn passed_from(store: &Lsm, ks: KeyspaceId, number: u64) -> Option<Vec<u8>> {
+        let view = store.store().views.pin();
+        let mut end = Vec::new();
+        let gaps = &view.keyspace(ks).unwrap().keyspace.gaps;
+        let snapshot = store.latest_sequence();
+        gaps.end_of(&key(number), snapshot, &mut end).then_some(end)
+    }
+
+    fn behind(number: u64) -> Vec<u8> {
+        [&key(number)[..], &[0]].concat()
+    }
+
+    #[test]
+    fn the_first_cursor_leaves_word_for_the_others_going_either_way() {
+        let (store, ks) = filled(1000);
+        delete(&store, ks, 200..800);
+        assert_eq!(passed_from(&store, ks, 200), None);
+        let mut forward = cursor(&store, ks);
+        forward.seek(&key(300)).unwrap();
+        assert_eq!(forward.entry().unwrap().0, key(800));
+        assert_eq!(passed_from(&store, ks, 300).unwrap(), behind(799));
+        assert_eq!(passed_from(&store, ks, 299), None, "nobody was there yet");
+        let mut backward = cursor(&store, ks);
+        backward.seek_back(&key(500)).unwrap();
+        assert_eq!(backward.entry().unwrap().0, key(199));
+        assert_eq!(
+            passed_from(&store, ks, 200).unwrap(),
+            behind(799),
+            "one gap"
+        );
+    }
+
+    /// A queue: however many were popped, what lies before the head is known but for a few.
+    #[test]
+    fn what_was_popped_off_a_queue_is_not_stepped_over_again() {
+        let (store, ks) = filled(2000);
+        for head in 0..1500 {
+            let mut queue = cursor(&store, ks);
+            queue.first().unwrap();
+            assert_eq!(queue.entry().unwrap().0, key(head));
+            drop(queue);
+            store.delete(ks, &key(head), &WriteOptions::OS).unwrap();
+            store
+                .put(ks, &key(10_000 + head), b"value", &WriteOptions::OS)
+                .unwrap();
+            if head > WORTH_LEAVING {
+                let end = passed_from(&store, ks, 0).unwrap();
+                let left = head - u64::from_be_bytes(end[..8].try_into().unwrap());
+                assert!(left <= WORTH_LEAVING + 1, "{left} before {head}");
+            }
+        }
+    }
+
+    /// Somebody wrote between the reader's moment and the one at which it leaves word.
+    #[test]
+    fn a_reader_that_missed_a_write_leaves_no_word_over_it() {
+        let (store, ks) = filled(1000);
+        delete(&store, ks, 200..800);
+        let mut early = cursor(&store, ks);
+        store.put(ks, &key(500), b"new", &WriteOptions::OS).unwrap();
+        early.seek(&key(200)).unwrap();
+        assert_eq!(early.entry().unwrap().0, key(800), "it is from before");
+        assert_eq!(passed_from(&store, ks, 200), None);
+        let mut late = cursor(&store, ks);
+        late.seek(&key(200)).unwrap();
+        assert_eq!(late.entry().unwrap().0, key(500));
+        // Also where that write is in a table by then; and deletes don't matter.
+        delete(&store, ks, 500..501);
+        let mut early = cursor(&store, ks);
+        store.put(ks, &key(600), b"new", &WriteOptions::OS).unwrap();
+        store.flush(None).unwrap();
+        early.seek(&key(550)).unwrap();
+        assert_eq!(early.entry().unwrap().0, key(800));
+        assert_eq!(passed_from(&store, ks, 560), None);
+        let mut late = cursor(&store, ks);
+        late.seek(&key(550)).unwrap();
+        assert_eq!(late.entry().unwrap().0, key(600));
+    }
+
+    #[test]
+    fn what_has_expired_is_nothing_to_leave_word_of() {
+        let (store, ks) = filled(10);
+        let mut batch = vault_core::WriteBatch::new();
+        let expiry = store
+            .now()
+            .after(std::time::Duration::from_millis(1))
+            .unwrap();
+        for number in 100..300 {
+            batch.put_until(ks, &key(number), b"soon gone", expiry);
+        }
+        store.write(&batch, &WriteOptions::OS).unwrap();
+        while store.now() <= expiry {
+            std::thread::yield_now();
+        }
+        let mut forward = cursor(&store, ks);
+        forward.seek(&key(100)).unwrap();
+        assert_eq!(forward.entry(), None);
+        assert_eq!(passed_from(&store, ks, 150), None);
+    }
+}
