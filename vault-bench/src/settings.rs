@@ -133,13 +133,15 @@ impl Settings {
         self.write_buffer_mib << 20
     }
 
-    /// Bytes an engine that has one budget for everything may use, where memory is limited; see [`budget_within`].
+    /// Bytes an engine that has one budget for everything may use, where memory is limited; see [`budget_within`]. Others count cache
+    /// and memtables only, and take what compactions and cursors need from what is left. One that counts these too gets as much
+    /// again as the memtables have; its own rule decides how much of it they may use.
     #[must_use]
     pub const fn memory_budget_bytes(&self) -> Option<u64> {
         if self.memory_limit_mib == 0 {
             return None;
         }
-        Some(self.cache_bytes() + 3 * self.write_buffer_bytes())
+        Some(self.cache_bytes() + 6 * self.write_buffer_bytes())
     }
 
     /// How long a workload with a duration of its own runs, where nothing was set.

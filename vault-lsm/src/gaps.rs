@@ -18,8 +18,8 @@
 //! 1. With the commit lock in hand, the reader puts the gap down as *watched*. It only tries the lock: should a writer have it, no
 //!    gap is left this time. From here on every write into it is noted.
 //! 2. Writes before that are in memtables, put there under the same lock: the reader looks for newer values in them. Where the
-//!    last number that was given out is its own there are none, and where a known gap is only made longer, just what is added to it
-//!    is looked at.
+//!    last number that was given out is its own there are none; where tables have come or gone since its view, it leaves no gap;
+//!    and where a known gap is only made longer, just what is added to it is looked at.
 //! 3. If nothing was found, and nothing noted meanwhile, the gap is used from here on.
 //!
 //! Bounded: [`GAPS_MAX`] gaps with keys of up to [`KEY_BYTES_MAX`]. One that is written into again and again without being of use to

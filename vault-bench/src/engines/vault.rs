@@ -119,7 +119,8 @@ fn open(
         .protection(protection);
     options.settings.table_metadata_bytes = Some(metadata_bytes);
     // The other parts of the budget are what they are by default, however large the cache is; but where memory is limited,
-    // all of it together is what the others may have for cache and memtables.
+    // all of it together is bounded, and memtables have two fifths of what is left beside the cache: 2.4 write buffers, where
+    // the others may have 3.
     options.settings.memory_bytes = settings.memory_budget_bytes().map_or_else(
         || options.settings.memory_bytes + settings.cache_bytes(),
         |budget| budget.max(MEMORY_BYTES_MIN),

@@ -1,5 +1,7 @@
 //! The deleted keys that a cursor steps over on its way, and the word that it leaves of them ([`crate::gaps`]).
 
+use std::sync::Arc;
+
 use vault_core::batch::OperationKind;
 use vault_core::{Result, SequenceNumber};
 
@@ -72,7 +74,7 @@ impl Deleted {
     /// Leaves word of what was stepped over, for readers of this keyspace from this moment on, if nobody is in the way.
     pub(super) fn leave_word(
         &mut self,
-        (store, view, sequence): (&Store, &KeyspaceView, SequenceNumber),
+        (store, own, sequence): (&Store, &KeyspaceView, SequenceNumber),
         forward: bool,
     ) {
         let (first, end) = if forward {
@@ -84,7 +86,7 @@ impl Deleted {
             self.begin.push(0);
             (&self.last, &self.begin)
         };
-        let gaps = &view.keyspace.gaps;
+        let gaps = &own.keyspace.gaps;
         let watched = store.if_nobody_commits(|last_sequence| {
             let watched = gaps.watch(first, end, sequence)?;
             Some((watched, last_sequence))
@@ -94,9 +96,12 @@ impl Deleted {
         };
         // Only now: what was written before is in what this shows.
         let pinned = store.views.pin();
-        let view = pinned.keyspace(view.keyspace.id);
+        let view = pinned.keyspace(own.keyspace.id);
         let is_clean = last_sequence == sequence
-            || view.is_some_and(|view| matches!(nothing_since(view, sequence, &watched), Ok(true)));
+            || view.is_some_and(|view| {
+                Arc::ptr_eq(&view.version, &own.version)
+                    && matches!(nothing_since(view, sequence, &watched), Ok(true))
+            });
         if is_clean {
             gaps.confirm(&watched);
         } else {
@@ -105,7 +110,9 @@ impl Deleted {
     }
 }
 
-/// Whether no value was written into what is watched since `sequence`: those would be in memtables, unless there are newer tables.
+/// Whether no value was written into what is watched since `sequence`. Those that the cursor's own view lacks are in memtables, if
+/// the tables are still those of that view: their numbers alone say nothing, as what nobody older can ask for is written with
+/// number 0. What a snapshot from before that view lacks may be in its tables, and has its number there.
 fn nothing_since(view: &KeyspaceView, sequence: SequenceNumber, watched: &Watched) -> Result<bool> {
     let mut tables = view.version.tables();
     if tables.any(|(_, _, file)| file.meta().sequence_max > sequence) {
@@ -128,8 +135,6 @@ fn nothing_since(view: &KeyspaceView, sequence: SequenceNumber, watched: &Watche
 
 #[cfg(all(test, not(vault_model)))]
 mod tests {
-    use std::sync::Arc;
-
     use vault_core::vfs::{FileSystem, MemoryFileSystem};
     use vault_core::{Cursor, Engine, KeyRange, KeyspaceId, KeyspaceOptions, Reader, WriteOptions};
 
@@ -218,7 +223,8 @@ mod tests {
         }
     }
 
-    /// Somebody wrote between the reader's moment and the one at which it leaves word.
+    /// Somebody wrote between the reader's moment and the one at which it leaves word. By its number alone the write could not be
+    /// told where it was flushed meanwhile: with nothing below it is written with number 0, and the gap hid it from everybody.
     #[test]
     fn a_reader_that_missed_a_write_leaves_no_word_over_it() {
         let (store, ks) = filled(1000);
