@@ -33,6 +33,7 @@ pub mod latency;
 pub mod measure;
 pub mod memory_group;
 pub mod permutation;
+pub mod plan;
 pub mod record;
 pub mod report;
 pub mod runner;

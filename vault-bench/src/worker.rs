@@ -17,11 +17,12 @@ use crate::error::{Error, Result};
 use crate::latency::Latencies;
 use crate::measure::{self, Cost};
 use crate::permutation::Permutation;
+use crate::plan::{Step, plan};
 use crate::record::{Figures, Job, Message};
 use crate::settings::{BATCH_OPERATIONS, Settings};
 use crate::shapes::{Shape, Shaped};
 use crate::target::{Direction, EngineKind, Target};
-use crate::workload::{Ground, Step, Workload, plan};
+use crate::workload::{Ground, Workload};
 use crate::ycsb::{Inserts, Ycsb};
 
 /// Lookups that check a store after it was opened again.

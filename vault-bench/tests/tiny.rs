@@ -392,7 +392,6 @@ fn an_engine_that_answers_wrongly_fails_the_run() {
     }
 }
 
-/// Everything that shapes say of themselves, by workload.
 #[test]
 fn shapes_tell_what_they_are_about() {
     let shapes = [
@@ -458,7 +457,6 @@ fn shapes_tell_what_they_are_about() {
     );
 }
 
-/// What the store was like before a settle and after it, by how the gap came to be.
 #[test]
 fn a_gap_is_crossed_after_each_kind_of_delete() {
     let list = "delete-half,gap-scan,gap-scan-settled,delete-half-range,gap-seek,gap-seek-settled";
@@ -480,7 +478,6 @@ fn a_gap_is_crossed_after_each_kind_of_delete() {
     }
 }
 
-/// An engine that lacks something is told of with what it lacks, and the rest goes on.
 #[test]
 fn what_an_engine_cannot_do_is_left_out() {
     struct Plain(Sorted);

@@ -148,32 +148,42 @@ mod tests {
     fn filled(entries: u64) -> (Lsm, KeyspaceId) {
         let fs: Arc<dyn FileSystem> = Arc::new(MemoryFileSystem::new());
         let options = LsmOptions::default().background(BackgroundWork::Manual);
-        let store = Lsm::open("/store", options.file_system(fs)).unwrap();
+        let store = Lsm::open("/store", options.file_system(fs)).expect("nothing hinders this");
         let options = KeyspaceOptions::default();
-        let ks = store.create_keyspace("k", &options).unwrap();
+        let ks = store
+            .create_keyspace("k", &options)
+            .expect("nothing hinders this");
         for number in 0..entries {
             store
                 .put(ks, &key(number), b"value", &WriteOptions::OS)
-                .unwrap();
+                .expect("nothing hinders this");
         }
         (store, ks)
     }
 
     fn delete(store: &Lsm, ks: KeyspaceId, numbers: std::ops::Range<u64>) {
         for number in numbers {
-            store.delete(ks, &key(number), &WriteOptions::OS).unwrap();
+            store
+                .delete(ks, &key(number), &WriteOptions::OS)
+                .expect("nothing hinders this");
         }
     }
 
     fn cursor(store: &Lsm, ks: KeyspaceId) -> Box<dyn Cursor> {
-        store.cursor(ks, KeyRange::all()).unwrap()
+        store
+            .cursor(ks, KeyRange::all())
+            .expect("nothing hinders this")
     }
 
     /// How far a reader of this moment passes from a key, in one step.
     fn passed_from(store: &Lsm, ks: KeyspaceId, number: u64) -> Option<Vec<u8>> {
         let view = store.store().views.pin();
         let mut end = Vec::new();
-        let gaps = &view.keyspace(ks).unwrap().keyspace.gaps;
+        let gaps = &view
+            .keyspace(ks)
+            .expect("nothing hinders this")
+            .keyspace
+            .gaps;
         let snapshot = store.latest_sequence();
         gaps.end_of(&key(number), snapshot, &mut end).then_some(end)
     }
