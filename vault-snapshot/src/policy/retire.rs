@@ -160,3 +160,102 @@ pub(super) fn rewrite(level: usize, tables: &[TableShape<'_>], reason: &'static 
         reason,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::planner;
+    use crate::shape::{LevelShape, RunShape};
+
+    fn table(
+        number: u64,
+        entries: u64,
+        tombstones: u64,
+        range_tombstones: u64,
+    ) -> TableShape<'static> {
+        TableShape {
+            number,
+            bytes: 100 * entries,
+            entries,
+            tombstones,
+            range_tombstones,
+            smallest: b"a",
+            largest: b"z",
+            largest_exclusive: false,
+            sequence_min: 1,
+            sequence_max: 10 - number,
+            expiry_max: None,
+            expiring: 0,
+            expiry_median_hint: None,
+            busy: false,
+            hidden: false,
+            shadowed: 0,
+        }
+    }
+
+    fn chosen(
+        level0: TableShape<'static>,
+        below: TableShape<'static>,
+        oldest_snapshot: u64,
+    ) -> Choice {
+        let level = |table| LevelShape {
+            runs: vec![RunShape {
+                tables: vec![table],
+            }],
+        };
+        let mut levels = vec![LevelShape::default(); 7];
+        (levels[0], levels[6]) = (level(level0), level(below));
+        planner(&vault_core::CompactionPolicy::LEVELED).choose(&Shape {
+            levels,
+            now: Timestamp(0),
+            oldest_snapshot,
+            table_bytes: 1 << 20,
+        })
+    }
+
+    /// Half of a store was deleted, and nothing else was written: the one run of level 0 waited for others.
+    #[test]
+    fn deletes_go_down_when_they_are_many_beside_what_is_below() {
+        let merges = |choice| matches!(choice, Choice::Merge(merge) if merge.reason == "deletes");
+        let below = table(2, 1000, 0, 0);
+        assert!(merges(chosen(table(1, 600, 600, 0), below, 9)));
+        assert!(
+            !merges(chosen(table(1, 600, 400, 0), below, 9)),
+            "not so many"
+        );
+        assert!(
+            !merges(chosen(table(1, 600, 600, 0), below, 8)),
+            "a snapshot is older"
+        );
+        assert!(
+            merges(chosen(table(1, 0, 0, 1), below, 9)),
+            "a range delete by itself"
+        );
+        assert!(
+            !merges(chosen(table(1, 500, 0, 1), below, 9)),
+            "beside many entries"
+        );
+    }
+
+    #[test]
+    fn what_a_range_delete_hides_is_dropped_and_what_snapshots_held_is_rewritten() {
+        let mut below = table(2, 1000, 0, 0);
+        below.hidden = true;
+        let drop = Choice::Drop {
+            tables: vec![(6, 2)],
+            reason: "deleted",
+        };
+        assert_eq!(chosen(table(1, 0, 0, 1), below, 9), drop);
+        below.busy = true;
+        assert_ne!(chosen(table(1, 0, 0, 1), below, 9), drop);
+        let mut below = table(2, 1000, 0, 0);
+        let rewrites = |below, oldest| {
+            let choice = chosen(table(1, 100, 0, 0), below, oldest);
+            matches!(choice, Choice::Merge(merge) if merge.output_level == 6 && merge.inputs.len() == 1)
+        };
+        assert!(!rewrites(below, 9));
+        below.shadowed = 200;
+        assert!(rewrites(below, 9));
+        assert!(!rewrites(below, 7), "one that sees them is still open");
+    }
+}
