@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions,
-    Snapshot, WaitForCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions, Snapshot,
+    WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
