@@ -305,10 +305,11 @@ impl Shared<'_> {
                     .timeline
                     .record(now.as_nanos() as u64, done.saturating_sub(told), longest_ns);
                 before = now;
-            }
-            if !self.how.duration_max.is_zero() && before >= self.how.duration_max {
-                outcome.cut_short = start + self.chunk < total;
-                break;
+                // After each operation: one of some engines and workloads may take seconds.
+                if !self.how.duration_max.is_zero() && before >= self.how.duration_max {
+                    outcome.cut_short = i + 1 < total;
+                    return Ok(());
+                }
             }
             if hands.thread == 0 && self.how.verbose && before - told >= PROGRESS {
                 told = before;

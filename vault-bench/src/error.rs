@@ -60,6 +60,14 @@ pub enum Error {
         /// The operating system's answer.
         source: std::io::Error,
     },
+    /// Memory cannot be limited here.
+    #[error(
+        "this system does not let memory be limited ({why}); run as root, or leave out --memory-limit"
+    )]
+    NoMemoryLimit {
+        /// What was tried, and how each try ended.
+        why: String,
+    },
     /// A rival's worker could not be built.
     #[error("{rival} cannot be built ({why}) and is left out; building it takes {takes}")]
     RivalNotBuilt {

@@ -9,6 +9,8 @@
 //!   one line of JSON for each. The binary of the rivals is the same worker with other engines in it.
 //! - [`drive`] hands operations out to threads and times each; [`data`], [`permutation`] and [`zipf`]
 //!   say which key the operation with number `i` touches. Everything follows from the seed.
+//! - [`shapes`] are the workloads that are more than operations: deletes, queues, expiry, snapshots, a fixed rate.
+//! - [`memory_group`] limits what a worker may have of memory, page cache included.
 //! - [`target`] is what an engine must offer to be measured. It is implemented once for everything
 //!   that implements [`vault_core::Engine`], and once for each rival.
 //! - [`timeline`] keeps what happened when: throughput, stalls, memory.
@@ -35,13 +37,16 @@ pub mod error;
 pub mod interrupt;
 pub mod latency;
 pub mod measure;
+pub mod memory_group;
 pub mod permutation;
+pub mod plan;
 pub mod progress;
 pub mod record;
 pub mod report;
 pub mod results;
 pub mod runner;
 pub mod settings;
+pub mod shapes;
 pub mod stats;
 pub mod target;
 pub mod timeline;

@@ -10,9 +10,9 @@ use vault_bench::error::{Error, Result};
 use vault_bench::interrupt::Interrupt;
 use vault_bench::results::{Results, Writer};
 use vault_bench::runner::{self, Keeper, Request};
-use vault_bench::settings::Settings;
+use vault_bench::settings::{Settings, budget_within};
 use vault_bench::workload::Workload;
-use vault_bench::{engines, measure, report, timeline, worker};
+use vault_bench::{engines, measure, memory_group, report, timeline, worker};
 
 /// Measures Vault and its rivals under the same workloads.
 #[derive(Debug, Parser)]
@@ -66,12 +66,22 @@ struct RunArgs {
     /// Client threads.
     #[arg(long, default_value_t = Settings::default().threads)]
     threads: usize,
-    /// Block cache, in MiB.
-    #[arg(long, default_value_t = Settings::default().cache_mib)]
-    cache_mib: u64,
-    /// Memtable size, in MiB.
-    #[arg(long, default_value_t = Settings::default().write_buffer_mib)]
-    write_buffer_mib: u64,
+    /// Block cache, in MiB; 256 unless memory is limited.
+    #[arg(long)]
+    cache_mib: Option<u64>,
+    /// Memtable size, in MiB; 64 unless memory is limited.
+    #[arg(long)]
+    write_buffer_mib: Option<u64>,
+    /// What each worker may have of memory, page cache included (1GiB, 128MiB): it runs in a memory cgroup of its own. Cache
+    /// and memtables are made to fit (half of it for all together) unless they are set.
+    #[arg(long, value_parser = memory_group::parse_mib)]
+    memory_limit: Option<u64>,
+    /// Seconds that `queue`, `expiry` and `tails` run for, each; 0: ten minutes, two minutes, an hour.
+    #[arg(long, default_value_t = 0)]
+    timed_seconds: u64,
+    /// Seconds that a store is waited for that is to give space back unasked.
+    #[arg(long, default_value_t = Settings::default().shrink_wait_ms / 1000)]
+    shrink_wait: u64,
     /// Threads for an engine's own work; 0: the engine's default (where the engine lets one choose).
     #[arg(long, default_value_t = 0)]
     background_threads: usize,
@@ -143,6 +153,14 @@ fn options_instead(error: &clap::Error, command: Option<&str>) -> Option<String>
 }
 
 fn run(args: RunArgs) -> Result<ExitCode> {
+    let limit = args.memory_limit.unwrap_or(0);
+    let (cache_mib, write_buffer_mib) = match limit {
+        0 => (
+            Settings::default().cache_mib,
+            Settings::default().write_buffer_mib,
+        ),
+        limit => budget_within(limit),
+    };
     let request = Request {
         engines: args.engine,
         other: None,
@@ -152,11 +170,14 @@ fn run(args: RunArgs) -> Result<ExitCode> {
             n: args.n,
             value_bytes: args.value_bytes,
             threads: args.threads,
-            cache_mib: args.cache_mib,
-            write_buffer_mib: args.write_buffer_mib,
+            cache_mib: args.cache_mib.unwrap_or(cache_mib),
+            write_buffer_mib: args.write_buffer_mib.unwrap_or(write_buffer_mib),
             background_threads: args.background_threads,
             seed: args.seed,
             duration_max_s: args.duration_max,
+            timed_ms: args.timed_seconds.saturating_mul(1000),
+            shrink_wait_ms: args.shrink_wait.saturating_mul(1000),
+            memory_limit_mib: limit,
         },
         settle: !args.no_settle,
         dir: args.dir,
@@ -202,7 +223,7 @@ fn sampling_cost() -> Result<()> {
 fn list() -> String {
     let workloads = Workload::ALL.iter();
     let mut lines = vec!["Workloads:".to_owned()];
-    lines.extend(workloads.map(|(_, name, what)| format!("  {name:<13} {what}")));
+    lines.extend(workloads.map(|(_, name, what)| format!("  {name:<17} {what}")));
     lines.push("\nEngines:".to_owned());
     let own = engines::own();
     lines.extend(

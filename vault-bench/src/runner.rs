@@ -12,6 +12,7 @@ use crate::engines;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::measure::{self, Machine};
+use crate::memory_group::MemoryGroup;
 use crate::progress::{Progress, told};
 use crate::record::{Job, Message, Record};
 use crate::results::{Compared, Note, Results, RunNote, Writer};
@@ -117,6 +118,8 @@ pub fn run(
     request.settings.check()?;
     let _lock = measure::claim_dir(&request.dir, STORE_PREFIX)?;
     measure::check_free_space(&request.dir, request.settings.disk_bytes_needed())?;
+    // Whether memory can be limited here is found out before anything is built.
+    drop(MemoryGroup::for_settings(&request.settings)?);
     let clock = SystemClock::new();
     keeper.note(Note::Run(run_note(request, &clock)))?;
     let mut failures = Vec::new();
@@ -289,6 +292,7 @@ impl Turn<'_> {
         };
         let what = "the job";
         let text = serde_json::to_string(job).map_err(|source| Error::Json { what, source })?;
+        let group = MemoryGroup::for_settings(&job.settings)?;
         let mut child = Command::new(&contender.binary)
             .arg("worker")
             .stdin(Stdio::piped())
@@ -296,8 +300,11 @@ impl Turn<'_> {
             .spawn()
             .map_err(|e| Error::io("start", &contender.binary, e))?;
         self.interrupt.watch(&child);
+        // It has no job yet, and so nothing of its memory is counted elsewhere.
+        let limited = group.as_ref().map_or(Ok(()), |group| group.add(child.id()));
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let heard = match (input, output) {
+            _ if limited.is_err() => limited,
             (Some(mut input), Some(output)) => {
                 let sent = input.write_all(text.as_bytes());
                 drop(input);

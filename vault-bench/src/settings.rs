@@ -1,5 +1,7 @@
 //! What a run is asked for: sizes, threads, budgets. Part of every result.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data::{CHECK_BYTES, KEY_BYTES};
@@ -10,6 +12,9 @@ pub const BATCH_OPERATIONS: usize = 100;
 
 /// Most threads that durable writes are issued from (`fillsync16`).
 pub const SYNC_THREADS_MAX: usize = 16;
+
+/// Least memory that a worker can be limited to: below it the program itself hardly runs.
+pub const MEMORY_LIMIT_MIB_MIN: u64 = 64;
 
 /// The settings that all engines of a run share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,32 @@ pub struct Settings {
     pub seed: u64,
     /// Seconds after which a workload is cut short; 0 lets each run to its end.
     pub duration_max_s: u64,
+    /// Milliseconds that each workload with a duration of its own runs for (a queue, expiry, tails); 0: what it says.
+    #[serde(default)]
+    pub timed_ms: u64,
+    /// Milliseconds that a store which is to give space back without being asked is waited for.
+    #[serde(default = "shrink_wait_ms")]
+    pub shrink_wait_ms: u64,
+    /// What each worker may have of memory, page cache included, in MiB; 0: what there is.
+    #[serde(default)]
+    pub memory_limit_mib: u64,
+}
+
+/// Unless it is set.
+const fn shrink_wait_ms() -> u64 {
+    60_000
+}
+
+/// What an engine may have of memory where all of it is limited: block cache and memtable, in MiB.
+///
+/// Half of the limit is for caches and buffers, the other half for the page cache, the program and what an engine does not
+/// count. Of that half, up to three memtables (one that takes writes, two that wait) of a sixteenth of the limit each, at
+/// most 64 MiB; the rest is for blocks, filters and indexes. It is one rule for all engines.
+#[must_use]
+pub fn budget_within(limit_mib: u64) -> (u64, u64) {
+    let write_buffer_mib = (limit_mib / 16).clamp(1, 64);
+    let cache_mib = (limit_mib / 2).saturating_sub(3 * write_buffer_mib).max(1);
+    (cache_mib, write_buffer_mib)
 }
 
 impl Default for Settings {
@@ -43,6 +74,9 @@ impl Default for Settings {
             background_threads: 0,
             seed: 1,
             duration_max_s: 0,
+            timed_ms: 0,
+            shrink_wait_ms: shrink_wait_ms(),
+            memory_limit_mib: 0,
         }
     }
 }
@@ -67,7 +101,18 @@ impl Settings {
         within("cache-mib", self.cache_mib, 0, 1 << 20)?;
         within("write-buffer-mib", self.write_buffer_mib, 1, 4096)?;
         within("background-threads", self.background_threads as u64, 0, 256)?;
-        within("duration-max", self.duration_max_s, 0, 1 << 20)
+        within("duration-max", self.duration_max_s, 0, 1 << 20)?;
+        within("timed-seconds", self.timed_ms / 1000, 0, 1 << 20)?;
+        within("shrink-wait", self.shrink_wait_ms / 1000, 0, 1 << 20)?;
+        if self.memory_limit_mib > 0 {
+            within(
+                "memory-limit (in MiB)",
+                self.memory_limit_mib,
+                MEMORY_LIMIT_MIB_MIN,
+                1 << 20,
+            )?;
+        }
+        Ok(())
     }
 
     /// Bytes of keys and values of a full store, before compression.
@@ -86,6 +131,26 @@ impl Settings {
     #[must_use]
     pub const fn write_buffer_bytes(&self) -> u64 {
         self.write_buffer_mib << 20
+    }
+
+    /// Bytes an engine that has one budget for everything may use, where memory is limited; see [`budget_within`]. Others count cache
+    /// and memtables only, and take what compactions and cursors need from what is left. One that counts these too gets as much
+    /// again as the memtables have; its own rule decides how much of it they may use.
+    #[must_use]
+    pub const fn memory_budget_bytes(&self) -> Option<u64> {
+        if self.memory_limit_mib == 0 {
+            return None;
+        }
+        Some(self.cache_bytes() + 6 * self.write_buffer_bytes())
+    }
+
+    /// How long a workload with a duration of its own runs, where nothing was set.
+    #[must_use]
+    pub const fn timed(&self, unset_seconds: u64) -> Duration {
+        if self.timed_ms == 0 {
+            return Duration::from_secs(unset_seconds);
+        }
+        Duration::from_millis(self.timed_ms)
     }
 
     /// Room one store may need at its widest. While compactions run, an entry stands on disk up to
@@ -120,8 +185,36 @@ mod tests {
             ("--value-bytes", |s| s.value_bytes = 15),
             ("--threads", |s| s.threads = 0),
             ("--write-buffer-mib", |s| s.write_buffer_mib = 0),
+            ("--memory-limit", |s| s.memory_limit_mib = 63),
         ] {
             assert!(check(change).unwrap_err().contains(option), "{option}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_divided_so_that_half_of_it_is_left() {
+        assert_eq!(budget_within(1024), (320, 64));
+        assert_eq!(budget_within(128), (40, 8));
+        assert_eq!(budget_within(8192), (4096 - 192, 64));
+        for limit in [64, 100, 777, 1 << 20] {
+            let (cache, buffer) = budget_within(limit);
+            assert!(
+                cache + 3 * buffer <= limit / 2 && cache > 0 && buffer > 0,
+                "{limit}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_of_older_results_can_be_read() {
+        let mut value = serde_json::to_value(Settings::default()).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        for field in ["timed_ms", "shrink_wait_ms", "memory_limit_mib"] {
+            assert!(fields.remove(field).is_some(), "{field}");
+        }
+        assert_eq!(
+            serde_json::from_value::<Settings>(value).unwrap(),
+            Settings::default()
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vault_core::clock::{Clock, SystemClock};
-use vault_core::{Engine, KeyRange, KeyspaceId, WriteBatch, WriteOptions};
+use vault_core::{Engine, KeyRange, KeyspaceId, Snapshot, Timestamp, WriteBatch, WriteOptions};
 
 use crate::data::Entry;
 use crate::error::{Error, Result};
@@ -32,6 +32,38 @@ pub enum Direction {
     Forward,
     /// Towards smaller keys.
     Backward,
+}
+
+/// What not every engine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// [`Target::delete_range`].
+    RangeDelete,
+    /// [`Target::put_until`].
+    Expiry,
+    /// [`Target::while_held`].
+    Snapshot,
+}
+
+impl Verb {
+    /// What an engine that lacks it does not have.
+    #[must_use]
+    pub const fn missing(self) -> &'static str {
+        match self {
+            Self::RangeDelete => "no range deletes",
+            Self::Expiry => "no entries that expire",
+            Self::Snapshot => "no snapshots",
+        }
+    }
+}
+
+/// A snapshot that is held.
+pub trait Held {
+    /// Looks one key up as it was, as [`Target::get`] does.
+    ///
+    /// # Errors
+    /// The engine's own.
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool>;
 }
 
 /// An open store of the engine under test. All threads share it.
@@ -74,6 +106,38 @@ pub trait Target: Send + Sync {
         limit: u64,
         visit: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<()>;
+
+    /// Whether it can do something that not every engine can.
+    fn offers(&self, _verb: Verb) -> bool {
+        false
+    }
+
+    /// Removes every key from `from` up to `to`, which stays, in one operation. Not durably.
+    ///
+    /// # Errors
+    /// The engine's own; that it has no such thing, where [`Target::offers`] says so.
+    fn delete_range(&self, _from: &[u8], _to: &[u8]) -> Result<()> {
+        Err(Error::engine("this engine", &"it has no range deletes"))
+    }
+
+    /// Sets one key until a moment of the wall clock. Not durably.
+    ///
+    /// # Errors
+    /// As [`Target::delete_range`].
+    fn put_until(&self, _key: &[u8], _value: &[u8], _expiry: Timestamp) -> Result<()> {
+        Err(Error::engine("this engine", &"its entries don't expire"))
+    }
+
+    /// Takes a snapshot and holds it while `work` runs, which may read through it.
+    ///
+    /// # Errors
+    /// As [`Target::delete_range`]; those of `work`.
+    fn while_held(&self, _work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {
+        Err(Error::engine(
+            "this engine",
+            &"it has no snapshots that are held",
+        ))
+    }
 
     /// Moves everything to tables and waits until no background work is left. Gives the time that was
     /// spent only on making sure that nothing more came; the caller takes it off.
@@ -238,6 +302,32 @@ impl Target for EngineTarget {
         Ok(())
     }
 
+    fn offers(&self, _verb: Verb) -> bool {
+        true
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(self.keyspace, from, to);
+        self.own(self.engine.write(&batch, &WriteOptions::OS))?;
+        Ok(())
+    }
+
+    fn put_until(&self, key: &[u8], value: &[u8], expiry: Timestamp) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put_until(self.keyspace, key, value, expiry);
+        self.own(self.engine.write(&batch, &WriteOptions::OS))?;
+        Ok(())
+    }
+
+    fn while_held(&self, work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {
+        let snapshot = self.own(self.engine.snapshot())?;
+        work(&HeldSnapshot {
+            target: self,
+            snapshot: &*snapshot,
+        })
+    }
+
     fn settle(&self) -> Result<Duration> {
         self.own(self.engine.flush(None))?;
         if let Some(settle) = &self.settle {
@@ -264,6 +354,23 @@ impl Target for EngineTarget {
 
     fn close(self: Box<Self>) -> Result<()> {
         self.own(self.engine.close())
+    }
+}
+
+struct HeldSnapshot<'a> {
+    target: &'a EngineTarget,
+    snapshot: &'a dyn Snapshot,
+}
+
+impl Held for HeldSnapshot<'_> {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self
+            .target
+            .own(self.snapshot.get(self.target.keyspace, key))?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
     }
 }
 
@@ -299,7 +406,6 @@ pub fn wait_until_quiet(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vault_core::Timestamp;
     use vault_core::clock::ManualClock;
 
     #[test]

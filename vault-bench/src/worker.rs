@@ -17,11 +17,13 @@ use crate::error::{Error, Result};
 use crate::latency::Latencies;
 use crate::measure::{self, Cost};
 use crate::permutation::Permutation;
+use crate::plan::{Step, plan};
 use crate::record::{Figures, Job, Message};
 use crate::settings::{BATCH_OPERATIONS, Settings};
+use crate::shapes::Shape;
 use crate::target::{Direction, EngineKind, Target};
 use crate::timeline::watch_memory;
-use crate::workload::{Step, Workload, plan};
+use crate::workload::{Ground, Workload};
 use crate::ycsb::{Inserts, Ycsb};
 
 /// Lookups that check a store after it was opened again.
@@ -89,8 +91,12 @@ pub fn run(
                 tell(&Message::LeftOut { workload, why })?;
             }
             Step::Measure { workload, after } => {
+                if let Some(why) = worker.lacks(workload)? {
+                    tell(&Message::LeftOut { workload, why })?;
+                    continue;
+                }
                 let mut figures = worker.measure(workload)?;
-                figures.after = after;
+                figures.after = after.or(figures.after);
                 let (wrong, missing) = (figures.wrong, figures.missing);
                 let operations = figures.operations;
                 tell(&Message::Measured(Box::new(figures)))?;
@@ -124,6 +130,8 @@ struct Worker<'a> {
     /// Tells the values of an overwrite from those before it.
     generation: u64,
     inserts: Arc<Inserts>,
+    /// What deleted half of the store, if anything did.
+    gap: Option<Workload>,
     /// The mix that is to be run next, if it is one.
     mix: Option<Ycsb>,
 }
@@ -143,6 +151,7 @@ impl<'a> Worker<'a> {
             filled: 0,
             generation: 0,
             inserts: Arc::new(Inserts::new(settings.threads)),
+            gap: None,
             mix: None,
         }
     }
@@ -151,6 +160,22 @@ impl<'a> Worker<'a> {
     fn load(&mut self) -> Result<()> {
         self.begin_empty()?;
         self.fill_rest("load")
+    }
+
+    /// Why a workload cannot be run on this engine, if it cannot.
+    fn lacks(&mut self, workload: Workload) -> Result<Option<String>> {
+        if workload.needs() == Ground::Gap && self.gap.is_none() {
+            let why = "nothing was deleted that it could cross".to_owned();
+            return Ok(Some(why));
+        }
+        let Some(verb) = workload.verb() else {
+            return Ok(None);
+        };
+        if self.target.is_none() {
+            self.begin_empty()?;
+        }
+        let offers = self.target()?.offers(verb);
+        Ok((!offers).then(|| format!("{} has {}", self.kind.name, verb.missing())))
     }
 
     /// Measures one workload and everything it cost.
@@ -164,11 +189,20 @@ impl<'a> Worker<'a> {
         let peak_memory_of_step = measure::reset_peak_memory();
         let before = Cost::now();
         let mut details = Vec::new();
+        let shape = self.shape(workload, &dir);
         let (outcome, memory) = match workload {
             Workload::Settle => watch_memory(self.target.as_deref(), || self.settle()),
             // No store is open for a part of it that could be asked.
             Workload::Reopen => watch_memory(None, || self.reopen(&mut details)),
-            _ => watch_memory(self.target.as_deref(), || self.drive(workload)),
+            _ => watch_memory(self.target.as_deref(), || match shape.run() {
+                Some(shaped) => {
+                    let shaped = shaped?;
+                    let named = shaped.details.into_iter();
+                    details.extend(named.map(|(name, value)| (name.to_owned(), value)));
+                    Ok(shaped.outcome)
+                }
+                None => self.drive(workload),
+            }),
         };
         let outcome = outcome?;
         if workload.fills() {
@@ -198,20 +232,26 @@ impl<'a> Worker<'a> {
             self.target = Some(self.open_empty(&dir)?);
             return Ok(dir);
         }
-        if workload.fills() {
+        if workload.needs() == Ground::Nothing && workload != Workload::Settle {
             self.begin_empty()?;
         } else if self.target.is_none() {
             self.target = Some((self.kind.open)(&self.dir, self.settings)?);
         }
         // A fill that was cut short is completed before anything counts on it.
-        if !workload.fills() && workload != Workload::Settle && self.filled < self.settings.n {
+        if workload.needs() == Ground::Whole
+            && workload != Workload::Settle
+            && self.filled < self.settings.n
+        {
             self.fill_rest("fill the rest")?;
             if self.job.settle {
                 self.target()?.settle()?;
             }
         }
         match workload {
-            Workload::Overwrite => self.generation += 1,
+            Workload::Overwrite
+            | Workload::DeleteMix
+            | Workload::HeldSnapshot
+            | Workload::Tails => self.generation += 1,
             Workload::Reopen => self.leave_a_log_to_replay()?,
             _ => {
                 // Takes a while for many entries (a sum over all of them), and is no engine's fault.
@@ -221,8 +261,29 @@ impl<'a> Worker<'a> {
         Ok(self.dir.clone())
     }
 
+    fn shape<'b>(&'b self, workload: Workload, dir: &'b Path) -> Shape<'b> {
+        Shape {
+            workload,
+            target: self.target.as_deref().expect("prepared for every workload"),
+            dir,
+            settings: self.settings,
+            order: &self.order,
+            generation: self.generation,
+            verbose: self.job.verbose,
+        }
+    }
+
     /// Does what belongs to a workload but not to its figures.
     fn finish(&mut self, workload: Workload, figures: &mut Figures) -> Result<()> {
+        if matches!(workload, Workload::DeleteHalf | Workload::DeleteHalfRange) {
+            self.gap = Some(workload);
+        }
+        if workload.needs() == Ground::Gap {
+            figures.after = self.gap;
+        }
+        if workload == Workload::HeldSnapshot {
+            self.generation += crate::shapes::held::TIMES;
+        }
         if workload.is_durable_fill() {
             self.close()?;
             measure::remove_dir(&self.job.dir.join("sync"))?;
@@ -316,7 +377,8 @@ impl<'a> Worker<'a> {
                     .expect("prepared for every one of the mixes");
                 drive(how, |hands, i| mix.run(target, hands, i))
             }
-            Workload::Settle | Workload::Reopen => Ok(Outcome::default()),
+            // These are no streams of operations.
+            _ => Ok(Outcome::default()),
         }
     }
 
@@ -392,6 +454,7 @@ impl<'a> Worker<'a> {
         self.close()?;
         self.target = Some(self.open_empty(&self.dir)?);
         self.filled = 0;
+        self.gap = None;
         self.generation = 0;
         self.inserts = Arc::new(Inserts::new(self.settings.threads));
         Ok(())

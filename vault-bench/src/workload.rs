@@ -1,14 +1,4 @@
-//! The workloads: their names, how many operations each has, and in which order they run.
-//!
-//! [`plan`] turns the list that was asked for into steps:
-//!
-//! - `fill…` begins with an empty store. A workload that needs data finds what the ones before it left;
-//!   where nothing was filled yet, an unreported load in random order comes first.
-//! - After each fill and each overwrite, and before anything that reads what was written since, a
-//!   *settle* is measured as a step of its own, so that reads don't depend on how far compactions
-//!   happened to be. `--no-settle` leaves these out.
-//! - `fillsync1` and `fillsync16` run on an empty store of their own, beside the main one, which is
-//!   closed meanwhile: they are too small to leave anything worth reading.
+//! The workloads: their names, how many operations each has, what each must find and what it leaves.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::settings::{BATCH_OPERATIONS, SYNC_THREADS_MAX, Settings};
+use crate::target::Verb;
 
 /// Most durable writes from one thread: two seconds' worth where one takes 40 µs.
 pub const SYNC1_OPERATIONS_MAX: u64 = 50_000;
@@ -72,6 +63,34 @@ pub enum Workload {
     Settle,
     /// Close and open again.
     Reopen,
+    /// Single deletes of half of the keys, side by side in the middle.
+    DeleteHalf,
+    /// The same by one range delete.
+    DeleteHalfRange,
+    /// Every entry that is left, across the gap, before anything has settled.
+    GapScan,
+    /// Seek into the gap, then 10 entries behind it, before anything has settled.
+    GapSeek,
+    /// As [`Workload::GapScan`] after a settle.
+    GapScanSettled,
+    /// As [`Workload::GapSeek`] after a settle.
+    GapSeekSettled,
+    /// 50 % deletes, 25 % writes, 25 % reads of random keys.
+    DeleteMix,
+    /// Push at one end, pop at the other.
+    Queue,
+    /// Every key deleted by itself, then the time until the directory has shrunk.
+    Drain,
+    /// The same by one range delete.
+    DrainRange,
+    /// The same by expiry.
+    DrainExpiry,
+    /// Entries that expire, written all the time.
+    Expiry,
+    /// A snapshot that is held while a quarter of the keys is overwritten.
+    HeldSnapshot,
+    /// Overwrites at 70 % of the rate that could be reached just before.
+    Tails,
 }
 
 impl Workload {
@@ -183,6 +202,76 @@ impl Workload {
             "reopen",
             "fill half a write buffer unmeasured, then close and open (seconds)",
         ),
+        (
+            Self::DeleteHalf,
+            "delete-half",
+            "n / 2 deletes of neighbouring keys in the middle",
+        ),
+        (
+            Self::DeleteHalfRange,
+            "delete-half-range",
+            "the same by one range delete (latency and seconds of that one)",
+        ),
+        (
+            Self::GapScan,
+            "gap-scan",
+            "every entry that a delete-half left, 1 thread, before anything has settled",
+        ),
+        (
+            Self::GapSeek,
+            "gap-seek",
+            "up to 10 seconds: seek into the gap of a delete-half, 10 entries, before anything has settled",
+        ),
+        (
+            Self::GapScanSettled,
+            "gap-scan-settled",
+            "as gap-scan after a settle",
+        ),
+        (
+            Self::GapSeekSettled,
+            "gap-seek-settled",
+            "as gap-seek after a settle",
+        ),
+        (
+            Self::DeleteMix,
+            "delete-mix",
+            "n: 50 % delete, 25 % write, 25 % read of random keys, present or not",
+        ),
+        (
+            Self::Queue,
+            "queue",
+            "for 10 minutes: push at one end, pop (seek to first, delete it) at the other, 1 thread; latency: of a pop",
+        ),
+        (
+            Self::Drain,
+            "drain",
+            "n entries deleted one by one, then the time until the directory is below 5 % unasked (seconds)",
+        ),
+        (
+            Self::DrainRange,
+            "drain-range",
+            "the same by one range delete (seconds)",
+        ),
+        (
+            Self::DrainExpiry,
+            "drain-expiry",
+            "the same by all of them expiring (seconds)",
+        ),
+        (
+            Self::Expiry,
+            "expiry",
+            "for 2 minutes: writes of entries that soon expire, one read for seven writes",
+        ),
+        (
+            Self::HeldSnapshot,
+            "snapshot-held",
+            "a quarter of the keys overwritten 3 times under a snapshot, then the time until its space is back unasked (seconds)",
+        ),
+        (
+            Self::Tails,
+            "tails",
+            "for an hour: overwrites at 70 % of the peak measured just before; latency from the intended start",
+        ),
     ];
 
     /// Its name.
@@ -218,7 +307,23 @@ impl Workload {
             Self::Seek10 | Self::SeekRev10 => share(5),
             Self::YcsbE => share(10),
             Self::Seek100 => share(20),
-            Self::Scan | Self::ScanRev | Self::Settle | Self::Reopen => 1,
+            Self::DeleteMix => n,
+            Self::DeleteHalf => share(2),
+            Self::GapSeek | Self::GapSeekSettled => share(5),
+            Self::Scan
+            | Self::ScanRev
+            | Self::Settle
+            | Self::Reopen
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapScanSettled
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry
+            | Self::HeldSnapshot
+            | Self::Tails => 1,
         }
     }
 
@@ -227,7 +332,14 @@ impl Workload {
     pub const fn threads(self, settings: &Settings) -> usize {
         match self {
             Self::FillSync16 => SYNC_THREADS_MAX,
-            Self::FillSync1 | Self::ReadRandom1 | Self::Scan | Self::ScanRev => 1,
+            Self::FillSync1
+            | Self::ReadRandom1
+            | Self::Scan
+            | Self::ScanRev
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapScanSettled
+            | Self::Queue => 1,
             _ => settings.threads,
         }
     }
@@ -247,16 +359,86 @@ impl Workload {
     /// Whether it is told by seconds rather than by operations a second.
     #[must_use]
     pub const fn is_told_by_seconds(self) -> bool {
-        matches!(self, Self::Settle | Self::Reopen)
+        matches!(
+            self,
+            Self::Settle
+                | Self::Reopen
+                | Self::Drain
+                | Self::DrainRange
+                | Self::DrainExpiry
+                | Self::HeldSnapshot
+        )
+    }
+
+    /// What it must find when it begins.
+    #[must_use]
+    pub const fn needs(self) -> Ground {
+        match self {
+            Self::FillSeq
+            | Self::FillRandom
+            | Self::FillBatch
+            | Self::FillSync1
+            | Self::FillSync16
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry => Ground::Nothing,
+            Self::GapScan | Self::GapSeek | Self::GapScanSettled | Self::GapSeekSettled => {
+                Ground::Gap
+            }
+            _ => Ground::Whole,
+        }
+    }
+
+    /// What it leaves behind in the main store.
+    pub(crate) const fn leaves(self) -> Ground {
+        match self {
+            Self::DeleteHalf
+            | Self::DeleteHalfRange
+            | Self::GapScan
+            | Self::GapSeek
+            | Self::GapScanSettled
+            | Self::GapSeekSettled => Ground::Gap,
+            Self::DeleteMix
+            | Self::Queue
+            | Self::Drain
+            | Self::DrainRange
+            | Self::DrainExpiry
+            | Self::Expiry => Ground::Nothing,
+            _ => Ground::Whole,
+        }
+    }
+
+    /// Whether it is about what a store is like before it has settled.
+    pub(crate) const fn is_unsettled(self) -> bool {
+        matches!(self, Self::GapScan | Self::GapSeek)
+    }
+
+    /// The verb that an engine must have for it.
+    #[must_use]
+    pub const fn verb(self) -> Option<Verb> {
+        match self {
+            Self::DeleteHalfRange | Self::DrainRange => Some(Verb::RangeDelete),
+            Self::DrainExpiry | Self::Expiry => Some(Verb::Expiry),
+            Self::HeldSnapshot => Some(Verb::Snapshot),
+            _ => None,
+        }
     }
 
     /// Whether it leaves work behind for the background.
-    const fn writes(self) -> bool {
+    pub(crate) const fn writes(self) -> bool {
         matches!(
             self,
             Self::Overwrite | Self::YcsbA | Self::YcsbB | Self::YcsbD | Self::YcsbE | Self::YcsbF
-        ) || matches!(self, Self::Reopen)
-            || self.fills()
+        ) || matches!(
+            self,
+            Self::Reopen
+                | Self::DeleteHalf
+                | Self::DeleteHalfRange
+                | Self::HeldSnapshot
+                | Self::Tails
+        ) || self.fills()
     }
 }
 
@@ -297,113 +479,20 @@ impl From<Workload> for String {
     }
 }
 
-/// One step of a worker.
+/// The state of the main store between two workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Fills an empty store without reporting it.
-    Load,
-    /// Measures a workload. `after`: what a settle is settling.
-    Measure {
-        /// The workload.
-        workload: Workload,
-        /// The workload that made this settle necessary.
-        after: Option<Workload>,
-    },
-}
-
-/// Orders the steps for a list of workloads; see the [module](self).
-#[must_use]
-pub fn plan(workloads: &[Workload], settle: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut filled = false;
-    let mut unsettled: Option<Workload> = None;
-    let measure = |workload, after| Step::Measure { workload, after };
-    for (i, &workload) in workloads.iter().enumerate() {
-        if workload.is_durable_fill() {
-            steps.push(measure(workload, None));
-            continue;
-        }
-        if !filled && !workload.fills() {
-            steps.push(Step::Load);
-            unsettled = Some(Workload::FillBatch);
-        }
-        filled = true;
-        if workload == Workload::Settle {
-            steps.push(measure(workload, unsettled.take()));
-            continue;
-        }
-        if settle && !workload.fills() && unsettled.is_some() {
-            steps.push(measure(Workload::Settle, unsettled.take()));
-        }
-        steps.push(measure(workload, None));
-        if workload.writes() {
-            unsettled = Some(workload);
-        }
-        let is_load = workload.fills() || workload == Workload::Overwrite;
-        if settle && is_load && workloads.get(i + 1) != Some(&Workload::Settle) {
-            steps.push(measure(Workload::Settle, unsettled.take()));
-        }
-    }
-    steps
+pub enum Ground {
+    /// Nothing that anybody could count on.
+    Nothing,
+    /// Every loaded entry is there.
+    Whole,
+    /// The middle half of them was deleted.
+    Gap,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn planned(list: &str, settle: bool) -> String {
-        let workloads: Vec<Workload> = list.split(' ').map(|name| name.parse().unwrap()).collect();
-        let told = |step: &Step| match step {
-            Step::Load => "(load)".to_owned(),
-            Step::Measure {
-                workload,
-                after: Some(after),
-            } => format!("{workload}:{after}"),
-            Step::Measure {
-                workload,
-                after: None,
-            } => workload.to_string(),
-        };
-        plan(&workloads, settle)
-            .iter()
-            .map(told)
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-
-    #[test]
-    fn reads_come_after_a_settle_and_need_data() {
-        for (list, expected) in [
-            (
-                "fillrandom readrandom scan",
-                "fillrandom settle:fillrandom readrandom scan",
-            ),
-            (
-                "fillrandom settle readrandom",
-                "fillrandom settle:fillrandom readrandom",
-            ),
-            ("readrandom", "(load) settle:fillbatch readrandom"),
-            (
-                "fillsync16 seek10",
-                "fillsync16 (load) settle:fillbatch seek10",
-            ),
-            (
-                "fillbatch overwrite ycsb-a ycsb-c ycsb-c",
-                "fillbatch settle:fillbatch overwrite settle:overwrite ycsb-a settle:ycsb-a ycsb-c ycsb-c",
-            ),
-            (
-                "ycsb-c fillseq",
-                "(load) settle:fillbatch ycsb-c fillseq settle:fillseq",
-            ),
-            ("fillsync1", "fillsync1"),
-        ] {
-            assert_eq!(planned(list, true), expected, "{list}");
-        }
-        assert_eq!(
-            planned("fillrandom ycsb-a readrandom settle", false),
-            "fillrandom ycsb-a readrandom settle:ycsb-a"
-        );
-    }
 
     #[test]
     fn every_workload_has_a_name_that_leads_back_to_it() {

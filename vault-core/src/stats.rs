@@ -378,8 +378,12 @@ pub struct PinnedSpace {
     pub holder: String,
     /// The sequence number it reads at.
     pub sequence: u64,
-    /// Bytes (estimate).
+    /// Bytes that it holds, and that no older snapshot does (estimate). Over all holders they add up to what is pinned.
     pub bytes: u64,
+    /// Bytes that nobody else holds: what releasing this one alone would free (estimate).
+    pub alone_bytes: u64,
+    /// For how long it has been open, in milliseconds; 0 where that is not known.
+    pub open_ms: u64,
 }
 
 /// Space of the write-ahead log.

@@ -1,6 +1,6 @@
 //! The cursor that memtables, tables, levels and merges of them all offer inside the engine.
 
-use vault_core::{Result, Slice};
+use vault_core::{Result, SequenceNumber, Slice};
 
 /// A position among the entries (all versions) of one source, in internal key order.
 ///
@@ -29,6 +29,15 @@ pub(crate) trait InternalCursor {
     fn value(&self) -> &[u8];
     /// The stored value as a slice that may share its block.
     fn value_slice(&self) -> Slice;
+    /// Moves forward to `end` over entries that are all known to have sequence numbers of at most `sequence`; less far where that
+    /// is not known of all, and not at all where it is of none. Says whether it moved.
+    fn pass_forward(&mut self, _sequence: SequenceNumber, _end: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
+    /// As [`pass_forward`](Self::pass_forward), backward to the last entry before `start`.
+    fn pass_backward(&mut self, _sequence: SequenceNumber, _start: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
     /// Lets go of what only the value needs, because memory is tight. Until [`unpark`](Self::unpark), or
     /// a move, only `valid`, `key` and `trailer` may be called.
     fn park(&mut self) {}

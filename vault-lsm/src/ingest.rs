@@ -255,6 +255,8 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             next
         });
         commit.last_sequence = sequence;
+        // Before anybody sees what it brings.
+        view.keyspace.gaps.clear();
         store.visible.store(sequence, Ordering::Release);
         return Ok(sequence);
     }

@@ -5,9 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use vault_core::{Error, KeyspaceId, KeyspaceOptions, MergeOperator, SequenceNumber};
+use vault_core::batch::OperationKind;
+use vault_core::{
+    Error, KeyspaceId, KeyspaceOptions, MergeOperator, Operation, SequenceNumber, Timestamp,
+};
 use vault_snapshot::policy::Planner;
 
+use crate::gaps::Gaps;
 use crate::memory::{Memory, MemtableAccount};
 use crate::memtable::Memtable;
 use crate::read::presence::Presence;
@@ -15,6 +19,7 @@ use crate::store::unknown_keyspace;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, MutexGuard};
 use crate::version::Version;
+use crate::write::commit::apply;
 
 /// What stays the same about a keyspace, and what is shared by all views of it.
 pub(crate) struct Keyspace {
@@ -36,6 +41,8 @@ pub(crate) struct Keyspace {
     /// Keeps failing compactions from being tried again at once.
     pub(crate) backoff: Backoff,
     busy: Mutex<BTreeSet<u64>>,
+    /// Stretches of keys that are known to be deleted.
+    pub(crate) gaps: Gaps,
 }
 
 impl Keyspace {
@@ -57,6 +64,7 @@ impl Keyspace {
             presence: Presence::default(),
             backoff: Backoff::default(),
             busy: Mutex::default(),
+            gaps: Gaps::default(),
         }
     }
 
@@ -132,6 +140,10 @@ pub(crate) struct WriteBuffer {
     pub(crate) log_end: AtomicU64,
     /// The log segment in which that position lies; 0: none.
     pub(crate) last_log: AtomicU64,
+    /// Deletes of single keys in it.
+    deletes: AtomicU64,
+    /// The moment, in milliseconds, at which all of it will have expired; `u64::MAX`: never.
+    expires: AtomicU64,
 }
 
 impl WriteBuffer {
@@ -144,7 +156,35 @@ impl WriteBuffer {
             last_sequence: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
             last_log: AtomicU64::new(0),
+            deletes: AtomicU64::new(0),
+            expires: AtomicU64::new(0),
         }
+    }
+
+    /// Inserts one operation. The caller holds the commit lock, or is alone with the store.
+    #[inline]
+    pub(crate) fn apply(&self, operation: &Operation<'_>, sequence: SequenceNumber) {
+        apply(&self.memtable, operation, sequence);
+        // One writer at a time: nothing is lost between the look and the change.
+        if operation.kind == OperationKind::Delete {
+            let deletes = self.deletes.load(Ordering::Relaxed) + 1;
+            self.deletes.store(deletes, Ordering::Relaxed);
+        }
+        let expires = operation.expiry.map_or(u64::MAX, |expiry| expiry.0);
+        if expires > self.expires.load(Ordering::Relaxed) {
+            self.expires.store(expires, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether flushing it is sure to free more than it writes, in a keyspace that has so many entries in tables: it holds
+    /// deletes that count there, or has expired whole.
+    pub(crate) fn is_worth_flushing(&self, now: Timestamp, entries_in_tables: u64) -> bool {
+        let deletes = self.deletes.load(Ordering::Relaxed);
+        let expires = self.expires.load(Ordering::Relaxed);
+        !self.is_empty()
+            && (self.memtable.range_tombstone_count() > 0
+                || deletes * DELETES_SHARE > entries_in_tables + self.memtable.entries()
+                || expires <= now.0)
     }
 
     /// Whether nothing was ever written to it.
@@ -152,6 +192,9 @@ impl WriteBuffer {
         self.first_log.load(Ordering::Acquire) == 0
     }
 }
+
+/// One in so many of a keyspace's entries: as many deletes are worth a flush of their own.
+const DELETES_SHARE: u64 = 32;
 
 /// What a view holds of a keyspace.
 #[derive(Clone)]

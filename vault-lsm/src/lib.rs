@@ -27,6 +27,7 @@ mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gaps;
 mod ingest;
 mod internal_key;
 mod keyspace;

@@ -138,9 +138,13 @@ fn flush_what_is_sealed(store: &Arc<Store>) {
 
 /// Drops what was decoded.
 pub(crate) fn forget(store: &Store) {
-    let as_opened = |view: &KeyspaceView| KeyspaceView {
-        version: Arc::new(view.version.as_opened()),
-        ..view.clone()
+    let as_opened = |view: &KeyspaceView| {
+        // It holds keys of the store. Callers are refused, so nobody leaves another.
+        view.keyspace.gaps.clear();
+        KeyspaceView {
+            version: Arc::new(view.version.as_opened()),
+            ..view.clone()
+        }
     };
     store.views.update(|view| {
         let mut next = view.following();

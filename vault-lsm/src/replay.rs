@@ -21,7 +21,6 @@ use crate::manifest::State;
 use crate::memory::{Class, Memory};
 use crate::store::Store;
 use crate::view::View;
-use crate::write::commit::apply;
 
 /// What a memtable takes for each byte of small operations in the log, at most about.
 const GROWTH: u64 = 4;
@@ -184,7 +183,7 @@ fn operations(
             let first = &keyspace.active.first_log;
             first.store(batch.segment, Ordering::Release);
         }
-        apply(&keyspace.active.memtable, &operation, sequence);
+        keyspace.active.apply(&operation, sequence);
     }
     if decoder.is_empty() {
         Ok(())

@@ -1,4 +1,4 @@
-//! What is done while nobody writes: fewer places for reads to look in.
+//! What is done while nobody writes: fewer places for reads to look in, and no space that only the next write would give back.
 //!
 //! Under writes a keyspace keeps several runs and a memtable, because merging each of them at once would cost
 //! more than it saves. When writes pause, the next read is what counts: memtables that are large enough go to tables, and the
@@ -6,12 +6,19 @@
 //! rewrites no more than a few times their own bytes. So a pause costs a bounded number of rewrites of what was
 //! written since the last one, and none where only little was written.
 //!
+//! Compactions free what is deleted or has expired, but they see tables only. Where writing ends with deletes, the last of them stay in
+//! a memtable, on top of all that they delete. So a memtable into which nothing was written between two looks, a few seconds
+//! apart, goes to a table too if that is sure to free more than it writes
+//! ([`WriteBuffer::is_worth_flushing`](crate::keyspace::WriteBuffer::is_worth_flushing)). Others stay in the log, from where
+//! reading them back is cheap ([ADR 0011](../../docs/adr/0011-no-flush-on-close.md)).
+//!
 //! Once nothing is left in memtables, the log is needed for nothing: it begins anew in a short segment, and the long ones go.
 //! What is on disk is then what the tables take, and opening has nothing to replay.
 //!
 //! The store is at rest from when its last sequence number has stood still for [`PAUSE`] until the next write.
 //! Where there are no threads, only [`Lsm::settle`](crate::Lsm::settle) says so.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
@@ -19,9 +26,9 @@ use std::time::Duration;
 use vault_core::{KeyspaceId, Result};
 use vault_snapshot::policy::REST_RATIO;
 
+use crate::background::IDLE_MAX;
 use crate::flush::{log_floor, remove_logs_below};
 use crate::keyspace::KeyspaceView;
-use crate::log::FIRST_SEGMENT_BYTES;
 use crate::manifest::Edit;
 use crate::store::{Store, lock};
 use crate::sync::atomic::AtomicU64;
@@ -30,8 +37,8 @@ use crate::sync::atomic::AtomicU64;
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// A memtable below this part of the write buffer stays: it is found in the processor's caches.
 const SMALL_FRACTION: u64 = 16;
-/// A log of so many of the shortest segments is left as it is: that of a small store, and one that was just begun anew.
-const SHORT_LOG_SEGMENTS: u64 = 4;
+/// A log of so many bytes, or of four segments where they are short, is left as it is.
+const SHORT_LOG_BYTES: u64 = 1 << 20;
 
 /// Since when nobody writes.
 pub(crate) struct Rest {
@@ -52,6 +59,9 @@ impl Default for Rest {
 pub(crate) struct Watch {
     /// The last sequence number at the look before, and when it was first seen.
     seen: Option<(u64, Duration)>,
+    /// When it looked into the memtables last, and what it found of each that takes writes: its first segment and its bytes.
+    looked: Duration,
+    memtables: BTreeMap<KeyspaceId, (u64, usize)>,
 }
 
 impl Watch {
@@ -65,6 +75,10 @@ impl Watch {
             _ => now,
         };
         self.seen = Some((sequence, since));
+        if now.saturating_sub(self.looked) >= IDLE_MAX {
+            self.looked = now;
+            self.free_space(store)?;
+        }
         if store.rest.at.load(Acquire) == sequence {
             shorten_log(store)?;
             return Ok(Duration::MAX);
@@ -87,6 +101,35 @@ impl Watch {
         begin(store, sequence);
         Ok(PAUSE)
     }
+
+    /// Seals the memtables that nobody has written to since the look before, and whose flush is sure to free space.
+    fn free_space(&mut self, store: &Arc<Store>) -> Result<()> {
+        let pinned = store.views.pin();
+        let now = store.env.clock.now();
+        let mut found = BTreeMap::new();
+        let mut worth_it = Vec::new();
+        for view in &pinned.keyspaces {
+            let (id, active) = (view.keyspace.id, &view.active);
+            let state = (active.first_log.load(Acquire), active.memtable.bytes());
+            let is_quiet = self.memtables.get(&id) == Some(&state);
+            if is_quiet && active.is_worth_flushing(now, entries_in_tables(view)) {
+                worth_it.push(id);
+            }
+            found.insert(id, state);
+        }
+        self.memtables = found;
+        drop(pinned);
+        if !worth_it.is_empty() {
+            let commit = store.commit()?;
+            worth_it.iter().for_each(|&id| store.seal(&commit, id));
+        }
+        Ok(())
+    }
+}
+
+fn entries_in_tables(view: &KeyspaceView) -> u64 {
+    let tables = view.version.tables();
+    tables.map(|(_, _, file)| file.meta().entries).sum()
 }
 
 /// Whether the policy may take it that nobody writes.
@@ -102,9 +145,9 @@ pub(crate) fn begin(store: &Store, sequence: u64) {
 
 /// Has the log go on in a short segment and lets go of the others, if the store is at rest and has everything in tables.
 pub(crate) fn shorten_log(store: &Arc<Store>) -> Result<()> {
-    let shortest = FIRST_SEGMENT_BYTES.min(store.memory.shares().log_segment_bytes);
+    let short = SHORT_LOG_BYTES.min(4 * store.memory.shares().log_segment_bytes);
     let bytes: u64 = lock(&store.log_segments).values().sum();
-    if bytes <= SHORT_LOG_SEGMENTS * shortest || !is_flushed(store) {
+    if bytes <= short || !is_flushed(store) {
         return Ok(());
     }
     // A checkpoint that takes stock counts on the segments it has seen.

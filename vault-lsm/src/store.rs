@@ -319,6 +319,17 @@ impl Store {
         Ok(guard)
     }
 
+    /// The last sequence number that was given out, with the commit lock held while `act` runs with it. `None` where another has
+    /// the lock, or where the store doesn't write: for readers, who wait for nobody.
+    pub(crate) fn if_nobody_commits<T>(
+        &self,
+        act: impl FnOnce(SequenceNumber) -> Option<T>,
+    ) -> Option<T> {
+        let commit = self.writable.as_ref()?.commit.try_lock().ok()?;
+        self.check_writable().ok()?;
+        act(commit.last_sequence)
+    }
+
     /// Waits until every commit that has a place in the log is published. Where one has failed, the store is poisoned
     /// from here on.
     #[inline]

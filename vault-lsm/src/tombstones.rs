@@ -162,6 +162,18 @@ impl Fragments {
         sequences.get(newer).copied()
     }
 
+    /// As [`Fragments::covering`], with the stretch of keys for which that holds: its start, and its end, which is not part of it.
+    pub(crate) fn covering_stretch(
+        &self,
+        key: &[u8],
+        at_most: SequenceNumber,
+    ) -> Option<(SequenceNumber, &[u8], &[u8])> {
+        let (start, end, sequences) = self.fragment_at_or_after(key)?;
+        let newer = sequences.partition_point(|&sequence| sequence > at_most);
+        let sequence = sequences.get(newer).filter(|_| start <= key)?;
+        Some((*sequence, start, end))
+    }
+
     /// The sequence numbers of all tombstones that cover `key`, newest first.
     #[inline]
     pub(crate) fn covering_all<'a>(&'a self, key: &[u8]) -> &'a [SequenceNumber] {
@@ -292,6 +304,9 @@ mod tests {
             for at_most in [0, 3, 10, u64::MAX] {
                 let newest = expected.iter().copied().find(|&s| s <= at_most);
                 assert_eq!(fragments.covering(key, at_most), newest);
+                let stretch = fragments.covering_stretch(key, at_most);
+                assert_eq!(stretch.map(|found| found.0), newest);
+                assert!(stretch.is_none_or(|(_, start, end)| start <= &key[..] && &key[..] < end));
             }
             let next = parts.iter().find(|part| part.1 > &key[..]).copied();
             assert_eq!(fragments.fragment_at_or_after(key), next);

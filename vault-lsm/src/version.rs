@@ -16,7 +16,7 @@ use vault_core::{KeyRange, Timestamp};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
 
 use crate::reclaim::{Held, ReclaimQueue};
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::table::{Table, TableMeta};
 use crate::tombstones::Fragments;
 
@@ -25,6 +25,9 @@ pub(crate) struct TableFile {
     pub(crate) table: Arc<Table>,
     /// Its range tombstones, ready for lookup.
     pub(crate) tombstones: Option<Arc<Fragments>>,
+    /// Entries of it that were kept for snapshots alone. Known of tables written since the store was opened: snapshots don't
+    /// outlive that either.
+    pub(crate) shadowed: AtomicU64,
     file: Arc<OwnedFile>,
 }
 
@@ -50,6 +53,7 @@ impl TableFile {
         Self {
             table,
             tombstones,
+            shadowed: AtomicU64::new(0),
             file: Arc::new(file),
         }
     }
@@ -60,6 +64,7 @@ impl TableFile {
         Self {
             table: Arc::new(self.table.as_opened()),
             tombstones: self.tombstones.clone(),
+            shadowed: AtomicU64::new(self.shadowed.load(Ordering::Relaxed)),
             file: Arc::clone(&self.file),
         }
     }
@@ -276,6 +281,14 @@ impl Version {
         table_bytes: u64,
         at_rest: bool,
     ) -> Shape<'_> {
+        let tombstones: Vec<&Arc<Fragments>> = self
+            .tables()
+            .filter_map(|(_, _, file)| file.tombstones.as_ref())
+            .collect();
+        let shape_of = |file| TableShape {
+            hidden: is_hidden(file, &tombstones, oldest_snapshot),
+            ..shape_of(file, busy)
+        };
         let levels = self
             .levels
             .iter()
@@ -284,7 +297,7 @@ impl Version {
                     .runs
                     .iter()
                     .map(|run| RunShape {
-                        tables: run.tables.iter().map(|file| shape_of(file, busy)).collect(),
+                        tables: run.tables.iter().map(|file| shape_of(file)).collect(),
                     })
                     .collect(),
             })
@@ -316,5 +329,26 @@ fn shape_of<'a>(file: &'a TableFile, busy: &BTreeSet<u64>) -> TableShape<'a> {
         expiring: meta.expiring,
         expiry_median_hint: None,
         busy: busy.contains(&meta.number),
+        hidden: false,
+        shadowed: file.shadowed.load(Ordering::Relaxed),
     }
+}
+
+/// Whether a range delete that every reader sees hides all of a table. Its own never do, as nothing in a table is older than all
+/// of it.
+fn is_hidden(file: &TableFile, tombstones: &[&Arc<Fragments>], oldest_snapshot: u64) -> bool {
+    let meta = file.meta();
+    tombstones.iter().any(|fragments| {
+        let mut from = meta.smallest.as_slice();
+        // Neighbours with different numbers may hide it together.
+        while let Some((sequence, _, end)) = fragments.covering_stretch(from, oldest_snapshot)
+            && sequence > meta.sequence_max
+        {
+            if meta.largest.as_slice() < end || (meta.largest_exclusive && meta.largest == end) {
+                return true;
+            }
+            from = end;
+        }
+        false
+    })
 }

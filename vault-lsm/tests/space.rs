@@ -194,6 +194,40 @@ fn what_a_snapshot_holds() {
     assert!(report.pinned.iter().all(|p| p.bytes == 0));
 }
 
+/// What two snapshots hold together is told of the older one, as nothing is told twice; what each holds alone is told apart, for
+/// that is what releasing just this one would free.
+#[test]
+fn what_snapshots_hold_together_and_alone() {
+    let built = Built::new();
+    built.put(0..1_000, 1);
+    let first = built.store.snapshot().unwrap();
+    // Half of the keys have a version that the first alone sees, and one that the second alone sees.
+    built.put(0..500, 2);
+    built.clock.advance(Duration::from_secs(2));
+    let second = built.store.snapshot().unwrap();
+    // Of all others both see the same.
+    built.put(0..1_000, 3);
+    built.clock.advance(Duration::from_secs(3));
+    let report = built.report();
+    let held = |sequence| {
+        let mut pinned = report.pinned.iter();
+        pinned.find(|held| held.sequence == sequence).unwrap()
+    };
+    let (first_held, second_held) = (held(first.sequence()), held(second.sequence()));
+    assert_share(first_held.bytes, &report, 40);
+    assert_share(first_held.alone_bytes, &report, 20);
+    assert_share(second_held.bytes, &report, 20);
+    assert_share(second_held.alone_bytes, &report, 20);
+    assert_eq!((first_held.open_ms, second_held.open_ms), (5_000, 3_000));
+    // With the first one gone, the second holds alone what they held together.
+    drop(first);
+    let report = built.report();
+    let held = &report.pinned[0];
+    assert_share(held.alone_bytes, &report, 40);
+    assert_eq!(held.alone_bytes, held.bytes);
+    assert_share(report.obsolete_bytes, &report, 20);
+}
+
 /// Tables that were replaced while a cursor reads them.
 #[test]
 fn what_a_cursor_holds() {

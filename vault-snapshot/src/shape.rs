@@ -42,6 +42,10 @@ pub struct TableShape<'a> {
     pub expiry_median_hint: Option<Timestamp>,
     /// Whether a running merge reads it.
     pub busy: bool,
+    /// Whether a range delete that every reader sees, and that stands in another table, hides all of it.
+    pub hidden: bool,
+    /// Entries that were kept, when it was written, only because a snapshot could still see them; 0 where that is not known.
+    pub shadowed: u64,
 }
 
 impl<'a> TableShape<'a> {
@@ -262,6 +266,8 @@ mod tests {
             expiring: 0,
             expiry_median_hint: None,
             busy: false,
+            hidden: false,
+            shadowed: 0,
         }
     }
 

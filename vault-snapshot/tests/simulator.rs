@@ -81,6 +81,8 @@ fn count(number: u64, entries: &[Entry]) -> TableShape<'static> {
         expiring: expiries.len() as u64,
         expiry_median_hint: expiries.get(expiries.len() / 2).copied(),
         busy: false,
+        hidden: false,
+        shadowed: 0,
     }
 }
 

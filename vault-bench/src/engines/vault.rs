@@ -79,6 +79,9 @@ pub(super) fn kinds() -> Vec<EngineKind> {
     ]
 }
 
+/// The least that the engine can be told to do with.
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+
 /// Opens an encrypted store under a key of this benchmark's own.
 fn encrypted(
     name: &'static str,
@@ -115,8 +118,13 @@ fn open(
         .durability(Durability::Os)
         .protection(protection);
     options.settings.table_metadata_bytes = Some(metadata_bytes);
-    // The other parts of the budget are what they are by default, however large the cache is.
-    options.settings.memory_bytes += settings.cache_bytes();
+    // The other parts of the budget are what they are by default, however large the cache is; but where memory is limited,
+    // all of it together is bounded, and memtables have two fifths of what is left beside the cache: 2.4 write buffers, where
+    // the others may have 3.
+    options.settings.memory_bytes = settings.memory_budget_bytes().map_or_else(
+        || options.settings.memory_bytes + settings.cache_bytes(),
+        |budget| budget.max(MEMORY_BYTES_MIN),
+    );
     if let Some(compaction) = u8::try_from(settings.background_threads)
         .ok()
         .filter(|&n| n > 0)

@@ -42,6 +42,8 @@ pub(crate) struct Output<'a> {
     gathered_bytes_max: u64,
     created: Timestamp,
     writer: Option<TableWriter>,
+    /// Entries of the table being written that only snapshots can see.
+    shadowed: u64,
     /// The first key that the next table may hold tombstones from; `None`: from the start.
     tombstones_from: Option<Vec<u8>>,
     tables: OutputTables,
@@ -51,6 +53,8 @@ pub(crate) struct Output<'a> {
 #[derive(Default)]
 pub(crate) struct OutputTables {
     pub(crate) tables: Vec<Arc<TableMeta>>,
+    /// Of each table, how many of its entries only snapshots can see.
+    shadowed: Vec<u64>,
     pub(crate) counts: Removed,
     /// Keeps the keys that they may be sealed under.
     _writing_in: Option<WritingIn>,
@@ -92,7 +96,13 @@ impl OutputTables {
         let opened: Result<Vec<_>> = self
             .tables
             .iter()
-            .map(|meta| open_table(store, keyspace, TableMeta::clone(meta)))
+            .enumerate()
+            .map(|(at, meta)| {
+                let shadowed = self.shadowed.get(at).copied().unwrap_or(0);
+                let file = open_table(store, keyspace, TableMeta::clone(meta))?;
+                file.shadowed.store(shadowed, Relaxed);
+                Ok(file)
+            })
             .collect();
         opened.inspect_err(|_| self.discard(store))
     }
@@ -248,6 +258,7 @@ impl<'a> Output<'a> {
             gathered_bytes_max: store.memory.shares().compaction / 4,
             created: store.env.clock.now(),
             writer: None,
+            shadowed: 0,
             tombstones_from: None,
             tables: OutputTables::begin(store),
         }
@@ -384,6 +395,9 @@ impl<'a> Output<'a> {
         while at < gathered.trailers.len() {
             match gathered.decision.fates[at] {
                 Fate::Keep => {
+                    let newer = &gathered.described[..at];
+                    let is_hidden = newer.iter().any(|newer| newer.kind != VersionKind::Merge);
+                    self.shadowed += u64::from(is_hidden);
                     let stored = zeroed(gathered.trailers[at], rules);
                     moved |= self.keep(cursor, gathered, at, stored)?;
                 }
@@ -545,6 +559,9 @@ impl<'a> Output<'a> {
         if let Some(writer) = self.writer.take() {
             let meta = writer.finish()?;
             self.tables.tables.push(Arc::new(meta));
+            self.tables
+                .shadowed
+                .push(std::mem::take(&mut self.shadowed));
         }
         Ok(())
     }

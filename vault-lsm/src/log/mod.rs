@@ -24,7 +24,7 @@ mod writer;
 pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, replay};
 pub(crate) use secure::{rewrite, secure};
 pub(crate) use sync::LogSync;
-pub(crate) use writer::{FIRST_SEGMENT_BYTES, LogWriter, Reserved, Segment, SegmentSource};
+pub(crate) use writer::{LogWriter, Reserved, Segment, SegmentSource};
 
 /// Version of the log's format.
 pub(crate) const LOG_VERSION: u16 = 1;

@@ -28,7 +28,9 @@ use crate::store::{sync_failed, write_failed};
 use crate::sync;
 
 /// Length of the first segment of an opening, in bytes.
-pub(crate) const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// Bytes of the segment that a store at rest keeps.
+const RESTING_SEGMENT_BYTES: u64 = 64 << 10;
 /// Frame, the fields in front of the operations, and what any transform there may be adds.
 const OVERHEAD_MAX: usize = FRAME_BYTES + BatchHead::BYTES_MAX + 64;
 /// A thread's buffer for sealing records in is kept up to this size.
@@ -381,9 +383,9 @@ impl LogWriter {
         Ok(self.end().0)
     }
 
-    /// As [`LogWriter::switch`], to a segment as short as the first of an opening.
+    /// As [`LogWriter::switch`], to a segment as short as a store at rest needs.
     pub(crate) fn switch_to_short(&mut self, source: &dyn SegmentSource) -> Result<u64> {
-        self.next_bytes = FIRST_SEGMENT_BYTES.min(self.segment_bytes_max);
+        self.next_bytes = RESTING_SEGMENT_BYTES.min(self.segment_bytes_max);
         self.switch(source)
     }
 

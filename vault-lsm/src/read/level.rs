@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use vault_core::{Result, Slice};
+use vault_core::{Result, SequenceNumber, Slice};
 
 use crate::cursor::InternalCursor;
 use crate::internal_key::compare;
@@ -185,6 +185,49 @@ impl InternalCursor for RunCursor {
 
     fn value_slice(&self) -> Slice {
         self.standing().value_slice()
+    }
+
+    fn pass_forward(&mut self, sequence: SequenceNumber, end: &[u8]) -> Result<bool> {
+        if !self.valid() || self.key() >= end {
+            return Ok(false);
+        }
+        let is_newer = |table: &&Arc<TableFile>| table.meta().sequence_max > sequence;
+        let within = |table: &&Arc<TableFile>| table.meta().smallest.as_slice() < end;
+        let tables = self.tables()[self.at..].iter().take_while(within);
+        let newer = tables.enumerate().find(|(_, table)| is_newer(table));
+        match newer.map(|(ahead, _)| ahead) {
+            None => self.seek(end, u64::MAX)?,
+            // The one it is in has something newer: it has to be walked through.
+            Some(0) => return Ok(false),
+            Some(ahead) => {
+                if let Some(cursor) = self.open(self.at + ahead) {
+                    cursor.first()?;
+                }
+                self.skip_forward()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn pass_backward(&mut self, sequence: SequenceNumber, start: &[u8]) -> Result<bool> {
+        if !self.valid() || self.key() < start {
+            return Ok(false);
+        }
+        let is_newer = |table: &&Arc<TableFile>| table.meta().sequence_max > sequence;
+        let within = |table: &&Arc<TableFile>| table.meta().largest.as_slice() >= start;
+        let tables = self.tables()[..=self.at].iter().rev().take_while(within);
+        let newer = tables.enumerate().find(|(_, table)| is_newer(table));
+        match newer.map(|(back, _)| back) {
+            None => self.seek_back(start, u64::MAX)?,
+            Some(0) => return Ok(false),
+            Some(back) => {
+                if let Some(cursor) = self.open(self.at - back) {
+                    cursor.last()?;
+                }
+                self.skip_backward()?;
+            }
+        }
+        Ok(true)
     }
 
     fn park(&mut self) {

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use vault_core::{Result, Slice};
+use vault_core::{Result, SequenceNumber, Slice};
 
 use crate::cursor::InternalCursor;
 use crate::memory::Lease;
@@ -74,6 +74,12 @@ impl InternalCursor for Source {
     fn value_slice(&self) -> Slice {
         each!(self, c => c.value_slice())
     }
+    fn pass_forward(&mut self, sequence: SequenceNumber, end: &[u8]) -> Result<bool> {
+        each!(self, c => c.pass_forward(sequence, end))
+    }
+    fn pass_backward(&mut self, sequence: SequenceNumber, start: &[u8]) -> Result<bool> {
+        each!(self, c => c.pass_backward(sequence, start))
+    }
     fn park(&mut self) {
         each!(self, c => c.park());
     }
@@ -127,6 +133,47 @@ impl<S: InternalCursor> MergeCursor<S> {
     pub(crate) fn forget(&mut self) {
         self.heap.clear();
         self.sources.iter_mut().for_each(S::forget);
+    }
+
+    /// Moves sources on without regard to their order, then restores it. `pass` says whether it moved a source.
+    fn pass(&mut self, mut pass: impl FnMut(&mut S) -> Result<bool>) -> Result<()> {
+        let mut moved = false;
+        for at in 0..self.heap.len() {
+            moved |= pass(&mut self.sources[self.heap[at] as usize])?;
+        }
+        if moved {
+            let sources = &self.sources;
+            self.heap.retain(|&at| sources[at as usize].valid());
+            for at in (0..self.heap.len() / 2).rev() {
+                self.sink(at);
+            }
+            // Those that moved have their blocks.
+            self.all_parked = false;
+        }
+        self.economise(None)
+    }
+
+    /// Takes every source forward to `end`, as far as it holds nothing newer than `sequence` until there: a range delete of that
+    /// number hides all of it. The others stay where they are, and so may the cursor.
+    pub(crate) fn pass_hidden_forward(
+        &mut self,
+        sequence: SequenceNumber,
+        end: &[u8],
+    ) -> Result<()> {
+        debug_assert_eq!(self.direction, Direction::Forward);
+        let outcome = self.pass(|source| source.pass_forward(sequence, end));
+        self.unposition(outcome)
+    }
+
+    /// As [`MergeCursor::pass_hidden_forward`], backward to before `start`.
+    pub(crate) fn pass_hidden_backward(
+        &mut self,
+        sequence: SequenceNumber,
+        start: &[u8],
+    ) -> Result<()> {
+        debug_assert_eq!(self.direction, Direction::Backward);
+        let outcome = self.pass(|source| source.pass_backward(sequence, start));
+        self.unposition(outcome)
     }
 
     fn top(&self) -> &S {

@@ -15,6 +15,7 @@ use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
 use crate::memory::Lease;
+use crate::read::deleted::Deleted;
 use crate::read::get::malformed_entry;
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
@@ -41,6 +42,8 @@ pub(crate) struct ScanCursor {
     /// The key the cursor stands on, or stood on last.
     key: Vec<u8>,
     value: Slice,
+    /// What was stepped over since the cursor stood on an entry.
+    deleted: Deleted,
     /// Keeps what the cursor must outlive: a registered snapshot, where it reads through one.
     held: Option<Arc<dyn Send + Sync>>,
 }
@@ -94,6 +97,7 @@ impl ScanCursor {
             place: Place::Nowhere,
             key: Vec::new(),
             value: Slice::empty(),
+            deleted: Deleted::default(),
             held,
         })
     }
@@ -106,6 +110,13 @@ impl ScanCursor {
     /// From where the merge stands, goes forward to the next key the reader sees something of.
     fn settle_forward(&mut self) -> Result<()> {
         self.place = Place::Nowhere;
+        self.deleted.begin_anew();
+        self.go_on_forward()?;
+        self.leave_word(true);
+        Ok(())
+    }
+
+    fn go_on_forward(&mut self) -> Result<()> {
         while self.merge.valid() {
             if !self.range.is_before_end(self.merge.key()) {
                 return Ok(());
@@ -117,26 +128,69 @@ impl ScanCursor {
             }
             self.key.clear();
             self.key.extend_from_slice(self.merge.key());
-            let plain = kind_of(trailer) == Some(OperationKind::Put) && !has_expiry(trailer);
-            if plain
-                && (self.tombstones.is_empty() || self.covering(&self.key) < sequence_of(trailer))
-            {
+            let covering = if self.tombstones.is_empty() {
+                0
+            } else {
+                self.covering(&self.key)
+            };
+            let kind = kind_of(trailer);
+            let is_hidden = covering > sequence_of(trailer);
+            if kind == Some(OperationKind::Put) && !has_expiry(trailer) && !is_hidden {
                 self.place = Place::OnMerge;
                 return Ok(());
             }
-            if let Some(value) = self.resolve_forward()? {
+            if is_hidden || kind == Some(OperationKind::Delete) {
+                self.pass_deleted_forward(is_hidden)?;
+                continue;
+            }
+            if let Some(value) = self.resolve_forward(covering)? {
                 self.value = value;
                 self.place = Place::ForwardOwned;
                 return Ok(());
             }
+            // Expired, mostly: gone by the clock.
+            self.leave_word(true);
             self.skip_key()?;
         }
         Ok(())
     }
 
+    /// From `self.key`, which was deleted, by a range delete if `is_hidden` says so: as far ahead as is known to be deleted too.
+    fn pass_deleted_forward(&mut self, is_hidden: bool) -> Result<()> {
+        self.deleted.add(&self.key);
+        if self.deleted.may_pass() {
+            let gaps = &self.view.keyspace.gaps;
+            if gaps.end_of(&self.key, self.snapshot, self.deleted.passed_to()) {
+                self.deleted.passed_to_end();
+                return self.merge.seek(self.deleted.last(), u64::MAX);
+            }
+            if is_hidden && let Some((sequence, _, end)) = self.covering_stretch(&self.key) {
+                let end = end.to_vec();
+                self.merge.pass_hidden_forward(sequence, &end)?;
+            }
+        }
+        self.skip_key()
+    }
+
+    /// The newest range delete over the key that the reader sees, with the stretch of keys for which nothing changes about that.
+    fn covering_stretch(&self, key: &[u8]) -> Option<(SequenceNumber, &[u8], &[u8])> {
+        let tombstones = self.tombstones.iter();
+        tombstones
+            .filter_map(|fragments| fragments.covering_stretch(key, self.snapshot))
+            .max_by_key(|stretch| stretch.0)
+    }
+
+    /// Leaves word of the deleted keys that were stepped over, going forward or backward.
+    fn leave_word(&mut self, forward: bool) {
+        if self.deleted.is_worth_leaving() {
+            let at = (&*self.store, &*self.view, self.snapshot);
+            self.deleted.leave_word(at, forward);
+        }
+        self.deleted.begin_anew();
+    }
+
     /// Decides `self.key` from the merge, which stands on its newest visible version.
-    fn resolve_forward(&mut self) -> Result<Option<Slice>> {
-        let covering = self.covering(&self.key);
+    fn resolve_forward(&mut self, covering: SequenceNumber) -> Result<Option<Slice>> {
         let (clock, operator) = (
             &*self.store.env.clock,
             self.view.keyspace.operator.as_deref(),
@@ -173,6 +227,13 @@ impl ScanCursor {
     /// From where the merge stands, goes backward to the next key the reader sees something of.
     fn settle_backward(&mut self) -> Result<()> {
         self.place = Place::Nowhere;
+        self.deleted.begin_anew();
+        self.go_on_backward()?;
+        self.leave_word(false);
+        Ok(())
+    }
+
+    fn go_on_backward(&mut self) -> Result<()> {
         let mut versions: Vec<(u64, Slice)> = Vec::new();
         while self.merge.valid() {
             if !self.range.is_after_start(self.merge.key()) {
@@ -206,6 +267,47 @@ impl ScanCursor {
                 self.place = Place::BackwardOwned;
                 return Ok(());
             }
+            if many {
+                self.leave_word(false);
+            } else {
+                self.pass_deleted_backward(&versions)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From `self.key`, of which nothing is seen among these versions, and before which the merge stands: as far back as is known
+    /// to be deleted too.
+    fn pass_deleted_backward(&mut self, versions: &[(u64, Slice)]) -> Result<()> {
+        let covering = if self.tombstones.is_empty() {
+            0
+        } else {
+            self.covering(&self.key)
+        };
+        let Some(&(newest, _)) = versions.last() else {
+            // Everything there is of it is newer than the reader.
+            self.leave_word(false);
+            return Ok(());
+        };
+        let is_hidden = covering > sequence_of(newest);
+        if !is_hidden && kind_of(newest) != Some(OperationKind::Delete) {
+            self.leave_word(false);
+            return Ok(());
+        }
+        self.deleted.add(&self.key);
+        if !self.deleted.may_pass() {
+            return Ok(());
+        }
+        let gaps = &self.view.keyspace.gaps;
+        if gaps.first_of(&self.key, self.snapshot, self.deleted.passed_to()) {
+            return self.merge.seek_back(self.deleted.last(), u64::MAX);
+        }
+        if is_hidden
+            && self.merge.valid()
+            && let Some((sequence, start, _)) = self.covering_stretch(&self.key)
+        {
+            let start = start.to_vec();
+            self.merge.pass_hidden_backward(sequence, &start)?;
         }
         Ok(())
     }
@@ -235,7 +337,7 @@ impl ScanCursor {
     /// merge then stands on the key before again.
     fn resolve_many(&mut self) -> Result<Option<Slice>> {
         self.merge.seek(&self.key, seek_trailer(self.snapshot))?;
-        let value = self.resolve_forward()?;
+        let value = self.resolve_forward(self.covering(&self.key))?;
         self.merge.seek_back(&self.key, u64::MAX)?;
         Ok(value)
     }
@@ -257,6 +359,7 @@ impl ScanCursor {
     fn forget(&mut self) {
         self.merge.forget();
         (self.key, self.value) = (Vec::new(), Slice::empty());
+        self.deleted = Deleted::default();
     }
 
     fn go_to_first(&mut self) -> Result<()> {

@@ -33,7 +33,7 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     let pinned = store.views.pin();
     store.check_open()?;
     let mut report = SpaceReport::default();
-    let mut held: Vec<u64> = vec![0; snapshots.len()];
+    let mut held: Vec<Pinned> = vec![Pinned::default(); snapshots.len()];
     for view in &pinned.keyspaces {
         let sorted = sort_keyspace(store, view, &snapshots)?;
         let tables = view
@@ -52,8 +52,9 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
             obsolete_bytes: scale(sorted.obsolete),
             expired_bytes: scale(sorted.expired),
         };
-        for (total, bytes) in held.iter_mut().zip(&sorted.pinned) {
-            *total += scale(*bytes);
+        for (total, pinned) in held.iter_mut().zip(&sorted.pinned) {
+            total.bytes += scale(pinned.bytes);
+            total.alone += scale(pinned.alone);
         }
         report.live_bytes += space.live_bytes;
         report.obsolete_bytes += space.obsolete_bytes;
@@ -80,12 +81,24 @@ struct Sorted {
     obsolete: u64,
     expired: u64,
     /// By snapshot, in the order given.
-    pinned: Vec<u64>,
+    pinned: Vec<Pinned>,
+}
+
+/// What a snapshot holds.
+#[derive(Default, Clone, Copy)]
+struct Pinned {
+    /// Of what no older snapshot holds.
+    bytes: u64,
+    /// Of what no other snapshot holds.
+    alone: u64,
 }
 
 impl Sorted {
     fn total(&self) -> u64 {
-        self.live + self.obsolete + self.expired + self.pinned.iter().sum::<u64>()
+        self.live
+            + self.obsolete
+            + self.expired
+            + self.pinned.iter().map(|pinned| pinned.bytes).sum::<u64>()
     }
 }
 
@@ -95,7 +108,7 @@ fn sort_keyspace(
     snapshots: &[OpenSnapshot],
 ) -> Result<Sorted> {
     let mut sorted = Sorted {
-        pinned: vec![0; snapshots.len()],
+        pinned: vec![Pinned::default(); snapshots.len()],
         ..Sorted::default()
     };
     let version = &view.version;
@@ -190,12 +203,15 @@ impl Walk<'_> {
                 sorted.live += bytes;
             } else {
                 // The oldest snapshot between this version and what hides it is the one to blame.
-                let holder = self
-                    .snapshots
-                    .iter()
-                    .position(|held| held.sequence >= sequence && held.sequence < hidden_by);
-                match holder.filter(|_| gone) {
-                    Some(at) => sorted.pinned[at] += bytes,
+                let holds = |held: &OpenSnapshot| {
+                    gone && held.sequence >= sequence && held.sequence < hidden_by
+                };
+                match self.snapshots.iter().position(holds) {
+                    Some(at) => {
+                        let others = self.snapshots[at + 1..].iter().any(holds);
+                        sorted.pinned[at].bytes += bytes;
+                        sorted.pinned[at].alone += if others { 0 } else { bytes };
+                    }
                     None => sorted.obsolete += bytes,
                 }
             }
@@ -209,20 +225,22 @@ impl Walk<'_> {
     }
 }
 
-fn name_holders(store: &Store, snapshots: &[OpenSnapshot], held: &[u64]) -> Vec<PinnedSpace> {
+fn name_holders(store: &Store, snapshots: &[OpenSnapshot], held: &[Pinned]) -> Vec<PinnedSpace> {
     let now = store.env.clock.monotonic();
     let open_for = |opened: Duration| now.saturating_sub(opened);
     let mut pinned: Vec<PinnedSpace> = snapshots
         .iter()
         .zip(held)
-        .map(|(snapshot, &bytes)| PinnedSpace {
+        .map(|(snapshot, held)| PinnedSpace {
             holder: format!(
                 "snapshot at sequence {}, open for {:.1?}",
                 snapshot.sequence,
                 open_for(snapshot.opened)
             ),
             sequence: snapshot.sequence,
-            bytes,
+            bytes: held.bytes,
+            alone_bytes: held.alone,
+            open_ms: u64::try_from(open_for(snapshot.opened).as_millis()).unwrap_or(u64::MAX),
         })
         .collect();
     let retired = store.reclaim.held_bytes();
@@ -232,6 +250,8 @@ fn name_holders(store: &Store, snapshots: &[OpenSnapshot], held: &[u64]) -> Vec<
                 .to_owned(),
             sequence: 0,
             bytes: retired,
+            alone_bytes: retired,
+            open_ms: 0,
         });
     }
     pinned

@@ -12,7 +12,7 @@ use vault_core::{
 
 use crate::counters::Operation as Counted;
 use crate::internal_key::{SEQUENCE_MAX, pack};
-use crate::keyspace::{KeyspaceView, WriteBuffer};
+use crate::keyspace::KeyspaceView;
 use crate::log::{Reserved, Segment, SegmentSource};
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
@@ -341,10 +341,10 @@ const RANGE_TOMBSTONES_MAX: usize = 1024;
 
 /// Inserts the operations of a batch into the active memtables.
 fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) {
-    let mut last: Option<(KeyspaceId, &Arc<WriteBuffer>)> = None;
+    let mut last: Option<(KeyspaceId, &KeyspaceView)> = None;
     for (operation, sequence) in batch.iter().zip(first..) {
-        let buffer = match last {
-            Some((id, buffer)) if id == operation.keyspace => buffer,
+        let keyspace = match last {
+            Some((id, keyspace)) if id == operation.keyspace => keyspace,
             _ => {
                 let keyspace = view
                     .keyspace(operation.keyspace)
@@ -352,12 +352,20 @@ fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) 
                 if keyspace.active.is_empty() {
                     keyspace.active.first_log.store(segment, Ordering::Release);
                 }
-                &keyspace.active
+                keyspace
             }
         };
-        last = Some((operation.keyspace, buffer));
-        apply(&buffer.memtable, &operation, sequence);
+        last = Some((operation.keyspace, keyspace));
+        keyspace.active.apply(&operation, sequence);
+        if !is_delete(operation.kind) {
+            keyspace.keyspace.gaps.written(operation.key);
+        }
     }
+}
+
+/// Whether an operation only takes away.
+const fn is_delete(kind: OperationKind) -> bool {
+    matches!(kind, OperationKind::Delete | OperationKind::RangeDelete)
 }
 
 /// Inserts one operation into a memtable.

@@ -23,7 +23,7 @@ pub(super) struct Fifo {
 
 impl Planner for Fifo {
     fn choose(&self, shape: &Shape<'_>) -> Choice {
-        retire::drop_expired(shape)
+        retire::drop_dead(shape)
             .or_else(|| self.drop_oldest(shape))
             .unwrap_or_else(|| self.merge_small(shape))
     }

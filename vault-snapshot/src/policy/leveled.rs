@@ -12,12 +12,13 @@
 //! passed on whole at once, a pass that saves nothing.
 //!
 //! In order of urgency:
-//! 1. tables that have expired whole go ([`retire`]);
+//! 1. tables that have expired whole, or that range deletes hide whole, go ([`retire`]);
 //! 2. level 0, when it has `level0_runs` runs or the bytes of the base, and levels over their target,
 //!    the furthest over first. Level 0 goes as a whole; of a level goes the table that has to be merged
 //!    with the fewest bytes for each of its own;
-//! 3. tables that are mostly dead go down, or are rewritten where nothing older overlaps them;
-//! 4. while nobody writes, level 0 goes down before it is full, unless that rewrites more than [`REST_RATIO`] times its
+//! 3. level 0, when its deletes are half as many as the entries below them;
+//! 4. tables that are mostly dead go down, or are rewritten where nothing older overlaps them;
+//! 5. while nobody writes, level 0 goes down before it is full, unless that rewrites more than [`REST_RATIO`] times its
 //!    own bytes; then its runs become one. Reads have fewer places to look in.
 //!
 //! A table that overlaps nothing on its way moves without being rewritten.
@@ -250,7 +251,7 @@ impl Leveled {
 
 impl Planner for Leveled {
     fn choose(&self, shape: &Shape<'_>) -> Choice {
-        if let Some(choice) = retire::drop_expired(shape) {
+        if let Some(choice) = retire::drop_dead(shape) {
             return choice;
         }
         let targets = self.targets(shape);
@@ -259,6 +260,11 @@ impl Planner for Leveled {
             .find_map(|&(_, level)| match level {
                 0 => Self::from_level0(shape, targets.level0_output, "level 0"),
                 _ => Self::from_level(shape, level, "level over its size"),
+            })
+            .or_else(|| {
+                retire::level0_deletes_much(shape)
+                    .then(|| Self::from_level0(shape, targets.level0_output, "deletes"))
+                    .flatten()
             })
             .or_else(|| Self::retire(shape))
             .or_else(|| Self::prepare_for_reads(shape, targets.level0_output))

@@ -4,7 +4,7 @@
 //! construction. Each merge multiplies a run's size by about the number of runs that it joins, so an
 //! entry is rewritten about log(store / flush) / log(`runs_min`) times. In order of urgency:
 //!
-//! 1. tables that have expired whole go;
+//! 1. tables that have expired whole, or that range deletes hide whole, go;
 //! 2. if everything but the oldest run is more than twice as large as the oldest, all is merged: the
 //!    oldest run is about what a store without garbage would hold, so this bounds space. Likewise if
 //!    deletes that every reader sees are half as many as the entries of the oldest run: they would else
@@ -123,7 +123,7 @@ impl Tiered {
 
 impl Planner for Tiered {
     fn choose(&self, shape: &Shape<'_>) -> Choice {
-        retire::drop_expired(shape)
+        retire::drop_dead(shape)
             .or_else(|| Self::merge_all(shape))
             .or_else(|| self.merge_similar(shape))
             .or_else(|| self.merge_surplus(shape))

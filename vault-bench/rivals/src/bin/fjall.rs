@@ -10,10 +10,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
+};
 use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
-use vault_bench::target::{Direction, EngineKind, Target, wait_until_quiet};
+use vault_bench::target::{Direction, EngineKind, Held, Target, Verb, wait_until_quiet};
 use vault_bench::timeline::Accounted;
 use vault_bench::{Error, Result};
 use vault_bench_rivals::{locked_version, worker};
@@ -68,6 +70,21 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
         database,
         clock: SystemClock::new(),
     }))
+}
+
+struct HeldSnapshot<'a> {
+    snapshot: Snapshot,
+    keyspace: &'a Keyspace,
+}
+
+impl Held for HeldSnapshot<'_> {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = own(self.snapshot.get(self.keyspace, key))?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
 }
 
 impl Target for Fjall {
@@ -136,6 +153,17 @@ impl Target for Fjall {
                 .take(limit)
                 .try_for_each(&mut give),
         }
+    }
+
+    fn offers(&self, verb: Verb) -> bool {
+        verb == Verb::Snapshot
+    }
+
+    fn while_held(&self, work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {
+        work(&HeldSnapshot {
+            snapshot: self.database.snapshot(),
+            keyspace: &self.keyspace,
+        })
     }
 
     fn settle(&self) -> Result<Duration> {

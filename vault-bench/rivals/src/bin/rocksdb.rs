@@ -14,12 +14,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions,
+    BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions, Snapshot,
     WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
-use vault_bench::target::{Direction, EngineKind, Target};
+use vault_bench::target::{Direction, EngineKind, Held, Target, Verb};
 use vault_bench::timeline::Accounted;
 use vault_bench::{Error, Result};
 use vault_bench_rivals::{locked_version, worker};
@@ -91,6 +91,18 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     Ok(Box::new(Rocks { database }))
 }
 
+struct HeldSnapshot<'a>(Snapshot<'a>);
+
+impl Held for HeldSnapshot<'_> {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = own(self.0.get_pinned(key))?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+}
+
 impl Target for Rocks {
     fn put(&self, key: &[u8], value: &[u8], durable: bool) -> Result<()> {
         let mut options = WriteOptions::default();
@@ -144,6 +156,21 @@ impl Target for Rocks {
             }
         }
         own(entries.status())
+    }
+
+    fn offers(&self, verb: Verb) -> bool {
+        // Its expiry is a filter of compactions: readers go on seeing what has expired until one comes by.
+        matches!(verb, Verb::RangeDelete | Verb::Snapshot)
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(from, to);
+        own(self.database.write(batch))
+    }
+
+    fn while_held(&self, work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {
+        work(&HeldSnapshot(self.database.snapshot()))
     }
 
     fn settle(&self) -> Result<Duration> {
