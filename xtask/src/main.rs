@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod fuzz;
 mod golden;
+mod instructions;
 mod json;
 mod layers;
 mod memory;
@@ -41,6 +42,7 @@ cargo xtask <command>
   models   what threads share, on every schedule: [--seed N] [--schedules N] for the random ones
   sanitize the parts with unsafe under a sanitizer: [address|thread|miri|all]
   bench    the workload runner with the repository's settings; arguments are passed on
+  instructions  what each part executes, against the table of it: [--write] [PART...]
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink, --encrypted yes|no|either
   memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         (Some("models"), rest) => models::run(&root, rest),
         (Some("sanitize"), rest) => sanitize::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
+        (Some("instructions"), rest) => instructions::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, "run", rest),
         (Some("memory"), []) => memory::run(&root),
