@@ -68,13 +68,16 @@ pub trait Bench {
     fn run(&mut self, operations: u64);
 }
 
+/// Sets a part up in an empty directory.
+type Begin = dyn Fn(&Path) -> Box<dyn Bench>;
+
 /// A part that can be measured.
 pub struct Part {
     /// Its name: the component, a slash, and what it does.
     pub name: String,
     /// How many operations are run at once at most, and counted.
     pub operations: u64,
-    begin: Box<dyn Fn(&Path) -> Box<dyn Bench>>,
+    begin: Box<Begin>,
 }
 
 impl Part {

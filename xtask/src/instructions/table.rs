@@ -237,10 +237,7 @@ mod tests {
         ] {
             let spoiled = text.replace("| a | 1.0 |", &format!("| a | {nonsense} |"));
             let problem = Counts::parse(&spoiled).unwrap_err();
-            assert!(
-                problem.starts_with(&at),
-                "{nonsense}: {problem}"
-            );
+            assert!(problem.starts_with(&at), "{nonsense}: {problem}");
         }
         assert!(Counts::parse("").unwrap_err().contains("--write"));
         assert!(Counts::parse(&text.replace("| a | 1.0 |\n", "")).is_err());
