@@ -153,8 +153,8 @@ fn compare(root: &Path, counted: &Counts, whole: bool) -> Result<Outcome, String
         return Ok(Outcome::Compared(expected.compare(counted, whole)));
     }
     // Shown all the same: whoever renews the table wants to know.
-    for note in expected.compare(counted, whole).notes {
-        println!("{note}");
+    for (name, count) in &counted.parts {
+        println!("{name:<28} {count:>10}");
     }
     Ok(Outcome::Incomparable(format!(
         "what is counted here cannot be held against {}; {}",
