@@ -14,6 +14,9 @@
 #![deny(unsafe_code)]
 
 mod background;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 pub mod check;
 mod checkpoint;
 mod close;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::Findings;
 use crate::workspace::{Package, Workspace};
-use crate::{bench, fuzz, layers, models, sanitize, sim, tidy};
+use crate::{bench, fuzz, instructions, layers, models, sanitize, sim, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
 const QUICKSTART_SECONDS_MAX: u64 = 60;
@@ -36,7 +36,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -54,6 +54,7 @@ const STEPS: [Step; 17] = [
     ("fuzzing", fuzzing),
     ("benchmark", benchmark),
     ("criterion", criterion),
+    ("instructions", instructions),
 ];
 
 /// Runs every step and prints a table of how they ended.
@@ -373,6 +374,15 @@ fn criterion(context: &Context<'_>) -> Outcome {
         return Passed;
     }
     Skipped("no crate has micro-benchmarks yet".to_owned())
+}
+
+/// Counts the instructions of each part, and holds them against the table of what they should be.
+fn instructions(context: &Context<'_>) -> Outcome {
+    match instructions::check(context.root) {
+        Ok(instructions::Outcome::Compared(findings)) => report(Ok(findings)),
+        Ok(instructions::Outcome::Incomparable(reason)) => Skipped(reason),
+        Err(problem) => Failed(problem),
+    }
 }
 
 fn cargo_command(root: &Path) -> Command {

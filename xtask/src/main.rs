@@ -16,6 +16,7 @@ mod bench_report;
 mod ci;
 mod fuzz;
 mod golden;
+mod instructions;
 mod json;
 mod layers;
 mod memory;
@@ -43,6 +44,7 @@ cargo xtask <command>
   sanitize the parts with unsafe under a sanitizer: [address|thread|miri|all]
   bench    the workload runner with the repository's settings; arguments are passed on
   bench-report  Vault and its rivals in turn, with a report: --quick, --rivals a,b, --compare REV, ... (--help tells all)
+  instructions  what each part executes, against the table of it: [--write] [PART...]
   mutants  breaks the engine on purpose and shows that the tests notice; --list tells how
   sim      simulations: --seed N [--trace], --seeds N [--from N], --minutes M, --jobs J, --shrink, --encrypted yes|no|either
   memory   2 GiB under memory budgets of 64, 128 and 512 MiB: the peak of each phase
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         (Some("sanitize"), rest) => sanitize::run(&root, rest),
         (Some("bench"), rest) => bench::run(&root, rest),
         (Some("bench-report"), rest) => bench_report::run(&root, rest),
+        (Some("instructions"), rest) => instructions::run(&root, rest),
         (Some("mutants"), rest) => mutants::run(&root, rest),
         (Some("sim"), rest) => sim::run(&root, "run", rest),
         (Some("memory"), []) => memory::run(&root),

@@ -25,6 +25,8 @@ use vault_core::{Compression, FilterPolicy, KeyspaceOptions};
 
 use crate::memory::Memory;
 
+#[cfg(feature = "benching")]
+pub(crate) mod benching;
 mod block;
 mod block_builder;
 mod budget;

@@ -408,7 +408,7 @@ impl Drop for Table {
             .iter()
             .map(|p| {
                 p.index.get().map_or(0, |i| i.memory_bytes())
-                    + p.filter.get().map_or(0, |f| f.memory_bytes())
+                    + p.filter.get().map_or(0, Filter::memory_bytes)
             })
             .sum();
         self.budget.release(pinned + self.resident_bytes);
