@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod background;
+mod blob;
 pub mod check;
 mod checkpoint;
 mod close;

@@ -251,13 +251,16 @@ pub(crate) fn status(store: &Store, keys: &dyn Keys) -> KeyRotation {
     status
 }
 
-/// The epochs and bytes of the tables that make up the store.
+/// The epochs and bytes of the tables that make up the store, with the values that they point to.
 fn tables(store: &Store) -> impl Iterator<Item = (u32, u64)> {
     let pinned = store.views.pin();
     let of = |view: &Arc<crate::keyspace::KeyspaceView>| -> Vec<(u32, u64)> {
         let tables = view.version.tables();
         tables
-            .map(|(_, _, file)| (file.table.epoch(), file.meta().bytes))
+            .map(|(_, _, file)| {
+                let bytes = file.meta().bytes + file.meta().apart_bytes();
+                (view.version.epoch_of(file), bytes)
+            })
             .collect()
     };
     let all: Vec<Vec<_>> = pinned.keyspaces.iter().map(of).collect();
@@ -267,13 +270,14 @@ fn tables(store: &Store) -> impl Iterator<Item = (u32, u64)> {
 /// What is known of the tables of older epochs.
 fn old_tables(store: &Store, epoch: u32) -> impl Iterator<Item = crate::table::TableMeta> {
     let pinned = store.views.pin();
-    let all = pinned
-        .keyspaces
-        .iter()
-        .flat_map(|view| view.version.tables());
-    let old = all.filter(|(_, _, file)| file.table.epoch() < epoch);
-    let old: Vec<_> = old.map(|(_, _, file)| file.meta().clone()).collect();
-    old.into_iter()
+    let old = |view: &Arc<crate::keyspace::KeyspaceView>| {
+        let version = &view.version;
+        let old = version.tables();
+        let old = old.filter(|(_, _, file)| version.epoch_of(file) < epoch);
+        old.map(|(_, _, file)| file.meta().clone()).collect()
+    };
+    let all: Vec<Vec<_>> = pinned.keyspaces.iter().map(old).collect();
+    all.into_iter().flatten()
 }
 
 /// The oldest epoch that something is still sealed under, or may be. Nothing changes meanwhile for whoever holds the
@@ -384,11 +388,11 @@ fn rewrite_next(store: &Arc<Store>, keys: &dyn Keys, progress: job::Progress<'_>
             continue;
         }
         loop {
-            let claim = job::claim_table(store, keyspace.id, |file| {
-                file.table.epoch() < epoch && !failed.contains(&file.meta().number)
+            let claim = job::claim_table(store, keyspace.id, |version, file| {
+                version.epoch_of(file) < epoch && !failed.contains(&file.meta().number)
             });
-            let Some(claim) = claim else { break };
-            let outcome = claim.rewrite(store, &mut *progress);
+            let Some(mut claim) = claim else { break };
+            let outcome = claim.rewrite_in(store, epoch, &mut *progress);
             let number = claim.first_table();
             drop(claim);
             compact::shape_changed(store, keyspace.id);

@@ -441,6 +441,7 @@ impl Salvage<'_> {
                 options: self.hints.options(id, self.given),
                 flushed_through: self.last_sequence,
                 tables: BTreeMap::new(),
+                blobs: BTreeMap::new(),
             };
             if self.report.complete {
                 self.keep_places(id, rescued, &mut keyspace)?;

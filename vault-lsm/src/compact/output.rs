@@ -4,6 +4,7 @@
 //! put before [`Rules`], which says what becomes of each. A table is cut only between keys, so that all
 //! versions of a key that survive are in one table. Range tombstones are cut at the same keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,20 +15,24 @@ use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
 
+use crate::blob::{BlobFile, BlobMeta, Placing, ValueOutput, pointer_of};
 use crate::counters::Counters;
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
-use crate::read::get::malformed_entry;
+use crate::manifest::Edit;
+use crate::read::get::{malformed_entry, value_apart};
 use crate::read::visible::{combine_all, fold};
 use crate::rotation::WritingIn;
 use crate::store::{Store, sync_failed};
 use crate::table::{Table, TableMeta, TableOptions, TableWriter};
 use crate::tombstones::Fragments;
-use crate::version::TableFile;
+use crate::version::{BlobChange, TableFile};
 
 /// Entries between two looks at whether to stop, and two notes of progress.
 const ENTRIES_PER_TICK: u64 = 512;
+/// Bytes between them, where entries are large.
+pub(super) const BYTES_PER_TICK: u64 = 1 << 20;
 
 /// Called from time to time with the bytes read since the last call; an error ends the work.
 pub(crate) type Tick<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
@@ -42,6 +47,7 @@ pub(crate) struct Output<'a> {
     gathered_bytes_max: u64,
     created: Timestamp,
     writer: Option<TableWriter>,
+    values: ValueOutput<'a>,
     /// The first key that the next table may hold tombstones from; `None`: from the start.
     tombstones_from: Option<Vec<u8>>,
     tables: OutputTables,
@@ -51,6 +57,8 @@ pub(crate) struct Output<'a> {
 #[derive(Default)]
 pub(crate) struct OutputTables {
     pub(crate) tables: Vec<Arc<TableMeta>>,
+    /// Blob files that they point into and that were written with them.
+    pub(crate) blobs: Vec<Arc<BlobMeta>>,
     pub(crate) counts: Removed,
     /// Keeps the keys that they may be sealed under.
     _writing_in: Option<WritingIn>,
@@ -87,14 +95,40 @@ impl OutputTables {
         }
     }
 
-    /// Opens the tables that were written. Where one cannot be, all are removed.
-    pub(crate) fn open(&self, store: &Store, keyspace: KeyspaceId) -> Result<Vec<Arc<TableFile>>> {
-        let opened: Result<Vec<_>> = self
-            .tables
-            .iter()
-            .map(|meta| open_table(store, keyspace, TableMeta::clone(meta)))
-            .collect();
-        opened.inspect_err(|_| self.discard(store))
+    /// Bytes of all that was written.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tables = self.tables.iter().map(|meta| meta.bytes);
+        tables.sum::<u64>() + self.blobs.iter().map(|meta| meta.bytes).sum::<u64>()
+    }
+
+    /// The edits that make what was written part of a keyspace: its tables in run `run` of a level.
+    pub(crate) fn additions(&self, keyspace: KeyspaceId, level: usize, run: u64) -> Vec<Edit> {
+        let keyspace = keyspace.0;
+        let blobs = self.blobs.iter().map(|meta| Edit::AddBlob {
+            keyspace,
+            meta: Arc::clone(meta),
+        });
+        let tables = self.tables.iter().map(|meta| Edit::AddTable {
+            keyspace,
+            level: level as u32,
+            run,
+            meta: Arc::clone(meta),
+        });
+        blobs.chain(tables).collect()
+    }
+
+    /// Opens what was written. Where something cannot be, all of it is removed.
+    pub(crate) fn open(&self, store: &Store, keyspace: KeyspaceId) -> Result<OpenedOutput> {
+        let open = || {
+            let tables = self.tables.iter();
+            let tables = tables.map(|meta| open_table(store, keyspace, TableMeta::clone(meta)));
+            let tables = tables.collect::<Result<_>>()?;
+            let blobs = self.blobs.iter();
+            let blobs = blobs.map(|meta| open_blob(store, keyspace, BlobMeta::clone(meta)));
+            let blobs = blobs.collect::<Result<_>>()?;
+            Ok(OpenedOutput { tables, blobs })
+        };
+        open().inspect_err(|_| self.discard(store))
     }
 
     /// Removes the files of tables that did not become part of the store, as `error` says. Where nobody
@@ -107,14 +141,35 @@ impl OutputTables {
 
     /// Removes the files of tables that did not become part of the store.
     pub(crate) fn discard(&self, store: &Store) {
-        for meta in &self.tables {
+        let tables = self.tables.iter().map(|meta| (FileKind::Table, meta.number));
+        let blobs = self.blobs.iter().map(|meta| (FileKind::Blob, meta.number));
+        for (kind, number) in tables.chain(blobs) {
             // Should this fail, the next opening removes the orphan.
-            let _ = store
-                .env
-                .fs
-                .remove(&store.env.path(FileKind::Table, meta.number));
+            let _ = store.env.fs.remove(&store.env.path(kind, number));
         }
     }
+}
+
+/// What was written, open for reading.
+pub(crate) struct OpenedOutput {
+    pub(crate) tables: Vec<Arc<TableFile>>,
+    blobs: Vec<Arc<BlobFile>>,
+}
+
+impl OpenedOutput {
+    /// What it changes of the blob files of a version.
+    pub(crate) fn blobs_added(&self) -> BlobChange {
+        BlobChange {
+            added: self.blobs.clone(),
+            removed: Vec::new(),
+        }
+    }
+}
+
+/// Opens a blob file of the store.
+fn open_blob(store: &Store, keyspace: KeyspaceId, meta: BlobMeta) -> Result<Arc<BlobFile>> {
+    let path = store.env.path(FileKind::Blob, meta.number);
+    BlobFile::open(&store.table_env, &path, keyspace, meta, &store.reclaim)
 }
 
 /// Opens a table of the store.
@@ -238,9 +293,20 @@ impl Gathered {
 }
 
 impl<'a> Output<'a> {
-    /// Starts an output whose tables are cut at `table_bytes`.
-    pub(crate) fn new(store: &'a Arc<Store>, view: &'a KeyspaceView, table_bytes: u64) -> Self {
+    /// Starts an output whose tables are cut at `table_bytes`. Large values go apart, and those in the blob files `leaving`
+    /// into others.
+    pub(crate) fn new(
+        store: &'a Arc<Store>,
+        view: &'a KeyspaceView,
+        table_bytes: u64,
+        leaving: BTreeSet<u64>,
+    ) -> Self {
+        let placing = Placing {
+            from_bytes: view.options.large_value_bytes,
+            leaving,
+        };
         Self {
+            values: ValueOutput::new(store, view, placing),
             store,
             view,
             options: TableOptions::from(&*view.options),
@@ -268,6 +334,7 @@ impl<'a> Output<'a> {
                 if let Some(writer) = self.writer.take() {
                     writer.abandon();
                 }
+                self.values.abandon();
                 self.tables.discard(self.store);
                 Err(self.store.poison_if_unknown(error))
             }
@@ -287,11 +354,13 @@ impl<'a> Output<'a> {
         while cursor.valid() {
             self.key(&mut cursor, &mut gathered, tombstones, rules, &mut bytes)?;
             entries += 1;
-            if entries % ENTRIES_PER_TICK == 0 {
+            bytes += self.values.take_copied_bytes();
+            if entries % ENTRIES_PER_TICK == 0 || bytes >= BYTES_PER_TICK {
                 tick(std::mem::take(&mut bytes))?;
             }
         }
         tick(bytes)?;
+        self.tables.blobs = self.values.finish()?;
         self.finish_table(tombstones, rules, None)?;
         if !self.tables.tables.is_empty() {
             self.store.env.sync_directory().map_err(sync_failed)?;
@@ -321,7 +390,7 @@ impl<'a> Output<'a> {
         let newest = self.describe(cursor)?;
         if plain {
             let stored = zeroed(trailer, rules);
-            self.writer()?.add(&gathered.key, stored, cursor.value())?;
+            self.add(&gathered.key, stored, cursor.value())?;
             gathered.push(newest, cursor, rules, 0);
         } else {
             gathered.push(newest, cursor, rules, self.gathered_bytes_max);
@@ -424,7 +493,7 @@ impl<'a> Output<'a> {
     ) -> Result<bool> {
         let key = &gathered.key;
         if let Some(value) = &gathered.values[at] {
-            self.writer()?.add(key, trailer, value)?;
+            self.add(key, trailer, value)?;
             return Ok(false);
         }
         let own = gathered.trailers[at];
@@ -432,7 +501,7 @@ impl<'a> Output<'a> {
         if !cursor.valid() || cursor.key() != key.as_slice() || cursor.trailer() != own {
             return Err(malformed_entry(self.view));
         }
-        self.writer()?.add(key, trailer, cursor.value())?;
+        self.add(key, trailer, cursor.value())?;
         Ok(true)
     }
 
@@ -455,16 +524,13 @@ impl<'a> Output<'a> {
         fold_group: &Fold,
     ) -> Result<bool> {
         let members = fold_group.newest..=fold_group.oldest;
-        let values: Option<Vec<&Slice>> = gathered.values[members.clone()]
-            .iter()
-            .map(Option::as_ref)
-            .collect();
+        let values = self.values_of(gathered, fold_group)?;
         let folded = values.and_then(|values| self.folded(&gathered.key, &values, fold_group));
         if let Some((kind, value)) = folded {
             self.tables.counts.obsolete += members.count() as u64 - 1;
             let newest = sequence_of(gathered.trailers[fold_group.newest]);
             let trailer = pack(newest, kind as u8);
-            self.writer()?.add(&gathered.key, trailer, &value)?;
+            self.add(&gathered.key, trailer, &value)?;
             return Ok(false);
         }
         let mut moved = false;
@@ -474,11 +540,33 @@ impl<'a> Output<'a> {
         Ok(moved)
     }
 
+    /// The values of a group of merge operands and what is below them; `None` where they don't fit into memory.
+    fn values_of(&self, gathered: &Gathered, fold_group: &Fold) -> Result<Option<Vec<Slice>>> {
+        let members = fold_group.newest..=fold_group.oldest;
+        let values: Option<Vec<Slice>> = gathered.values[members].iter().cloned().collect();
+        let Some(mut values) = values else {
+            return Ok(None);
+        };
+        // Only what the operands are merged over can be kept apart.
+        let trailer = gathered.trailers[fold_group.oldest];
+        let base = values.last_mut().filter(|_| fold_group.base == FoldBase::Value);
+        if let Some(base) = base
+            && let Some(pointer) = pointer_of(trailer, base)
+        {
+            let pointer = pointer.ok_or_else(|| malformed_entry(self.view))?;
+            if gathered.value_bytes + u64::from(pointer.raw) > self.gathered_bytes_max {
+                return Ok(None);
+            }
+            *base = value_apart(self.view, &gathered.key, &pointer)?;
+        }
+        Ok(Some(values))
+    }
+
     /// What a group of operands, newest first, comes to; `None` where the operator cannot tell.
     fn folded(
         &self,
         key: &[u8],
-        group: &[&Slice],
+        group: &[Slice],
         fold_group: &Fold,
     ) -> Option<(OperationKind, Vec<u8>)> {
         let operator = self.view.keyspace.operator.as_deref();
@@ -494,6 +582,16 @@ impl<'a> Output<'a> {
                 let combined = combine_all(key, oldest_first, operator?);
                 combined.map(|combined| (OperationKind::Merge, combined))
             }
+        }
+    }
+
+    /// Writes an entry, and its value apart where it belongs there.
+    fn add(&mut self, key: &[u8], trailer: u64, stored: &[u8]) -> Result<()> {
+        self.writer()?;
+        let writer = self.writer.as_mut().expect("made just above");
+        match self.values.place(key, trailer, stored)? {
+            None => writer.add(key, trailer, stored),
+            Some((trailer, stored)) => writer.add(key, trailer, stored),
         }
     }
 

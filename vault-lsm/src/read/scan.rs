@@ -12,10 +12,10 @@ use vault_core::batch::OperationKind;
 use vault_core::{Cursor, Error, KeyRange, Result, SequenceNumber, Slice};
 
 use crate::cursor::InternalCursor;
-use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
+use crate::internal_key::{has_expiry, is_apart, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
 use crate::memory::Lease;
-use crate::read::get::malformed_entry;
+use crate::read::get::{malformed_entry, value_apart};
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::read::visible::Resolver;
@@ -117,7 +117,9 @@ impl ScanCursor {
             }
             self.key.clear();
             self.key.extend_from_slice(self.merge.key());
-            let plain = kind_of(trailer) == Some(OperationKind::Put) && !has_expiry(trailer);
+            let plain = kind_of(trailer) == Some(OperationKind::Put)
+                && !has_expiry(trailer)
+                && !is_apart(trailer);
             if plain
                 && (self.tombstones.is_empty() || self.covering(&self.key) < sequence_of(trailer))
             {
@@ -152,7 +154,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish();
+        let found = resolver.finish(|pointer| value_apart(&self.view, &self.key, pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
@@ -227,7 +229,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish();
+        let found = resolver.finish(|pointer| value_apart(&self.view, &self.key, pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 

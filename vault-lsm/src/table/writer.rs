@@ -1,6 +1,7 @@
 //! Writes a table front to back.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use super::{
     BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
     tombstones,
 };
+use crate::blob::{BlobUse, pointer_of};
 use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
 use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
 use crate::store::sync_failed;
@@ -74,6 +76,8 @@ pub(super) struct Totals {
     expiry_max: Timestamp,
     sequence_min: u64,
     sequence_max: u64,
+    /// Entries that point into each blob file, and the bytes that they point to.
+    blobs: BTreeMap<u64, (u64, u64)>,
 }
 
 impl TableWriter {
@@ -398,7 +402,7 @@ impl std::fmt::Debug for TableWriter {
 }
 
 impl Totals {
-    pub(super) const fn new(number: u64, salt: Salt, created: Timestamp) -> Self {
+    pub(super) fn new(number: u64, salt: Salt, created: Timestamp) -> Self {
         Self {
             number,
             salt,
@@ -411,6 +415,7 @@ impl Totals {
             expiry_max: Timestamp(0),
             sequence_min: u64::MAX,
             sequence_max: 0,
+            blobs: BTreeMap::new(),
         }
     }
 
@@ -425,6 +430,12 @@ impl Totals {
             let (expiry, _) = split_expiry(trailer, stored_value)?;
             self.expiry_max = self.expiry_max.max(expiry?);
             self.expiring += 1;
+        }
+        if let Some(pointer) = pointer_of(trailer, stored_value) {
+            let pointer = pointer?;
+            let (values, bytes) = self.blobs.entry(pointer.file).or_default();
+            *values += 1;
+            *bytes += u64::from(pointer.stored);
         }
         if self.first_key.is_none() {
             self.first_key = Some(key.to_vec());
@@ -466,7 +477,19 @@ impl Totals {
             expiring: self.expiring,
             created: self.created,
             ingest_sequence: 0,
+            blobs: self.uses(),
         }
+    }
+
+    fn uses(&self) -> Box<[BlobUse]> {
+        let blobs = self.blobs.iter();
+        blobs
+            .map(|(&file, &(values, bytes))| BlobUse {
+                file,
+                values,
+                bytes,
+            })
+            .collect()
     }
 }
 
