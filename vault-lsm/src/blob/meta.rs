@@ -235,7 +235,11 @@ mod tests {
             assert_eq!(decode(&bytes[..cut]), None);
         }
         assert_eq!(decode(&[0]), None, "uses of nothing");
-        assert_eq!(decode(&[2, 3, 1, 99, 0, 1, 99]), None, "the same file twice");
+        assert_eq!(
+            decode(&[2, 3, 1, 99, 0, 1, 99]),
+            None,
+            "the same file twice"
+        );
         assert_eq!(decode(&[1, 3, 0, 99]), None, "no value");
     }
 }

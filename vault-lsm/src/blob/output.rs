@@ -127,8 +127,7 @@ impl<'a> ValueOutput<'a> {
         let file = self.view.version.blob(old.file).ok_or_else(malformed)?;
         self.begin_stored(trailer, stored);
         let writer = self.writer()?;
-        let pointer =
-            file.with_stored(key, &old, |payload| writer.add_stored(payload, old.raw))?;
+        let pointer = file.with_stored(key, &old, |payload| writer.add_stored(payload, old.raw))?;
         self.copied_bytes += u64::from(old.stored);
         pointer.encode(&mut self.scratch);
         Ok((trailer, &self.scratch))

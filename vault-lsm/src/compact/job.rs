@@ -70,7 +70,9 @@ pub(crate) fn claim(
         view,
         choice,
         tables,
-        leaving: collection.map(|collection| collection.files).unwrap_or_default(),
+        leaving: collection
+            .map(|collection| collection.files)
+            .unwrap_or_default(),
     })
 }
 
@@ -109,7 +111,11 @@ pub(crate) fn claim_table(
         .version
         .tables()
         .filter(|(_, _, file)| !busy.contains(&file.meta().number));
-    let number = free.find(|(_, _, file)| wanted(&view.version, file))?.2.meta().number;
+    let number = free
+        .find(|(_, _, file)| wanted(&view.version, file))?
+        .2
+        .meta()
+        .number;
     busy.insert(number);
     drop(busy);
     Some(Claim {
@@ -403,7 +409,10 @@ impl Claim {
                 file.make_obsolete();
             }
         }
-        for blob in left.iter().filter_map(|&number| self.view.version.blob(number)) {
+        for blob in left
+            .iter()
+            .filter_map(|&number| self.view.version.blob(number))
+        {
             blob.make_obsolete();
         }
         store

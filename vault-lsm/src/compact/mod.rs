@@ -121,11 +121,7 @@ fn with_shape<T>(store: &Store, view: &KeyspaceView, look: impl FnOnce(&Shape<'_
 }
 
 /// The keyspace's shape, with the tables in `busy` marked.
-fn shape_of<'a>(
-    store: &Store,
-    view: &'a KeyspaceView,
-    busy: &BTreeSet<u64>,
-) -> Shape<'a> {
+fn shape_of<'a>(store: &Store, view: &'a KeyspaceView, busy: &BTreeSet<u64>) -> Shape<'a> {
     let visible = store.visible.load(Acquire);
     let oldest_snapshot = store
         .snapshots

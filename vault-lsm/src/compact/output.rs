@@ -141,7 +141,10 @@ impl OutputTables {
 
     /// Removes the files of tables that did not become part of the store.
     pub(crate) fn discard(&self, store: &Store) {
-        let tables = self.tables.iter().map(|meta| (FileKind::Table, meta.number));
+        let tables = self
+            .tables
+            .iter()
+            .map(|meta| (FileKind::Table, meta.number));
         let blobs = self.blobs.iter().map(|meta| (FileKind::Blob, meta.number));
         for (kind, number) in tables.chain(blobs) {
             // Should this fail, the next opening removes the orphan.
@@ -549,7 +552,9 @@ impl<'a> Output<'a> {
         };
         // Only what the operands are merged over can be kept apart.
         let trailer = gathered.trailers[fold_group.oldest];
-        let base = values.last_mut().filter(|_| fold_group.base == FoldBase::Value);
+        let base = values
+            .last_mut()
+            .filter(|_| fold_group.base == FoldBase::Value);
         if let Some(base) = base
             && let Some(pointer) = pointer_of(trailer, base)
         {

@@ -180,7 +180,8 @@ mod tests {
                 .merge("vault.counter");
             options.filter = FilterPolicy::None;
             options.compression = Compression::None;
-            options.large_value_bytes = matches!(policy, CompactionPolicy::Fifo { .. }).then_some(1 << 30);
+            options.large_value_bytes =
+                matches!(policy, CompactionPolicy::Fifo { .. }).then_some(1 << 30);
             assert_eq!(decode(&encode(&options)), Some(options));
         }
     }

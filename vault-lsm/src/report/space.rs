@@ -68,7 +68,9 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     report.log = log_space(store);
     report.metadata_bytes = metadata_bytes(store)?;
     let keyspaces = report.keyspaces.iter();
-    let files: u64 = keyspaces.map(|space| space.table_bytes + space.blob_bytes).sum();
+    let files: u64 = keyspaces
+        .map(|space| space.table_bytes + space.blob_bytes)
+        .sum();
     let retired = store.reclaim.held_bytes();
     report.total_bytes = files + retired + report.log.bytes + report.metadata_bytes;
     Ok(report)

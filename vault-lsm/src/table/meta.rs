@@ -134,11 +134,7 @@ impl TableMeta {
         } else {
             INGESTED
         };
-        let blobs = if self.blobs.is_empty() {
-            0
-        } else {
-            HAS_BLOBS
-        };
+        let blobs = if self.blobs.is_empty() { 0 } else { HAS_BLOBS };
         out.push(exclusive | expiry | ingested | blobs);
         put_varint(out, self.sequence_min);
         put_varint(out, self.sequence_max);
