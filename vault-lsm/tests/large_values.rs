@@ -383,7 +383,6 @@ fn a_checkpoint_holds_the_values_of_its_moment() {
 fn dropping_a_keyspace_gives_its_values_back() {
     let built = Built::new(&apart());
     built.put(0..300, 1);
-    let snapshot = built.store.snapshot().unwrap();
     let other = built.store.create_keyspace("other", &apart()).unwrap();
     put_all(&built.store, other, 0..300, 1);
     built.store.flush(None).unwrap();
@@ -393,6 +392,7 @@ fn dropping_a_keyspace_gives_its_values_back() {
     );
     built.store.drop_keyspace(other).unwrap();
     assert_eq!(built.files(), 3);
+    let snapshot = built.store.snapshot().unwrap();
     built.store.drop_keyspace(built.ks).unwrap();
     assert_contents(&*snapshot, built.ks, &expected(0..300, 1));
     drop(snapshot);

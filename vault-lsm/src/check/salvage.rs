@@ -36,10 +36,12 @@ use super::hints::Hints;
 use super::log::Ends;
 use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 use super::merge::{Doubts, Merging, Source};
-use super::repair::{Rescue, place};
+use super::repair::{Rescue, TakenIn, place};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
+use crate::blob::Pointer;
+use crate::blob::inspect::{self as blob, BlobSources};
 use crate::cursor::InternalCursor;
 use crate::layout::{Env, create_directories};
 use crate::manifest::{KeyspaceState, Manifest, State};
@@ -77,6 +79,7 @@ pub fn salvage(
         env: &env,
         hints,
         given: salvage,
+        values: BlobSources::default(),
         next_file: 1,
         last_sequence: 0,
         rescued: BTreeMap::new(),
@@ -152,6 +155,8 @@ struct Salvage<'a> {
     new_tables: TableEnv,
     hints: Hints,
     given: &'a SalvageOptions,
+    /// The blob files of the old store.
+    values: BlobSources,
     next_file: u64,
     last_sequence: SequenceNumber,
     rescued: BTreeMap<u32, Rescued>,
@@ -164,11 +169,16 @@ struct Salvage<'a> {
 
 /// Reads a table for what is in it, and passes progress on.
 struct Looking<'r> {
+    values: &'r BlobSources,
     progress: &'r mut dyn FnMut(&VerifyProgress) -> ControlFlow<()>,
     now: &'r mut VerifyProgress,
 }
 
 impl Visitor for Looking<'_> {
+    fn check_value(&mut self, key: &[u8], pointer: &Pointer) -> Result<Option<String>> {
+        Ok(self.values.value(key, pointer)?.err())
+    }
+
     fn progress(&mut self, bytes: u64) -> Result<()> {
         let done = self.now.bytes_done + bytes;
         self.now.bytes_done = done.min(self.now.bytes_total);
@@ -191,6 +201,7 @@ impl Salvage<'_> {
                 self.now.bytes_total += len.unwrap_or(0);
             }
         }
+        self.blobs()?;
         for &number in &tables {
             self.table(number)?;
         }
@@ -235,6 +246,37 @@ impl Salvage<'_> {
         numbers
     }
 
+    /// Opens the blob files, so that tables find their values.
+    fn blobs(&mut self) -> Result<()> {
+        for number in self.stock.numbers(FileKind::Blob) {
+            let path = self.stock.env.path(FileKind::Blob, number);
+            let request = blob::Request {
+                path: &path,
+                number,
+                expected: None,
+            };
+            let inspection = self.values.open(&self.old_tables, &request)?;
+            let problems = inspection.problems.iter();
+            let problems: Vec<String> = problems
+                .map(|problem| {
+                    let (offset, expected) = (problem.offset, &problem.expected);
+                    let found = &problem.found;
+                    format!("at byte {offset}: expected {expected}, found {found}")
+                })
+                .collect();
+            if !problems.is_empty() {
+                // Whether it counts, the tables tell that look for values in it.
+                self.report.files.push(SalvagedFile {
+                    file: file_name_of(&path),
+                    entries: 0,
+                    bytes_lost: inspection.bytes,
+                    problems,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a keyspace is known to have been dropped.
     fn is_dropped(&self, id: u32) -> bool {
         let state = &self.hints.state;
@@ -254,6 +296,7 @@ impl Salvage<'_> {
             expected: place.as_ref().map(|(id, meta)| (*id, &**meta)),
         };
         let mut looking = Looking {
+            values: &self.values,
             progress: &mut *self.progress,
             now: &mut self.now,
         };
@@ -315,7 +358,8 @@ impl Salvage<'_> {
         };
         let tombstones = found.tombstones.clone();
         let rewriter = Rewriter::new(target, tombstones, &mut self.next_file);
-        let mut rescue = Rescue::new(rewriter, found.disorder);
+        // In the new store nothing has the number or the keys that it has here.
+        let mut rescue = Rescue::new(rewriter, found.disorder, &self.values, TakenIn::All);
         inspect(&self.old_tables, request, &mut rescue)?;
         let made = rescue.finish()?;
         let rescued = self.rescued.entry(id).or_default();

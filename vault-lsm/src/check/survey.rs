@@ -20,6 +20,8 @@ use super::log::{self, Contents};
 use super::report::{Checked, Finding, FindingKind, Severity};
 use super::scrub::keyring_findings;
 use super::stock::{Entry, Stock, file_name_of, take};
+use crate::blob::Pointer;
+use crate::blob::inspect::{self as blob, BlobSources};
 use crate::layout::{NameMeaning, file_name};
 use crate::log::Replay;
 use crate::manifest::State;
@@ -27,6 +29,8 @@ use crate::options::LsmOptions;
 use crate::table::inspect::{Fault, Inspection, Problem, Request, Visitor, inspect};
 use crate::table::{TableEnv, TableMeta};
 
+const UNREADABLE_ADVICE: &str =
+    "look at the system's log: where the disk is at fault, copy the store elsewhere first";
 /// How often pointer, manifest and log are looked at before what was found last is believed.
 const LOOKS_MAX: u32 = 16;
 
@@ -60,10 +64,20 @@ pub(crate) struct SurveyedTable {
     pub(crate) inspection: Inspection,
 }
 
+/// A blob file of the manifest, looked at.
+pub(crate) struct SurveyedBlob {
+    pub(crate) number: u64,
+    /// Whether there is nothing wrong with it.
+    pub(crate) sound: bool,
+}
+
 /// A store, looked at.
 pub(crate) struct Survey {
     pub(crate) stock: Stock,
     pub(crate) tables: Vec<SurveyedTable>,
+    pub(crate) blobs: Vec<SurveyedBlob>,
+    /// Where the values are that tables point to.
+    pub(crate) values: BlobSources,
     /// Why the log is refused, if it is.
     pub(crate) log_problem: Option<Error>,
     pub(crate) checked: Checked,
@@ -81,6 +95,8 @@ pub(crate) fn survey(
     let mut survey = Survey {
         checked: Checked::default(),
         tables: Vec::new(),
+        blobs: Vec::new(),
+        values: BlobSources::default(),
         log_problem: look.log_problem,
         findings: look.findings,
         stock: look.stock,
@@ -89,6 +105,7 @@ pub(crate) fn survey(
     let mut meter = Meter::new(&survey, progress);
     meter.add("", survey.checked.bytes)?;
     if scope.tables {
+        survey.blobs(directory, options, scope, &mut meter)?;
         survey.tables(directory, options, scope, &mut meter)?;
     }
     survey.directory();
@@ -275,6 +292,12 @@ fn state_findings(stock: &Stock, state: &State) -> Vec<Finding> {
             }
             runs.entry((place.level, place.run)).or_default().push(meta);
         }
+        for &number in keyspace.blobs.keys() {
+            if !seen.insert(number) {
+                let expected = format!("file {number} in one place");
+                note(FindingKind::Manifest, expected, "in two".to_owned());
+            }
+        }
         for ((level, run), mut tables) in runs {
             tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));
             for pair in tables.windows(2) {
@@ -306,6 +329,11 @@ impl<'a> Meter<'a> {
             keyspaces.flat_map(|keyspace| keyspace.tables.values())
         });
         let bytes: u64 = tables.map(|place| place.meta.bytes).sum();
+        let blobs = survey.stock.state().into_iter().flat_map(|state| {
+            let keyspaces = state.keyspaces.values();
+            keyspaces.flat_map(|keyspace| keyspace.blobs.values())
+        });
+        let bytes = bytes + blobs.map(|place| place.meta.bytes).sum::<u64>();
         let now = VerifyProgress {
             file: String::new(),
             bytes_done: 0,
@@ -339,6 +367,7 @@ impl<'a> Meter<'a> {
 /// Chooses the blocks that are looked at, and passes progress on.
 struct Reading<'m, 'p> {
     meter: &'m mut Meter<'p>,
+    values: &'m BlobSources,
     name: String,
     random: SeededRandom,
     sample_percent: f64,
@@ -354,6 +383,10 @@ impl Visitor for Reading<'_, '_> {
         (self.random.below(PARTS) as f64) < self.sample_percent / 100.0 * PARTS as f64
     }
 
+    fn check_value(&mut self, key: &[u8], pointer: &Pointer) -> Result<Option<String>> {
+        Ok(self.values.value(key, pointer)?.err())
+    }
+
     fn wants_trailer(&mut self) -> bool {
         // Of all the file, or of none: a sample of blocks is for those who have no time for all of them.
         self.sample_percent >= 100.0
@@ -366,6 +399,13 @@ impl Visitor for Reading<'_, '_> {
 }
 
 impl Survey {
+    /// Whether a repair writes this table anew: it has faults, or points into a blob file that has.
+    pub(crate) fn must_rewrite(&self, table: &SurveyedTable) -> bool {
+        let uses = |number| table.meta.blobs.iter().any(|blob| blob.file == number);
+        let mut unsound = self.blobs.iter().filter(|blob| !blob.sound);
+        !table.inspection.problems.is_empty() || unsound.any(|blob| uses(blob.number))
+    }
+
     fn count(&mut self, contents: Contents) {
         self.checked.log_batches = contents.batches;
         self.checked.log_operations = contents.operations;
@@ -388,6 +428,60 @@ impl Survey {
         }
     }
 
+    /// Looks at the blob files. Before the tables, whose values are then looked for in them.
+    fn blobs(
+        &mut self,
+        directory: &Path,
+        options: &LsmOptions,
+        scope: &Scope,
+        meter: &mut Meter<'_>,
+    ) -> Result<()> {
+        let env = self.stock.table_env();
+        let Some(state) = self.stock.state().cloned() else {
+            return Ok(());
+        };
+        for (&keyspace, places) in &state.keyspaces {
+            for place in places.blobs.values() {
+                let number = place.meta.number;
+                let path = self.stock.env.path(FileKind::Blob, number);
+                let request = blob::Request {
+                    path: &path,
+                    number,
+                    expected: Some((keyspace, &place.meta)),
+                };
+                let file = file_name_of(&path);
+                let mut inspection = self.values.open(&env, &request)?;
+                let mut done = 0;
+                // A sample of blocks is for those who have no time for all of them: the values that they point to are read.
+                if scope.sample_percent >= 100.0 {
+                    let values = &self.values;
+                    values.walk(&request, &mut inspection, &mut |bytes| {
+                        done += bytes;
+                        meter.add(&file, bytes)
+                    })?;
+                }
+                meter.add(&file, place.meta.bytes.saturating_sub(done))?;
+                let missing = |p: &blob::Problem| p.fault == blob::Fault::Missing;
+                if inspection.problems.iter().any(missing)
+                    && !still_named(directory, options, number)?
+                {
+                    continue;
+                }
+                self.checked.files += u64::from(inspection.bytes > 0);
+                self.checked.values += inspection.values;
+                self.checked.bytes += inspection.bytes;
+                self.blobs.push(SurveyedBlob {
+                    number,
+                    sound: inspection.problems.is_empty(),
+                });
+                let findings = inspection.problems.iter();
+                self.findings
+                    .extend(findings.map(|problem| blob_finding(&file, problem)));
+            }
+        }
+        Ok(())
+    }
+
     fn tables(
         &mut self,
         directory: &Path,
@@ -402,10 +496,11 @@ impl Survey {
         for (&keyspace, tables) in &state.keyspaces {
             for place in tables.tables.values() {
                 let inspection = self.table(&env, keyspace, &place.meta, scope, meter)?;
+                // A table goes with its blob files, or before them.
                 let missing = inspection
                     .problems
                     .iter()
-                    .any(|p| p.fault == Fault::Missing);
+                    .any(|p| matches!(p.fault, Fault::Missing | Fault::Value));
                 if missing && !still_named(directory, options, place.meta.number)? {
                     continue;
                 }
@@ -436,6 +531,7 @@ impl Survey {
             // Each table its own, so that the sample does not depend on the tables before it.
             random: SeededRandom::new(scope.seed ^ meta.number.rotate_left(32)),
             sample_percent: scope.sample_percent,
+            values: &self.values,
             meter,
             done: 0,
         };
@@ -472,6 +568,10 @@ impl Survey {
             let known = |kind, number| match (kind, state) {
                 (FileKind::Manifest, _) => Some(number) == manifest,
                 (FileKind::Log, Some(state)) => state.logs.contains_key(&number),
+                (FileKind::Blob, Some(state)) => {
+                    let mut keyspaces = state.keyspaces.values();
+                    keyspaces.any(|keyspace| keyspace.blobs.contains_key(&number))
+                }
                 (FileKind::Table, Some(state)) => {
                     let mut keyspaces = state.keyspaces.values();
                     keyspaces.any(|keyspace| keyspace.tables.contains_key(&number))
@@ -532,7 +632,7 @@ pub(super) fn not_of_the_store(entry: &Entry) -> Option<Finding> {
     })
 }
 
-/// Whether a table that is not there should be: looks at the manifest anew.
+/// Whether a table or blob file that is not there should be: looks at the manifest anew.
 fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bool> {
     let scope = Scope {
         log: false,
@@ -541,8 +641,32 @@ fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bo
     let look = settled_look(directory, options, &scope)?;
     Ok(look.stock.state().is_none_or(|state| {
         let mut keyspaces = state.keyspaces.values();
-        keyspaces.any(|keyspace| keyspace.tables.contains_key(&number))
+        keyspaces.any(|keyspace| {
+            keyspace.tables.contains_key(&number) || keyspace.blobs.contains_key(&number)
+        })
     }))
+}
+
+fn blob_finding(file: &str, problem: &blob::Problem) -> Finding {
+    let (severity, kind) = match problem.fault {
+        blob::Fault::Unreadable => (Severity::Unchecked, FindingKind::Unreadable),
+        blob::Fault::Missing => (Severity::Damage, FindingKind::Missing),
+        blob::Fault::Length => (Severity::Damage, FindingKind::Length),
+        blob::Fault::Header => (Severity::Damage, FindingKind::Header),
+        blob::Fault::Record => (Severity::Damage, FindingKind::Value),
+    };
+    Finding {
+        severity,
+        file: file.to_owned(),
+        offset: (kind != FindingKind::Missing).then_some(problem.offset),
+        kind,
+        expected: problem.expected.clone(),
+        found: problem.found.clone(),
+        advice: match kind {
+            FindingKind::Unreadable => UNREADABLE_ADVICE,
+            _ => "restore the file from a copy, or run repair, which says first what would be lost",
+        },
+    }
 }
 
 fn table_finding(file: &str, problem: &Problem) -> Finding {
@@ -556,6 +680,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         Fault::Fence => (Severity::Damage, FindingKind::Fence),
         Fault::Filter => (Severity::Damage, FindingKind::Filter),
         Fault::Properties => (Severity::Damage, FindingKind::Properties),
+        Fault::Value => (Severity::Damage, FindingKind::Value),
         Fault::Trailer => (Severity::Damage, FindingKind::Trailer),
     };
     Finding {
@@ -567,7 +692,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         found: problem.found.clone(),
         advice: match kind {
             FindingKind::Unreadable => {
-                "look at the system's log: where the disk is at fault, copy the store elsewhere first"
+                UNREADABLE_ADVICE
             }
             FindingKind::Filter | FindingKind::Properties | FindingKind::Trailer => {
                 "run repair: the table is written anew, nothing of it is lost"

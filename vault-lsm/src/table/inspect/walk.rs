@@ -4,6 +4,7 @@ use vault_core::transform::SALT_BYTES;
 use vault_core::{Result, Timestamp};
 
 use super::{Fault, Inspection, LostSpan, Opened, Request, Visitor};
+use crate::blob::pointer_of;
 use crate::internal_key::{compare, pack};
 use crate::table::block::{Block, GROUP_ENTRIES};
 use crate::table::fetch::{Handle, Source};
@@ -173,6 +174,8 @@ impl<'a> Walk<'a> {
     ) -> Result<()> {
         // One problem of each kind a block says enough.
         let (mut unordered, mut outside, mut unfiltered) = (None, None, None);
+        // Where the values of entries that follow each other are lost.
+        let mut run = None;
         let shown = self.shown;
         let ingested = self
             .request
@@ -210,6 +213,19 @@ impl<'a> Walk<'a> {
                 self.complete = false;
                 continue;
             }
+            let apart = pointer_of(trailer, value).flatten();
+            let missing = match apart {
+                Some(pointer) => self.visitor.check_value(key, &pointer)?,
+                None => None,
+            };
+            if let Some(problem) = missing {
+                lose_value(self.inspection, key, shown, offset, &problem, &mut run);
+                let last = self.last.get_or_insert_default();
+                last.0.clone_from(&self.key);
+                last.1 = trailer;
+                continue;
+            }
+            run = None;
             self.inspection.entries += 1;
             let shown = if ingested == 0 {
                 trailer
@@ -294,6 +310,38 @@ impl<'a> Walk<'a> {
         }
         self.inspection.counted = Some(counted);
     }
+}
+
+/// Notes that the value of an entry cannot be read. Entries that follow each other, and all beyond so many, are told of
+/// together.
+fn lose_value(
+    inspection: &mut Inspection,
+    key: &[u8],
+    shown: Shown,
+    offset: u64,
+    problem: &str,
+    run: &mut Option<usize>,
+) {
+    const SPANS_MAX: usize = 256;
+    let spans = inspection.lost.len();
+    if run.is_none() && spans >= SPANS_MAX {
+        *run = Some(spans - 1);
+    }
+    if let Some(lost) = run.and_then(|at| inspection.lost.get_mut(at)) {
+        lost.end = Some(key.to_vec());
+        lost.end_included = true;
+        return;
+    }
+    let expected = format!("the value of key {}, which is kept apart", shown(key));
+    inspection.note(Fault::Value, offset, expected, problem);
+    *run = Some(spans);
+    inspection.lost.push(LostSpan {
+        start: Some(key.to_vec()),
+        end: Some(key.to_vec()),
+        end_included: true,
+        offset,
+        bytes: 0,
+    });
 }
 
 /// Bytes of a partition in the file.
