@@ -32,9 +32,9 @@
 use std::collections::BTreeSet;
 
 /// Garbage among all blob files, in percent, from which on files are collected.
-pub const GARBAGE_PERCENT_MAX: u64 = 30;
+pub const GARBAGE_PERCENT_MAX: u64 = 32;
 /// Garbage, in percent, down to which they are.
-const GARBAGE_PERCENT_GOAL: u64 = 27;
+const GARBAGE_PERCENT_GOAL: u64 = 29;
 /// Blob files that a keyspace is divided into at least, as far as the longest file allows.
 const FILES_MIN: u64 = 64;
 /// A blob file is at most so many times as long as a table.

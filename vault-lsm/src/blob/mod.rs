@@ -3,7 +3,7 @@
 //! A table entry whose value is as long as its keyspace's `large_value_bytes` holds a [`Pointer`] in the value's place,
 //! and the value stands in a blob file of the keyspace. So compactions carry pointers, not values, and a value is written
 //! once when it is flushed, and again only when the file that holds it has gathered so much garbage that it is
-//! collected ([`collect`]). The bytes are in `docs/format/blob.md`, why in `docs/internals/large-values.md`.
+//! collected ([`vault_snapshot::collection`]). The bytes are in `docs/format/blob.md`, why in `docs/internals/large-values.md`.
 //!
 //! # What holds
 //! - A file is written front to back, synced, and never written to again. The manifest names it in the record that names the
@@ -14,10 +14,14 @@
 //!   record, or to that of another key, is damage, and no value.
 
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod inspect;
 mod meta;
 mod output;
 mod record;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use file::BlobFile;

@@ -554,9 +554,15 @@ impl Survey {
 
     fn note_table(&mut self, number: u64, inspection: &Inspection) {
         let file = file_name_of(&self.stock.env.path(FileKind::Table, number));
-        let findings = inspection.problems.iter();
-        self.findings
-            .extend(findings.map(|problem| table_finding(&file, problem)));
+        for problem in &inspection.problems {
+            let mut finding = table_finding(&file, problem);
+            if let Some(pointer) = problem.value {
+                // The table is as it was written.
+                let path = self.stock.env.path(FileKind::Blob, pointer.file);
+                (finding.file, finding.offset) = (file_name_of(&path), Some(pointer.offset));
+            }
+            self.findings.push(finding);
+        }
     }
 
     /// Notes what lies in the directory that the store does not need.

@@ -93,6 +93,8 @@ pub(crate) struct Problem {
     pub(crate) offset: u64,
     pub(crate) expected: String,
     pub(crate) found: String,
+    /// Where the value should be that is missing.
+    pub(crate) value: Option<Pointer>,
 }
 
 /// Keys whose entries could not be read: from `start` on, up to `end`.
@@ -143,6 +145,7 @@ impl Inspection {
             offset,
             expected: expected.into(),
             found: found.to_owned(),
+            value: None,
         });
     }
 

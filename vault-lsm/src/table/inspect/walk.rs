@@ -3,8 +3,8 @@
 use vault_core::transform::SALT_BYTES;
 use vault_core::{Result, Timestamp};
 
-use super::{Fault, Inspection, LostSpan, Opened, Request, Visitor};
-use crate::blob::pointer_of;
+use super::{Fault, Inspection, LostSpan, Opened, Problem, Request, Visitor};
+use crate::blob::{Pointer, pointer_of};
 use crate::internal_key::{compare, pack};
 use crate::table::block::{Block, GROUP_ENTRIES};
 use crate::table::fetch::{Handle, Source};
@@ -219,7 +219,8 @@ impl<'a> Walk<'a> {
                 None => None,
             };
             if let Some(problem) = missing {
-                lose_value(self.inspection, key, shown, offset, &problem, &mut run);
+                let lost = (shown(key), problem, apart);
+                lose_value(self.inspection, key, offset, lost, &mut run);
                 let last = self.last.get_or_insert_default();
                 last.0.clone_from(&self.key);
                 last.1 = trailer;
@@ -317,9 +318,8 @@ impl<'a> Walk<'a> {
 fn lose_value(
     inspection: &mut Inspection,
     key: &[u8],
-    shown: Shown,
     offset: u64,
-    problem: &str,
+    (shown, found, value): (String, String, Option<Pointer>),
     run: &mut Option<usize>,
 ) {
     const SPANS_MAX: usize = 256;
@@ -332,8 +332,13 @@ fn lose_value(
         lost.end_included = true;
         return;
     }
-    let expected = format!("the value of key {}, which is kept apart", shown(key));
-    inspection.note(Fault::Value, offset, expected, problem);
+    inspection.problems.push(Problem {
+        fault: Fault::Value,
+        offset,
+        expected: format!("the value of key {shown}"),
+        found,
+        value,
+    });
     *run = Some(spans);
     inspection.lost.push(LostSpan {
         start: Some(key.to_vec()),
