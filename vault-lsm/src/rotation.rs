@@ -17,7 +17,7 @@
 //! segment, a table of the current view or one that a reader still holds, or while a job that began in it is writing
 //! tables, which may yet become part of the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -180,7 +180,7 @@ pub(crate) fn finish(
     let keys = keys_of(store)?;
     store.check_writable()?;
     let mut done = CompactionProgress {
-        bytes_total: old_tables(store, keys.epoch()).map(|t| t.raw_bytes).sum(),
+        bytes_total: bytes_left(store, keys.epoch()),
         ..CompactionProgress::default()
     };
     if progress(done).is_break() {
@@ -267,17 +267,22 @@ fn tables(store: &Store) -> impl Iterator<Item = (u32, u64)> {
     all.into_iter().flatten()
 }
 
-/// What is known of the tables of older epochs.
-fn old_tables(store: &Store, epoch: u32) -> impl Iterator<Item = crate::table::TableMeta> {
+/// Bytes that are read to write the tables of older epochs anew, and the values that they point to there.
+fn bytes_left(store: &Store, epoch: u32) -> u64 {
     let pinned = store.views.pin();
-    let old = |view: &Arc<crate::keyspace::KeyspaceView>| {
+    let left = |view: &Arc<crate::keyspace::KeyspaceView>| -> u64 {
         let version = &view.version;
-        let old = version.tables();
-        let old = old.filter(|(_, _, file)| version.epoch_of(file) < epoch);
-        old.map(|(_, _, file)| file.meta().clone()).collect()
+        let old: BTreeSet<u64> = version.blobs_before(epoch).collect();
+        let tables = version.tables();
+        let tables = tables.filter(|(_, _, file)| version.epoch_of(file) < epoch);
+        let bytes = tables.map(|(_, _, file)| {
+            let apart = file.meta().blobs.iter();
+            let apart = apart.filter(|blob| old.contains(&blob.file));
+            file.meta().raw_bytes + apart.map(|blob| blob.bytes).sum::<u64>()
+        });
+        bytes.sum()
     };
-    let all: Vec<Vec<_>> = pinned.keyspaces.iter().map(old).collect();
-    all.into_iter().flatten()
+    pinned.keyspaces.iter().map(left).sum()
 }
 
 /// The oldest epoch that something is still sealed under, or may be. Nothing changes meanwhile for whoever holds the

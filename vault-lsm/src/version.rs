@@ -276,6 +276,13 @@ impl Version {
         blobs.fold(table.table.epoch(), u32::min)
     }
 
+    /// The numbers of the blob files that are sealed in an epoch before this.
+    pub(crate) fn blobs_before(&self, epoch: u32) -> impl Iterator<Item = u64> {
+        let old = self.blobs.iter().map(|blob| &blob.file);
+        let old = old.filter(move |file| file.epoch() < epoch);
+        old.map(|file| file.meta().number)
+    }
+
     /// What decides whether blob files are collected.
     pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>) -> Blobs {
         if self.blobs.is_empty() {

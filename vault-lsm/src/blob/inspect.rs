@@ -301,7 +301,9 @@ fn next_record(source: &BlobSource, offset: u64, record: &mut Vec<u8>) -> Result
     let len = FRAME_BYTES + sealed;
     let rest = source.bytes.saturating_sub(offset);
     if len < RECORD_BYTES_MIN || len as u64 > rest {
-        return Err(broken("one of a record that goes on behind the end of the file"));
+        return Err(broken(
+            "one of a record that goes on behind the end of the file",
+        ));
     }
     record.resize(len, 0);
     source.read_at(record, offset)?;

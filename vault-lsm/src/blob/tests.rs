@@ -154,14 +154,38 @@ fn a_pointer_that_leads_elsewhere_is_damage() {
     let (key, other) = (&values[5].0, &values[6].0);
     let right = pointers[5];
     let wrong = [
-        Pointer { ordinal: 6, ..right },
-        Pointer { raw: right.raw + 1, ..right },
-        Pointer { stored: right.stored + 1, ..right },
-        Pointer { stored: right.stored - 1, ..right },
-        Pointer { offset: right.offset + 1, ..right },
-        Pointer { offset: meta.bytes - 1, ..right },
-        Pointer { offset: u64::MAX, ..right },
-        Pointer { stored: u32::MAX, ..right },
+        Pointer {
+            ordinal: 6,
+            ..right
+        },
+        Pointer {
+            raw: right.raw + 1,
+            ..right
+        },
+        Pointer {
+            stored: right.stored + 1,
+            ..right
+        },
+        Pointer {
+            stored: right.stored - 1,
+            ..right
+        },
+        Pointer {
+            offset: right.offset + 1,
+            ..right
+        },
+        Pointer {
+            offset: meta.bytes - 1,
+            ..right
+        },
+        Pointer {
+            offset: u64::MAX,
+            ..right
+        },
+        Pointer {
+            stored: u32::MAX,
+            ..right
+        },
         pointers[6],
     ];
     for pointer in wrong {
@@ -169,7 +193,12 @@ fn a_pointer_that_leads_elsewhere_is_damage() {
         assert!(matches!(read, Err(Error::Corruption { .. })), "{read:?}");
     }
     let read = file.read(other, &right);
-    let Err(Error::Corruption { offset, problem, path: blamed }) = read else {
+    let Err(Error::Corruption {
+        offset,
+        problem,
+        path: blamed,
+    }) = read
+    else {
         panic!("{read:?}");
     };
     assert_eq!((offset, blamed), (right.offset, path()));

@@ -298,7 +298,9 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
                 "{file} is there, and what is left of the manifest does not say whether it counts"
             ));
         }
-        let missing = state.files().filter(|(of, n)| *of == kind && !there.contains(n));
+        let missing = state
+            .files()
+            .filter(|(of, n)| *of == kind && !there.contains(n));
         for (_, number) in missing {
             let file = file_name(kind, number);
             reasons.push(format!(

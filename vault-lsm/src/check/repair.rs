@@ -220,7 +220,9 @@ fn carry_out(survey: &Survey, plan: &RepairPlan) -> Result<PathBuf> {
     }
     for keyspace in state.keyspaces.values_mut() {
         // Those with faults have lost the tables that pointed into them, and so may others have.
-        Arc::make_mut(keyspace).blobs.retain(|_, blob| blob.tables > 0);
+        Arc::make_mut(keyspace)
+            .blobs
+            .retain(|_, blob| blob.tables > 0);
     }
     let flushes_log = |action: &RepairAction| matches!(action, RepairAction::FlushLog { .. });
     if plan.actions.iter().any(flushes_log) {

@@ -697,9 +697,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         expected: problem.expected.clone(),
         found: problem.found.clone(),
         advice: match kind {
-            FindingKind::Unreadable => {
-                UNREADABLE_ADVICE
-            }
+            FindingKind::Unreadable => UNREADABLE_ADVICE,
             FindingKind::Filter | FindingKind::Properties | FindingKind::Trailer => {
                 "run repair: the table is written anew, nothing of it is lost"
             }

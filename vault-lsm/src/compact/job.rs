@@ -63,17 +63,26 @@ pub(crate) fn claim(
         Choice::Drop { tables, .. } => tables.iter().map(|&(_, number)| number).collect(),
         Choice::Nothing => Vec::new(),
     };
-    let collection = collection::choose(&view.version.blob_shape(&busy));
+    let leaving = leaving(store, &view.version, &busy);
     busy.extend(&tables);
     drop(busy);
     Some(Claim {
         view,
         choice,
         tables,
-        leaving: collection
-            .map(|collection| collection.files)
-            .unwrap_or_default(),
+        leaving,
     })
+}
+
+/// The blob files out of which a merge copies the values that it meets: those that are collected, and those that are sealed
+/// under older keys than the current ones.
+fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let collection = collection::choose(&version.blob_shape(busy));
+    let mut files = collection.map_or_else(BTreeSet::new, |collection| collection.files);
+    if let Some(keys) = store.env.transform.keys() {
+        files.extend(version.blobs_before(keys.epoch()));
+    }
+    files
 }
 
 /// Claims the table of a keyspace that is to be rewritten next because it points into blob files that hold too much

@@ -41,9 +41,7 @@ impl Claim {
         epoch: u32,
         progress: Progress<'_>,
     ) -> Result<()> {
-        let blobs = self.view.version.blobs();
-        let old = blobs.filter(|(file, _)| file.epoch() < epoch);
-        self.leaving = old.map(|(file, _)| file.meta().number).collect();
+        self.leaving = self.view.version.blobs_before(epoch).collect();
         self.rewrite(store, "sealed under an older key", progress)
     }
 

@@ -446,6 +446,11 @@ impl Totals {
         Some(())
     }
 
+    /// Whether there was no entry.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
     pub(super) fn saw_sequence(&mut self, sequence: u64) {
         self.sequence_min = self.sequence_min.min(sequence);
         self.sequence_max = self.sequence_max.max(sequence);

@@ -8,9 +8,9 @@ use vault_core::{Error, Result};
 
 use super::Expected;
 use super::frames::{self, Fault, is_sound};
+use crate::blob::BLOB_VERSION;
 use crate::check::report::{Finding, FindingKind, Severity};
 use crate::check::stock::{Entry, KEYRING_LOST_ADVICE};
-use crate::blob::BLOB_VERSION;
 use crate::layout::{NameMeaning, meaning_of};
 use crate::log::LOG_VERSION;
 use crate::manifest::{MANIFEST_VERSION, POINTER_VERSION};

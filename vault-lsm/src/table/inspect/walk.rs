@@ -283,7 +283,7 @@ impl<'a> Walk<'a> {
         for tombstone in &self.inspection.tombstones {
             self.totals.saw_sequence(tombstone.sequence);
         }
-        if self.inspection.entries == 0 && self.inspection.tombstones.is_empty() {
+        if self.totals.is_empty() && self.inspection.tombstones.is_empty() {
             self.inspection
                 .note(Fault::Properties, offset, "at least one entry", "none");
             return;
