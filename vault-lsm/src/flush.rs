@@ -14,7 +14,8 @@ use vault_core::{Error, Event, KeyspaceId, Result};
 use vault_snapshot::visibility::Rules;
 
 use crate::background::AtWork;
-use crate::compact::output::{Output, OutputTables};
+use crate::compact::output::Output;
+use crate::compact::written::OutputTables;
 use crate::counters::Operation;
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;

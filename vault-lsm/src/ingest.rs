@@ -12,7 +12,8 @@ use vault_core::error::printable;
 use vault_core::{Error, Event, KeyspaceId, Result, SequenceNumber};
 
 use crate::blob::{Placing, ValueOutput};
-use crate::compact::output::{OutputTables, PLAIN_PUT};
+use crate::compact::output::PLAIN_PUT;
+use crate::compact::written::OutputTables;
 use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
 use crate::keyspace::{KeyspaceView, WriteBuffer};

@@ -189,7 +189,11 @@ fn uniform_overwrites_cost_less_than_twice_what_is_written() {
     for tables in [1, 4, 16] {
         let keyspace = overwritten(tables, 12, scrambled);
         let cost = amplification(&keyspace);
-        eprintln!("{tables} {cost} {} {}", keyspace.copied as f64 / keyspace.written as f64, keyspace.rewritten as f64 / keyspace.written as f64);
+        eprintln!(
+            "{tables} {cost} {} {}",
+            keyspace.copied as f64 / keyspace.written as f64,
+            keyspace.rewritten as f64 / keyspace.written as f64
+        );
         assert!(cost < 2.0, "{cost} with {tables} tables");
     }
 }

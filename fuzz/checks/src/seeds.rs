@@ -126,7 +126,11 @@ fn blob(seeds: &mut Gathered, name: &str, bytes: &[u8]) {
         return;
     };
     let mut pointer = vec![1, 0];
-    for field in [HEADER_BYTES as u64, u64::from(sealed) + FRAME_BYTES as u64, raw] {
+    for field in [
+        HEADER_BYTES as u64,
+        u64::from(sealed) + FRAME_BYTES as u64,
+        raw,
+    ] {
         put_varint(&mut pointer, field);
     }
     let mut input = Vec::new();
@@ -361,8 +365,8 @@ fn fill(lsm: &Lsm) -> Result<()> {
         queue,
         (0..40_u32).map(|i| (format!("{i:04}"), "ingested ".repeat(5))),
     )?;
-    let options = small_options().large_values_from(Some(16));
-    let apart = lsm.create_keyspace("apart", &options)?;
+    let large = small_options().large_values_from(Some(16));
+    let apart = lsm.create_keyspace("apart", &large)?;
     for i in 0..12_u32 {
         let value = [i as u8; 50].repeat(1 + i as usize % 3);
         lsm.put(apart, format!("large-{i:02}").as_bytes(), &value, &write)?;

@@ -21,7 +21,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,21 +33,21 @@ use super::VerifyProgress;
 use super::content::{Content, KeySpan};
 use super::hints::Hints;
 use super::log::Ends;
+use super::looking::{Looking, open_blobs};
 use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 use super::merge::{Doubts, Merging, Source};
 use super::repair::{Rescue, TakenIn, place};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
-use crate::blob::Pointer;
-use crate::blob::inspect::{self as blob, BlobSources};
+use crate::blob::inspect::BlobSources;
 use crate::cursor::InternalCursor;
 use crate::layout::{Env, create_directories};
 use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memory::MemtableAccount;
 use crate::memtable::Memtable;
 use crate::options::LsmOptions;
-use crate::table::inspect::{Inspection, Request, Visitor, inspect};
+use crate::table::inspect::{Inspection, Request, inspect};
 use crate::table::{Table, TableEnv, TableMeta, TableOptions};
 use crate::write::commit::apply;
 
@@ -167,28 +166,6 @@ struct Salvage<'a> {
     now: VerifyProgress,
 }
 
-/// Reads a table for what is in it, and passes progress on.
-struct Looking<'r> {
-    values: &'r BlobSources,
-    progress: &'r mut dyn FnMut(&VerifyProgress) -> ControlFlow<()>,
-    now: &'r mut VerifyProgress,
-}
-
-impl Visitor for Looking<'_> {
-    fn check_value(&mut self, key: &[u8], pointer: &Pointer) -> Result<Option<String>> {
-        Ok(self.values.value(key, pointer)?.err())
-    }
-
-    fn progress(&mut self, bytes: u64) -> Result<()> {
-        let done = self.now.bytes_done + bytes;
-        self.now.bytes_done = done.min(self.now.bytes_total);
-        match (self.progress)(self.now) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled),
-        }
-    }
-}
-
 impl Salvage<'_> {
     fn run(&mut self) -> Result<()> {
         self.last_sequence = self.hints.state.last_sequence;
@@ -201,7 +178,9 @@ impl Salvage<'_> {
                 self.now.bytes_total += len.unwrap_or(0);
             }
         }
-        self.blobs()?;
+        let (values, wrong) = open_blobs(self.stock, &self.old_tables)?;
+        self.values = values;
+        self.report.files.extend(wrong);
         for &number in &tables {
             self.table(number)?;
         }
@@ -244,37 +223,6 @@ impl Salvage<'_> {
             numbers.retain(|number| self.hints.state.logs.contains_key(number));
         }
         numbers
-    }
-
-    /// Opens the blob files, so that tables find their values.
-    fn blobs(&mut self) -> Result<()> {
-        for number in self.stock.numbers(FileKind::Blob) {
-            let path = self.stock.env.path(FileKind::Blob, number);
-            let request = blob::Request {
-                path: &path,
-                number,
-                expected: None,
-            };
-            let inspection = self.values.open(&self.old_tables, &request)?;
-            let problems = inspection.problems.iter();
-            let problems: Vec<String> = problems
-                .map(|problem| {
-                    let (offset, expected) = (problem.offset, &problem.expected);
-                    let found = &problem.found;
-                    format!("at byte {offset}: expected {expected}, found {found}")
-                })
-                .collect();
-            if !problems.is_empty() {
-                // Whether it counts, the tables tell that look for values in it.
-                self.report.files.push(SalvagedFile {
-                    file: file_name_of(&path),
-                    entries: 0,
-                    bytes_lost: inspection.bytes,
-                    problems,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Whether a keyspace is known to have been dropped.

@@ -4,7 +4,6 @@
 //! removed between two reads, and that is no damage. Tables never change, so each is read once; one that is
 //! missing counts only if a fresh look at the manifest still names it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,12 +15,14 @@ use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, Result};
 
 use super::VerifyProgress;
+use super::blobs::SurveyedBlob;
+use super::contradictions::state_findings;
 use super::log::{self, Contents};
 use super::report::{Checked, Finding, FindingKind, Severity};
 use super::scrub::keyring_findings;
 use super::stock::{Entry, Stock, file_name_of, take};
 use crate::blob::Pointer;
-use crate::blob::inspect::{self as blob, BlobSources};
+use crate::blob::inspect::BlobSources;
 use crate::layout::{NameMeaning, file_name};
 use crate::log::Replay;
 use crate::manifest::State;
@@ -29,7 +30,7 @@ use crate::options::LsmOptions;
 use crate::table::inspect::{Fault, Inspection, Problem, Request, Visitor, inspect};
 use crate::table::{TableEnv, TableMeta};
 
-const UNREADABLE_ADVICE: &str =
+pub(super) const UNREADABLE_ADVICE: &str =
     "look at the system's log: where the disk is at fault, copy the store elsewhere first";
 /// How often pointer, manifest and log are looked at before what was found last is believed.
 const LOOKS_MAX: u32 = 16;
@@ -62,13 +63,6 @@ pub(crate) struct SurveyedTable {
     pub(crate) run: u64,
     pub(crate) meta: Arc<TableMeta>,
     pub(crate) inspection: Inspection,
-}
-
-/// A blob file of the manifest, looked at.
-pub(crate) struct SurveyedBlob {
-    pub(crate) number: u64,
-    /// Whether there is nothing wrong with it.
-    pub(crate) sound: bool,
 }
 
 /// A store, looked at.
@@ -252,7 +246,7 @@ fn unknown_logs(stock: &Stock, state: &State) -> Result<Vec<Finding>> {
 }
 
 /// The name of the manifest that counts.
-fn manifest_name(stock: &Stock) -> String {
+pub(super) fn manifest_name(stock: &Stock) -> String {
     let number = stock
         .manifest
         .as_ref()
@@ -260,64 +254,8 @@ fn manifest_name(stock: &Stock) -> String {
     file_name(FileKind::Manifest, number)
 }
 
-/// What the manifest says that contradicts itself.
-fn state_findings(stock: &Stock, state: &State) -> Vec<Finding> {
-    let file = manifest_name(stock);
-    let mut findings = Vec::new();
-    let mut note = |kind, expected: String, found: String| {
-        findings.push(Finding {
-            severity: Severity::Damage,
-            file: file.clone(),
-            offset: None,
-            kind,
-            expected,
-            found,
-            advice: "run salvage into a new directory, or restore a copy; this is a bug in what wrote it",
-        });
-    };
-    let mut seen = BTreeSet::new();
-    for (id, keyspace) in &state.keyspaces {
-        let last = state.last_sequence;
-        let mut runs: BTreeMap<(u32, u64), Vec<&TableMeta>> = BTreeMap::new();
-        for place in keyspace.tables.values() {
-            let meta = &*place.meta;
-            if !seen.insert(meta.number) {
-                let expected = format!("table {} in one keyspace", meta.number);
-                note(FindingKind::Manifest, expected, "in two".to_owned());
-            }
-            if meta.sequence_max > last {
-                let expected = format!("sequence numbers up to {last}");
-                let found = format!("{} in table {}", meta.sequence_max, meta.number);
-                note(FindingKind::Numbers, expected, found);
-            }
-            runs.entry((place.level, place.run)).or_default().push(meta);
-        }
-        for &number in keyspace.blobs.keys() {
-            if !seen.insert(number) {
-                let expected = format!("file {number} in one place");
-                note(FindingKind::Manifest, expected, "in two".to_owned());
-            }
-        }
-        for ((level, run), mut tables) in runs {
-            tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));
-            for pair in tables.windows(2) {
-                let (a, b) = (pair[0], pair[1]);
-                let apart =
-                    a.largest < b.smallest || (a.largest_exclusive && a.largest == b.smallest);
-                if !apart {
-                    let expected =
-                        format!("tables apart in run {run} of level {level} of keyspace {id}");
-                    let found = format!("{} and {} overlap", a.number, b.number);
-                    note(FindingKind::Overlap, expected, found);
-                }
-            }
-        }
-    }
-    findings
-}
-
 /// Passes progress on.
-struct Meter<'a> {
+pub(super) struct Meter<'a> {
     progress: Progress<'a>,
     now: VerifyProgress,
 }
@@ -342,7 +280,7 @@ impl<'a> Meter<'a> {
         Self { progress, now }
     }
 
-    fn add(&mut self, file: &str, bytes: u64) -> Result<()> {
+    pub(super) fn add(&mut self, file: &str, bytes: u64) -> Result<()> {
         if self.now.file != file {
             file.clone_into(&mut self.now.file);
         }
@@ -399,13 +337,6 @@ impl Visitor for Reading<'_, '_> {
 }
 
 impl Survey {
-    /// Whether a repair writes this table anew: it has faults, or points into a blob file that has.
-    pub(crate) fn must_rewrite(&self, table: &SurveyedTable) -> bool {
-        let uses = |number| table.meta.blobs.iter().any(|blob| blob.file == number);
-        let mut unsound = self.blobs.iter().filter(|blob| !blob.sound);
-        !table.inspection.problems.is_empty() || unsound.any(|blob| uses(blob.number))
-    }
-
     fn count(&mut self, contents: Contents) {
         self.checked.log_batches = contents.batches;
         self.checked.log_operations = contents.operations;
@@ -426,60 +357,6 @@ impl Survey {
             self.checked.files += u64::from(len.is_ok());
             self.checked.bytes += len.unwrap_or(0);
         }
-    }
-
-    /// Looks at the blob files. Before the tables, whose values are then looked for in them.
-    fn blobs(
-        &mut self,
-        directory: &Path,
-        options: &LsmOptions,
-        scope: &Scope,
-        meter: &mut Meter<'_>,
-    ) -> Result<()> {
-        let env = self.stock.table_env();
-        let Some(state) = self.stock.state().cloned() else {
-            return Ok(());
-        };
-        for (&keyspace, places) in &state.keyspaces {
-            for place in places.blobs.values() {
-                let number = place.meta.number;
-                let path = self.stock.env.path(FileKind::Blob, number);
-                let request = blob::Request {
-                    path: &path,
-                    number,
-                    expected: Some((keyspace, &place.meta)),
-                };
-                let file = file_name_of(&path);
-                let mut inspection = self.values.open(&env, &request)?;
-                let mut done = 0;
-                // A sample of blocks is for those who have no time for all of them: the values that they point to are read.
-                if scope.sample_percent >= 100.0 {
-                    let values = &self.values;
-                    values.walk(&request, &mut inspection, &mut |bytes| {
-                        done += bytes;
-                        meter.add(&file, bytes)
-                    })?;
-                }
-                meter.add(&file, place.meta.bytes.saturating_sub(done))?;
-                let missing = |p: &blob::Problem| p.fault == blob::Fault::Missing;
-                if inspection.problems.iter().any(missing)
-                    && !still_named(directory, options, number)?
-                {
-                    continue;
-                }
-                self.checked.files += u64::from(inspection.bytes > 0);
-                self.checked.values += inspection.values;
-                self.checked.bytes += inspection.bytes;
-                self.blobs.push(SurveyedBlob {
-                    number,
-                    sound: inspection.problems.is_empty(),
-                });
-                let findings = inspection.problems.iter();
-                self.findings
-                    .extend(findings.map(|problem| blob_finding(&file, problem)));
-            }
-        }
-        Ok(())
     }
 
     fn tables(
@@ -639,7 +516,7 @@ pub(super) fn not_of_the_store(entry: &Entry) -> Option<Finding> {
 }
 
 /// Whether a table or blob file that is not there should be: looks at the manifest anew.
-fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bool> {
+pub(super) fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bool> {
     let scope = Scope {
         log: false,
         ..Scope::ALL
@@ -651,28 +528,6 @@ fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bo
             keyspace.tables.contains_key(&number) || keyspace.blobs.contains_key(&number)
         })
     }))
-}
-
-fn blob_finding(file: &str, problem: &blob::Problem) -> Finding {
-    let (severity, kind) = match problem.fault {
-        blob::Fault::Unreadable => (Severity::Unchecked, FindingKind::Unreadable),
-        blob::Fault::Missing => (Severity::Damage, FindingKind::Missing),
-        blob::Fault::Length => (Severity::Damage, FindingKind::Length),
-        blob::Fault::Header => (Severity::Damage, FindingKind::Header),
-        blob::Fault::Record => (Severity::Damage, FindingKind::Value),
-    };
-    Finding {
-        severity,
-        file: file.to_owned(),
-        offset: (kind != FindingKind::Missing).then_some(problem.offset),
-        kind,
-        expected: problem.expected.clone(),
-        found: problem.found.clone(),
-        advice: match kind {
-            FindingKind::Unreadable => UNREADABLE_ADVICE,
-            _ => "restore the file from a copy, or run repair, which says first what would be lost",
-        },
-    }
 }
 
 fn table_finding(file: &str, problem: &Problem) -> Finding {

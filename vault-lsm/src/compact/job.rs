@@ -12,7 +12,8 @@ use vault_snapshot::policy::{Choice, Compaction, Placement};
 use vault_snapshot::shape::Shape;
 use vault_snapshot::visibility::Rules;
 
-use super::output::{Output, OutputTables};
+use super::output::Output;
+use super::written::OutputTables;
 use super::{is_nothing, shape_of};
 use crate::counters::Operation;
 use crate::internal_key::RangeTombstone;

@@ -9,6 +9,7 @@ pub(crate) mod job;
 pub(crate) mod manual;
 pub(crate) mod output;
 mod rewrite;
+pub(crate) mod written;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

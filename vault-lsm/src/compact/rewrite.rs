@@ -14,7 +14,8 @@ use vault_core::transform::FileKind;
 use vault_core::{Error, Event, Result};
 
 use super::job::{Claim, Pace, Progress};
-use super::output::{BYTES_PER_TICK, OutputTables};
+use super::output::BYTES_PER_TICK;
+use super::written::OutputTables;
 use crate::blob::{Placing, ValueOutput};
 use crate::cursor::InternalCursor;
 use crate::manifest::Edit;

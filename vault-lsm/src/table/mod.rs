@@ -44,6 +44,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod totals;
 pub(crate) mod trailer;
 mod writer;
 

@@ -11,7 +11,7 @@ use crate::table::fetch::{Handle, Source};
 use crate::table::filter::Filter;
 use crate::table::footer::Footer;
 use crate::table::index::{IndexPartition, Partition, TopIndex};
-use crate::table::writer::Totals;
+use crate::table::totals::Totals;
 use crate::table::{BlockType, Shown, key_hash};
 
 /// Walks over the partitions of a table.
