@@ -166,13 +166,13 @@ pub struct KeyRotation {
     pub epoch: u32,
     /// The oldest epoch whose keys something needs.
     pub oldest_epoch_in_use: u32,
-    /// Tables that are sealed under older keys than the current ones.
+    /// Tables that are sealed under older keys than the current ones, or that point to values in files that are.
     pub tables_left: u64,
-    /// Their bytes.
+    /// Their bytes, with those of the values that they point to.
     pub bytes_left: u64,
     /// All tables.
     pub tables_total: u64,
-    /// Their bytes.
+    /// Their bytes, with those of the values that they point to.
     pub bytes_total: u64,
     /// Tables under older keys that have been replaced, and that exist only for snapshots and cursors that still read them:
     /// their keys are destroyed when these are gone.

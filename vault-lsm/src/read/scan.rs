@@ -11,6 +11,7 @@ use std::sync::Arc;
 use vault_core::batch::OperationKind;
 use vault_core::{Cursor, Error, KeyRange, Result, SequenceNumber, Slice};
 
+use crate::blob::Pointer;
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, is_apart, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
@@ -24,6 +25,8 @@ use crate::tombstones::Fragments;
 
 /// Versions of one key that are stepped over before the cursor seeks behind them.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// A value that a cursor stands on is counted from this length on.
+const COUNTED_BYTES_MIN: u64 = 4 << 10;
 /// Versions of one key that are gathered, going backward.
 const VERSIONS_GATHERED_MAX: usize = 1024;
 /// What a source keeps for the key it stands on, mostly.
@@ -41,6 +44,9 @@ pub(crate) struct ScanCursor {
     /// The key the cursor stands on, or stood on last.
     key: Vec<u8>,
     value: Slice,
+    lease: Arc<Lease>,
+    /// Bytes of `value` that are counted under the lease: those of one that is kept apart, in a block of its own.
+    counted: u64,
     /// Keeps what the cursor must outlive: a registered snapshot, where it reads through one.
     held: Option<Arc<dyn Send + Sync>>,
 }
@@ -89,7 +95,9 @@ impl ScanCursor {
             view,
             snapshot,
             range,
-            merge: MergeCursor::new(sources).leased(lease),
+            merge: MergeCursor::new(sources).leased(Arc::clone(&lease)),
+            lease,
+            counted: 0,
             tombstones,
             place: Place::Nowhere,
             key: Vec::new(),
@@ -127,13 +135,30 @@ impl ScanCursor {
                 return Ok(());
             }
             if let Some(value) = self.resolve_forward()? {
-                self.value = value;
+                self.hold(value);
                 self.place = Place::ForwardOwned;
                 return Ok(());
             }
             self.skip_key()?;
         }
         Ok(())
+    }
+
+    /// Takes the value that the cursor stands on from now on.
+    fn hold(&mut self, value: Slice) {
+        let bytes = value.len() as u64;
+        let counted = if bytes >= COUNTED_BYTES_MIN { bytes } else { 0 };
+        if counted != self.counted {
+            self.lease.change(self.counted, counted);
+            self.counted = counted;
+        }
+        self.value = value;
+    }
+
+    /// Reads a value that is kept apart, if there is room to stand on it.
+    fn value_apart(&self, pointer: &Pointer) -> Result<Slice> {
+        self.lease.check_room(u64::from(pointer.raw))?;
+        value_apart(&self.view, &self.key, pointer)
     }
 
     /// Decides `self.key` from the merge, which stands on its newest visible version.
@@ -154,7 +179,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish(|pointer| value_apart(&self.view, &self.key, pointer));
+        let found = resolver.finish(|pointer| self.value_apart(pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
@@ -204,7 +229,7 @@ impl ScanCursor {
                 self.resolve_gathered(&versions)?
             };
             if let Some(value) = value {
-                self.value = value;
+                self.hold(value);
                 self.place = Place::BackwardOwned;
                 return Ok(());
             }
@@ -229,7 +254,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish(|pointer| value_apart(&self.view, &self.key, pointer));
+        let found = resolver.finish(|pointer| self.value_apart(pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
@@ -258,7 +283,8 @@ impl ScanCursor {
     #[cold]
     fn forget(&mut self) {
         self.merge.forget();
-        (self.key, self.value) = (Vec::new(), Slice::empty());
+        self.key = Vec::new();
+        self.hold(Slice::empty());
     }
 
     fn go_to_first(&mut self) -> Result<()> {

@@ -77,7 +77,7 @@ pub(super) const NETS: [(&str, &[&str]); 11] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
-pub(super) const MUTANTS: [Mutant; 37] = [
+pub(super) const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
