@@ -4,13 +4,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use support::{
     DIRECTORY, assert_contents, contents, expected, files_in_memory, key, manual, put_all,
-    small_keyspace,
+    small_keyspace, value,
 };
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{Engine, Error, KeyspaceId, Reader};
@@ -177,6 +176,10 @@ fn salvage_takes_the_values_along_without_a_manifest() {
     let report = salvage(DIRECTORY, "/new", &manual(&fs), &options, &mut go_on).unwrap();
     assert!(!report.complete);
     let store = Lsm::open("/new", manual(&fs)).unwrap();
-    let wanted: BTreeMap<_, _> = expected((0..200).filter(|&n| n != 100), 1);
-    assert!(contents(&store, ks) == wanted);
+    let mut found = contents(&store, ks);
+    // The log may still have what the damaged file has lost.
+    if let Some(value) = found.insert(key(100), value(100, 1)) {
+        assert_eq!(value, support::value(100, 1), "never a wrong one");
+    }
+    assert!(found == expected(0..200, 1));
 }
