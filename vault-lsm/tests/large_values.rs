@@ -354,10 +354,7 @@ fn ingested_values_are_apart() {
     assert_contents(&built.store, built.ks, &expected(0..500, 1));
     let unsorted = [(key(600), value(1, 1)), (key(599), value(1, 1))];
     let before = built.files();
-    built
-        .store
-        .ingest(built.ks, unsorted.into_iter())
-        .unwrap_err();
+    built.store.ingest(built.ks, unsorted).unwrap_err();
     assert_eq!(built.files(), before, "nothing is left of what was refused");
 }
 

@@ -189,11 +189,6 @@ fn uniform_overwrites_cost_less_than_twice_what_is_written() {
     for tables in [1, 4, 16] {
         let keyspace = overwritten(tables, 12, scrambled);
         let cost = amplification(&keyspace);
-        eprintln!(
-            "{tables} {cost} {} {}",
-            keyspace.copied as f64 / keyspace.written as f64,
-            keyspace.rewritten as f64 / keyspace.written as f64
-        );
         assert!(cost < 2.0, "{cost} with {tables} tables");
     }
 }
@@ -203,7 +198,7 @@ fn skewed_overwrites_cost_less_than_uniform_ones() {
     // Nine in ten go to a tenth of the keys.
     let skewed = |n| {
         let key = scrambled(n);
-        if key % 10 > 0 {
+        if !key.is_multiple_of(10) {
             key / 10 % 400
         } else {
             key / 10
@@ -232,7 +227,7 @@ fn deletes_free_what_they_leave() {
     for round in 0..40 {
         keyspace
             .values
-            .retain(|&key, _| scrambled(key * 64 + round) % 8 != 0);
+            .retain(|&key, _| !scrambled(key * 64 + round).is_multiple_of(8));
         keyspace.drop_unused();
         keyspace.settle();
         assert!(keyspace.bytes() * (100 - GARBAGE_PERCENT_MAX) <= 100 * keyspace.live().max(1));
