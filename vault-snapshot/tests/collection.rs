@@ -198,10 +198,10 @@ fn skewed_overwrites_cost_less_than_uniform_ones() {
     // Nine in ten go to a tenth of the keys.
     let skewed = |n| {
         let key = scrambled(n);
-        if !key.is_multiple_of(10) {
-            key / 10 % 400
-        } else {
+        if key.is_multiple_of(10) {
             key / 10
+        } else {
+            key / 10 % 400
         }
     };
     let cost = amplification(&overwritten(4, 12, skewed));
