@@ -299,7 +299,7 @@ pub(super) const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "remove-what-the-manifest-may-name",
         breaks: "tables whose edit may be durable are removed when its sync failed",
-        file: "vault-lsm/src/compact/output.rs",
+        file: "vault-lsm/src/compact/written.rs",
         find: "        if !matches!(error, Error::Poisoned { .. }) {
             self.discard(store);",
         replace: "        {
