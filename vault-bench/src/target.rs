@@ -224,7 +224,11 @@ impl EngineTarget {
             return Ok(None);
         }
         let (work, written) = (&stats.background, &stats.written);
-        let jobs = work.flushes + work.compactions + work.tables_moved + work.tables_dropped;
+        let jobs = work.flushes
+            + work.compactions
+            + work.tables_moved
+            + work.tables_dropped
+            + work.collections;
         let bytes = written.flush_bytes + written.compaction_bytes + written.manifest_bytes;
         Ok(Some(jobs.wrapping_add(bytes)))
     }

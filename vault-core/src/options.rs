@@ -144,6 +144,10 @@ pub struct KeyspaceOptions {
     pub write_buffer_bytes: u64,
     /// Bytes of a table before the next one is begun, 4 KiB to 4 GiB.
     pub table_bytes: u64,
+    /// Values from this length on, in bytes, are kept in files of their own, 16 bytes to 1 GiB; `None`: none are.
+    /// What is kept apart is not written again by every compaction that its key goes through, and costs a read of
+    /// its own.
+    pub large_value_bytes: Option<u32>,
     /// Name of the merge operator ([`crate::merge::COUNTER`], [`crate::merge::APPEND`], or one that
     /// was registered when opening).
     pub merge_operator: Option<String>,
@@ -158,6 +162,7 @@ impl Default for KeyspaceOptions {
             block_bytes: 4 << 10,
             write_buffer_bytes: 64 << 20,
             table_bytes: 64 << 20,
+            large_value_bytes: Some(4 << 10),
             merge_operator: None,
         }
     }
@@ -175,6 +180,13 @@ impl KeyspaceOptions {
     #[must_use]
     pub fn merge(mut self, operator: &str) -> Self {
         self.merge_operator = Some(operator.to_owned());
+        self
+    }
+
+    /// Sets from which length on values are kept in files of their own; `None`: none are.
+    #[must_use]
+    pub const fn large_values_from(mut self, bytes: Option<u32>) -> Self {
+        self.large_value_bytes = bytes;
         self
     }
 
@@ -199,6 +211,9 @@ impl KeyspaceOptions {
             4 * GIB,
         )?;
         within("table_bytes", self.table_bytes, 4 << 10, 4 * GIB)?;
+        if let Some(bytes) = self.large_value_bytes {
+            within("large_value_bytes", u64::from(bytes), 16, GIB)?;
+        }
         if let FilterPolicy::Bloom { bits_per_key } = self.filter {
             within("filter.bloom.bits_per_key", u64::from(bits_per_key), 1, 32)?;
         }

@@ -166,13 +166,13 @@ pub struct KeyRotation {
     pub epoch: u32,
     /// The oldest epoch whose keys something needs.
     pub oldest_epoch_in_use: u32,
-    /// Tables that are sealed under older keys than the current ones.
+    /// Tables that are sealed under older keys than the current ones, or that point to values in files that are.
     pub tables_left: u64,
-    /// Their bytes.
+    /// Their bytes, with those of the values that they point to.
     pub bytes_left: u64,
     /// All tables.
     pub tables_total: u64,
-    /// Their bytes.
+    /// Their bytes, with those of the values that they point to.
     pub bytes_total: u64,
     /// Tables under older keys that have been replaced, and that exist only for snapshots and cursors that still read them:
     /// their keys are destroyed when these are gone.
@@ -204,6 +204,21 @@ pub struct KeyspaceStats {
     pub memtables_waiting: u64,
     /// Its levels, top first.
     pub levels: Vec<LevelStats>,
+    /// Its large values, kept apart.
+    pub blobs: BlobStats,
+}
+
+/// The files in which a keyspace keeps its large values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BlobStats {
+    /// Files.
+    pub files: u64,
+    /// Their bytes on disk.
+    pub bytes: u64,
+    /// Values in them that tables point to.
+    pub values: u64,
+    /// Bytes of values that no table points to any more, and that are not freed yet.
+    pub garbage_bytes: u64,
 }
 
 /// One level of a keyspace.
@@ -316,6 +331,10 @@ pub struct BackgroundStats {
     pub tombstones_removed: u64,
     /// Entries removed because their expiry had come.
     pub expired_removed: u64,
+    /// Tables rewritten because the blob files that they pointed into held too much garbage.
+    pub collections: u64,
+    /// Blob files removed because no table pointed into them any more.
+    pub blobs_removed: u64,
     /// Jobs that failed and were tried again.
     pub failures: u64,
 }
@@ -363,6 +382,8 @@ pub struct KeyspaceSpace {
     pub name: String,
     /// Bytes of its tables.
     pub table_bytes: u64,
+    /// Bytes of the files in which it keeps large values.
+    pub blob_bytes: u64,
     /// Of these, what reads see now (estimate).
     pub live_bytes: u64,
     /// Of these, overwritten or deleted (estimate).

@@ -1,4 +1,4 @@
-//! Checkpoints: a copy of the store in another directory that shares its tables.
+//! Checkpoints: a copy of the store in another directory that shares its tables and blob files.
 //!
 //! All memtables are sealed at one moment and flushed; until the tables have been taken stock of, what is
 //! sealed later is not flushed, and nothing is ingested, so the copy shows exactly that moment in every keyspace. The
@@ -13,6 +13,7 @@ use vault_core::transform::FileKind;
 use vault_core::vfs::{FileSystem, read_exact_at};
 use vault_core::{Error, Event, Result, SequenceNumber};
 
+use crate::blob::BlobFile;
 use crate::directory::place;
 use crate::layout::{Env, create_directories, file_name};
 use crate::manifest::{self, Manifest, State};
@@ -29,10 +30,14 @@ pub struct CheckpointOutcome {
     pub sequence: SequenceNumber,
     /// Tables it shares with the store.
     pub tables_linked: u64,
-    /// Their bytes.
+    /// Blob files it shares with the store.
+    pub blobs_linked: u64,
+    /// Bytes of both.
     pub bytes_linked: u64,
     /// Tables that had to be copied, because the target is on another file system.
     pub tables_copied: u64,
+    /// Blob files that had to be copied.
+    pub blobs_copied: u64,
 }
 
 /// Makes a checkpoint.
@@ -74,6 +79,7 @@ struct Stock {
     state: State,
     /// Held, so that their files stay.
     tables: Vec<Arc<TableFile>>,
+    blobs: Vec<Arc<BlobFile>>,
 }
 
 /// Holds back the flushes of what is sealed after a moment.
@@ -120,10 +126,16 @@ fn take_stock(store: &Arc<Store>) -> Result<Stock> {
         .iter()
         .flat_map(|view| view.version.tables().map(|(_, _, file)| Arc::clone(file)))
         .collect();
+    let blobs = pinned
+        .keyspaces
+        .iter()
+        .flat_map(|view| view.version.blobs().map(|(file, _)| Arc::clone(file)))
+        .collect();
     Ok(Stock {
         sequence,
         state,
         tables,
+        blobs,
     })
 }
 
@@ -132,19 +144,29 @@ fn fill(store: &Store, target: &Path, stock: Stock) -> Result<CheckpointOutcome>
         sequence: stock.sequence,
         ..Default::default()
     };
-    for file in &stock.tables {
-        let name = file_name(FileKind::Table, file.meta().number);
+    let share = |kind: FileKind, number: u64| {
+        let name = file_name(kind, number);
         let (from, to) = (store.env.directory.join(&name), target.join(&name));
         match store.env.fs.hard_link(&from, &to) {
-            Ok(()) => {
-                outcome.tables_linked += 1;
-                outcome.bytes_linked += file.meta().bytes;
-            }
-            Err(e) if cannot_link(&e) => {
-                copy(&*store.env.fs, &from, &to)?;
-                outcome.tables_copied += 1;
-            }
-            Err(e) => return Err(Error::io("link", &to, e)),
+            Ok(()) => Ok(true),
+            Err(e) if cannot_link(&e) => copy(&*store.env.fs, &from, &to).map(|()| false),
+            Err(e) => Err(Error::io("link", &to, e)),
+        }
+    };
+    for file in &stock.tables {
+        if share(FileKind::Table, file.meta().number)? {
+            outcome.tables_linked += 1;
+            outcome.bytes_linked += file.meta().bytes;
+        } else {
+            outcome.tables_copied += 1;
+        }
+    }
+    for file in &stock.blobs {
+        if share(FileKind::Blob, file.meta().number)? {
+            outcome.blobs_linked += 1;
+            outcome.bytes_linked += file.meta().bytes;
+        } else {
+            outcome.blobs_copied += 1;
         }
     }
     let env = Env {

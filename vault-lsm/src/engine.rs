@@ -166,7 +166,7 @@ impl Lsm {
         checkpoint::checkpoint(store, directory.as_ref()).map_err(|error| store.told(error))
     }
 
-    /// About how many bytes the tables hold of a range. Reads nothing from disk.
+    /// About how many bytes the tables hold of a range, with the values that they keep apart. Reads nothing from disk.
     ///
     /// # Errors
     /// [`UnknownKeyspace`](vault_core::Error::UnknownKeyspace), [`Closed`](vault_core::Error::Closed).
@@ -176,9 +176,12 @@ impl Lsm {
             .keyspace(keyspace)
             .ok_or_else(|| unknown_keyspace(keyspace))?;
         let tables = view.version.runs().flat_map(|run| run.overlapping(range));
-        Ok(tables
-            .map(|file| file.table.approximate_bytes_in(range))
-            .sum())
+        let bytes = |file: &Arc<crate::version::TableFile>| {
+            let (meta, part) = (file.meta(), file.table.approximate_bytes_in(range));
+            let apart = u128::from(meta.apart_bytes()) * u128::from(part);
+            part + (apart / u128::from(meta.bytes.max(1))) as u64
+        };
+        Ok(tables.map(bytes).sum())
     }
 
     /// Says where the bytes of the store go, and who keeps those that could be freed.

@@ -5,7 +5,7 @@
 //! to where the memtable was sealed, if another keyspace has unflushed writes from before: otherwise a
 //! loss of power could take those and leave later ones, and what is recovered would be no prefix.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -14,7 +14,8 @@ use vault_core::{Error, Event, KeyspaceId, Result};
 use vault_snapshot::visibility::Rules;
 
 use crate::background::AtWork;
-use crate::compact::output::{Output, OutputTables};
+use crate::compact::output::Output;
+use crate::compact::written::OutputTables;
 use crate::counters::Operation;
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
@@ -122,11 +123,11 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
     let tombstones = Fragments::build_without(memtable.range_tombstone_list(), |older, newer| {
         rules.range_tombstone_adds_nothing(older, newer)
     });
-    let output = Output::new(store, view, u64::MAX);
+    let output = Output::new(store, view, u64::MAX, BTreeSet::new());
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| {
         store.check_working()
     })?;
-    let bytes: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
+    let bytes = written.bytes();
     install(store, view, buffer, &written)
         .inspect_err(|error| written.discard_after(store, error))?;
 
@@ -157,22 +158,13 @@ fn install(
         store.sync_log(buffer.log_end.load(Acquire))?;
     }
     let run = buffer.run.load(Acquire);
-    let mut edits: Vec<Edit> = written
-        .tables
-        .iter()
-        .map(|meta| Edit::AddTable {
-            keyspace: id.0,
-            level: 0,
-            run,
-            meta: Arc::clone(meta),
-        })
-        .collect();
+    let mut edits = written.additions(id, 0, run);
     let sequence = buffer.last_sequence.load(Acquire);
     edits.push(Edit::FlushedThrough {
         keyspace: id.0,
         sequence,
     });
-    let files = written.open(store, id)?;
+    let opened = written.open(store, id)?;
 
     let mut manifest = store.manifest()?;
     if view.keyspace.is_dropped() {
@@ -193,15 +185,14 @@ fn install(
     store.update_keyspace(id, |current| {
         let mut next = KeyspaceView::clone(current);
         next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, buffer));
-        let added = files
-            .into_iter()
-            .map(|file| Placed {
-                level: 0,
-                run,
-                file,
-            })
-            .collect();
-        next.version = Arc::new(current.version.changed(&[], added));
+        let blobs = opened.blobs_added();
+        let added = opened.tables.into_iter();
+        let added = added.map(|file| Placed {
+            level: 0,
+            run,
+            file,
+        });
+        next.version = Arc::new(current.version.changed(&[], added.collect(), blobs));
         next
     });
     drop(manifest);

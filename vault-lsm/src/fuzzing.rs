@@ -23,6 +23,7 @@ use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use crate::frame::{self, FRAME_BYTES, Next, Records};
 use crate::layout::Env;
 
+pub use crate::blob::fuzzing::{BlobFile, BlobWalk, blob_meta, blob_pointer, blob_uses};
 pub use crate::log::fuzzing::{LogFiles, LogRead, LogRecord, log_record};
 pub use crate::manifest::fuzzing::{
     ManifestEdit, ManifestFile, ManifestRead, PointerFile, PointerRead, decode_options,

@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering;
 use vault_core::error::printable;
 use vault_core::{Error, Event, KeyspaceId, Result, SequenceNumber};
 
-use crate::compact::output::{OutputTables, PLAIN_PUT};
+use crate::blob::{Placing, ValueOutput};
+use crate::compact::output::PLAIN_PUT;
+use crate::compact::written::OutputTables;
 use crate::cursor::InternalCursor;
 use crate::internal_key::pack;
 use crate::keyspace::{KeyspaceView, WriteBuffer};
@@ -49,10 +51,15 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
     let view = view.without_memtables(&store.memory);
     drop(pinned);
+    let placing = Placing {
+        from_bytes: view.options.large_value_bytes,
+        ..Placing::default()
+    };
     let mut writing = Writing {
         store,
         view: &view,
         writer: None,
+        values: ValueOutput::new(store, &view, placing),
         written: OutputTables::begin(store),
     };
     let entries = match writing.write(pairs) {
@@ -72,7 +79,7 @@ pub(crate) fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         });
     }
     let tables = written.tables.len() as u64;
-    let bytes = written.tables.iter().map(|meta| meta.bytes).sum();
+    let bytes = written.bytes();
     let sequence =
         install(store, id, &written).inspect_err(|error| written.discard_after(store, error))?;
     store
@@ -97,6 +104,7 @@ struct Writing<'a> {
     store: &'a Arc<Store>,
     view: &'a KeyspaceView,
     writer: Option<TableWriter>,
+    values: ValueOutput<'a>,
     written: OutputTables,
 }
 
@@ -130,6 +138,7 @@ impl Writing<'_> {
             self.add(key, value)?;
             entries += 1;
         }
+        self.written.blobs = self.values.finish()?;
         self.finish_table()?;
         if entries > 0 {
             self.store.env.sync_directory().map_err(sync_failed)?;
@@ -159,7 +168,11 @@ impl Writing<'_> {
                 )?)
             }
         };
-        writer.add(key, pack(0, PLAIN_PUT), value)
+        let trailer = pack(0, PLAIN_PUT);
+        match self.values.place(key, trailer, value)? {
+            None => writer.add(key, trailer, value),
+            Some((trailer, pointer)) => writer.add(key, trailer, pointer),
+        }
     }
 
     fn finish_table(&mut self) -> Result<()> {
@@ -169,10 +182,11 @@ impl Writing<'_> {
         Ok(())
     }
 
-    fn abandon(self) {
+    fn abandon(mut self) {
         if let Some(writer) = self.writer {
             writer.abandon();
         }
+        self.values.abandon();
         self.written.discard(self.store);
     }
 }
@@ -223,17 +237,9 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             .collect();
         let mut with_sequence = OutputTables::default();
         with_sequence.tables = tables;
-        let files = with_sequence.open(store, id)?;
-        let mut edits: Vec<Edit> = with_sequence
-            .tables
-            .iter()
-            .map(|meta| Edit::AddTable {
-                keyspace: id.0,
-                level: 0,
-                run,
-                meta: Arc::clone(meta),
-            })
-            .collect();
+        with_sequence.blobs.clone_from(&written.blobs);
+        let opened = with_sequence.open(store, id)?;
+        let mut edits = with_sequence.additions(id, 0, run);
         edits.push(Edit::LastSequence(sequence));
         let segment = store.log_current.load(Ordering::Acquire);
         edits.push(Edit::LogSynced { segment, position });
@@ -243,15 +249,14 @@ fn install(store: &Arc<Store>, id: KeyspaceId, written: &OutputTables) -> Result
             .map_err(|error| store.poison_if_unknown(error))?;
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
-            let added = files
-                .into_iter()
-                .map(|file| Placed {
-                    level: 0,
-                    run,
-                    file,
-                })
-                .collect();
-            next.version = Arc::new(current.version.changed(&[], added));
+            let blobs = opened.blobs_added();
+            let added = opened.tables.into_iter();
+            let added = added.map(|file| Placed {
+                level: 0,
+                run,
+                file,
+            });
+            next.version = Arc::new(current.version.changed(&[], added.collect(), blobs));
             next
         });
         commit.last_sequence = sequence;

@@ -5,12 +5,20 @@
 //! trailer **descending**, so that the newest version of a key comes first.
 //!
 //! The *stored value* of an entry is its value, with the expiry (u64, milliseconds, little-endian) in
-//! front where the kind byte has the expiry bit.
+//! front where the kind byte has the expiry bit. In tables, a put whose kind byte has [`KIND_APART`] has its value in a
+//! blob file, and in its place a [`Pointer`](crate::blob::Pointer). Neither the log nor a memtable ever holds one.
 
 use std::cmp::Ordering;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::{SequenceNumber, Timestamp};
+
+/// Set in the kind byte of a put whose value lies apart. Values are part of the format.
+pub(crate) const KIND_APART: u8 = 0x40;
+const _: () = assert!(
+    KIND_APART & KIND_HAS_EXPIRY == 0 && OperationKind::from_byte(KIND_APART).is_none(),
+    "the bit is none of the others'"
+);
 
 /// Largest sequence number the trailer can hold.
 pub(crate) const SEQUENCE_MAX: SequenceNumber = (1 << 56) - 1;
@@ -36,10 +44,21 @@ pub(crate) const fn sequence_of(trailer: u64) -> SequenceNumber {
     trailer >> 8
 }
 
-/// The kind of a trailer, or `None` where the byte is no kind.
+/// The kind of a trailer, or `None` where the byte is no kind. Only puts have their values apart.
 #[inline]
 pub(crate) const fn kind_of(trailer: u64) -> Option<OperationKind> {
-    OperationKind::from_byte(trailer as u8 & !KIND_HAS_EXPIRY)
+    let kind = OperationKind::from_byte(trailer as u8 & !(KIND_HAS_EXPIRY | KIND_APART));
+    match kind {
+        Some(OperationKind::Put) | None => kind,
+        Some(_) if is_apart(trailer) => None,
+        Some(_) => kind,
+    }
+}
+
+/// Whether the stored value has a pointer in the place of the user's value.
+#[inline]
+pub(crate) const fn is_apart(trailer: u64) -> bool {
+    trailer as u8 & KIND_APART != 0
 }
 
 /// Whether the stored value begins with an expiry.
@@ -95,6 +114,22 @@ mod tests {
         assert_eq!(compare((b"a", old), (b"b", new)), Ordering::Less);
         assert_eq!(kind_of(new), Some(OperationKind::Delete));
         assert_eq!(sequence_of(new), 6);
+    }
+
+    #[test]
+    fn only_puts_have_their_values_apart() {
+        for (kind, may) in [
+            (OperationKind::Put, true),
+            (OperationKind::Delete, false),
+            (OperationKind::Merge, false),
+            (OperationKind::RangeDelete, false),
+        ] {
+            for expiry in [0, KIND_HAS_EXPIRY] {
+                let apart = pack(7, kind as u8 | KIND_APART | expiry);
+                assert!(is_apart(apart) && !is_apart(pack(7, kind as u8 | expiry)));
+                assert_eq!(kind_of(apart), may.then_some(kind));
+            }
+        }
     }
 
     #[test]

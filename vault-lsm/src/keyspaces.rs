@@ -209,6 +209,10 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         bytes += file.meta().bytes;
         file.make_obsolete();
     }
+    for (blob, _) in view.version.blobs() {
+        bytes += blob.meta().bytes;
+        blob.make_obsolete();
+    }
     let name = store.env.show_name(&view.keyspace.name);
     std::mem::drop(view);
     store.reclaim_files();

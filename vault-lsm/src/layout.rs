@@ -247,7 +247,8 @@ pub(crate) fn another_file(path: &Path) -> Error {
 /// Where the salt stands in a header.
 const SALT_OFFSET: u64 = 40;
 
-fn header_checksum(header: &[u8; HEADER_BYTES]) -> u32 {
+/// The checksum that a header ends in, from which those of its file's frames are started.
+pub(crate) fn header_checksum(header: &[u8; HEADER_BYTES]) -> u32 {
     let at = HEADER_BYTES - 4;
     u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
@@ -258,7 +259,8 @@ pub(crate) fn file_name(kind: FileKind, number: u64) -> String {
         FileKind::Log => "log",
         FileKind::Table => "tab",
         FileKind::Manifest => "man",
-        FileKind::Pointer | FileKind::Blob | FileKind::Archive | FileKind::Keyring => "dat",
+        FileKind::Blob => "blob",
+        FileKind::Pointer | FileKind::Archive | FileKind::Keyring => "dat",
     };
     format!("{number:06}.{extension}")
 }
@@ -315,6 +317,7 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
             "log" => FileKind::Log,
             "tab" => FileKind::Table,
             "man" => FileKind::Manifest,
+            "blob" => FileKind::Blob,
             _ => return None,
         };
         let number = stem.parse().ok().filter(|&n: &u64| n <= FILE_NUMBER_MAX)?;
@@ -338,6 +341,10 @@ mod tests {
         assert_eq!(
             meaning("1234567.tab"),
             NameMeaning::Numbered(FileKind::Table, 1_234_567)
+        );
+        assert_eq!(
+            meaning("000007.blob"),
+            NameMeaning::Numbered(FileKind::Blob, 7)
         );
         assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
         assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);

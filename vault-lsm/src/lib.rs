@@ -17,6 +17,7 @@ mod background;
 #[cfg(feature = "benching")]
 #[doc(hidden)]
 pub mod benching;
+mod blob;
 pub mod check;
 mod checkpoint;
 mod close;

@@ -15,6 +15,7 @@ use vault_core::transform::{FileKind, StorePlace};
 use vault_core::vfs::{FileSystem, LockedFileSystem};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
+use crate::blob::{BlobFile, BlobMeta};
 use crate::directory::{Found, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, POINTER_NAME, create_directories, possible_number};
@@ -360,6 +361,13 @@ impl Opening {
                 file,
             });
         }
+        let mut blobs = Vec::with_capacity(state.blobs.len());
+        for place in state.blobs.values() {
+            let path = self.env.path(FileKind::Blob, place.meta.number);
+            let meta = BlobMeta::clone(&place.meta);
+            let blob = BlobFile::open(&self.table_env, &path, id, meta, &self.reclaim)?;
+            blobs.push(blob);
+        }
         Ok(KeyspaceView {
             keyspace: Arc::new(Keyspace::new(
                 id,
@@ -371,7 +379,7 @@ impl Opening {
             planner: Arc::from(vault_snapshot::policy::planner(&state.options.policy)),
             active: Arc::new(WriteBuffer::new(&self.table_env.memory)),
             sealed: Vec::new(),
-            version: Arc::new(Version::build(placed)),
+            version: Arc::new(Version::build(placed, blobs)),
         })
     }
 

@@ -17,7 +17,7 @@
 //! segment, a table of the current view or one that a reader still holds, or while a job that began in it is writing
 //! tables, which may yet become part of the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -180,7 +180,7 @@ pub(crate) fn finish(
     let keys = keys_of(store)?;
     store.check_writable()?;
     let mut done = CompactionProgress {
-        bytes_total: old_tables(store, keys.epoch()).map(|t| t.raw_bytes).sum(),
+        bytes_total: bytes_left(store, keys.epoch()),
         ..CompactionProgress::default()
     };
     if progress(done).is_break() {
@@ -251,29 +251,38 @@ pub(crate) fn status(store: &Store, keys: &dyn Keys) -> KeyRotation {
     status
 }
 
-/// The epochs and bytes of the tables that make up the store.
+/// The epochs and bytes of the tables that make up the store, with the values that they point to.
 fn tables(store: &Store) -> impl Iterator<Item = (u32, u64)> {
     let pinned = store.views.pin();
     let of = |view: &Arc<crate::keyspace::KeyspaceView>| -> Vec<(u32, u64)> {
         let tables = view.version.tables();
         tables
-            .map(|(_, _, file)| (file.table.epoch(), file.meta().bytes))
+            .map(|(_, _, file)| {
+                let bytes = file.meta().bytes + file.meta().apart_bytes();
+                (view.version.epoch_of(file), bytes)
+            })
             .collect()
     };
     let all: Vec<Vec<_>> = pinned.keyspaces.iter().map(of).collect();
     all.into_iter().flatten()
 }
 
-/// What is known of the tables of older epochs.
-fn old_tables(store: &Store, epoch: u32) -> impl Iterator<Item = crate::table::TableMeta> {
+/// Bytes that are read to write the tables of older epochs anew, and the values that they point to there.
+fn bytes_left(store: &Store, epoch: u32) -> u64 {
     let pinned = store.views.pin();
-    let all = pinned
-        .keyspaces
-        .iter()
-        .flat_map(|view| view.version.tables());
-    let old = all.filter(|(_, _, file)| file.table.epoch() < epoch);
-    let old: Vec<_> = old.map(|(_, _, file)| file.meta().clone()).collect();
-    old.into_iter()
+    let left = |view: &Arc<crate::keyspace::KeyspaceView>| -> u64 {
+        let version = &view.version;
+        let old: BTreeSet<u64> = version.blobs_before(epoch).collect();
+        let tables = version.tables();
+        let tables = tables.filter(|(_, _, file)| version.epoch_of(file) < epoch);
+        let bytes = tables.map(|(_, _, file)| {
+            let apart = file.meta().blobs.iter();
+            let apart = apart.filter(|blob| old.contains(&blob.file));
+            file.meta().raw_bytes + apart.map(|blob| blob.bytes).sum::<u64>()
+        });
+        bytes.sum()
+    };
+    pinned.keyspaces.iter().map(left).sum()
 }
 
 /// The oldest epoch that something is still sealed under, or may be. Nothing changes meanwhile for whoever holds the
@@ -384,11 +393,11 @@ fn rewrite_next(store: &Arc<Store>, keys: &dyn Keys, progress: job::Progress<'_>
             continue;
         }
         loop {
-            let claim = job::claim_table(store, keyspace.id, |file| {
-                file.table.epoch() < epoch && !failed.contains(&file.meta().number)
+            let claim = job::claim_table(store, keyspace.id, |version, file| {
+                version.epoch_of(file) < epoch && !failed.contains(&file.meta().number)
             });
-            let Some(claim) = claim else { break };
-            let outcome = claim.rewrite(store, &mut *progress);
+            let Some(mut claim) = claim else { break };
+            let outcome = claim.rewrite_in(store, epoch, &mut *progress);
             let number = claim.first_table();
             drop(claim);
             compact::shape_changed(store, keyspace.id);

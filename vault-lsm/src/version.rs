@@ -4,6 +4,7 @@
 //! - The tables of a run don't overlap and ascend by key.
 //! - For any key, a run higher up holds newer data than those below: within a level the run with the
 //!   higher number is newer, and each level is newer than the next.
+//! - Every blob file that a table points into is there.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
@@ -11,10 +12,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::stats::LevelStats;
+use vault_core::stats::{BlobStats, LevelStats};
 use vault_core::{KeyRange, Timestamp};
+use vault_snapshot::collection::{BlobShape, Blobs, PointingTable};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
 
+use crate::blob::{BlobFile, BlobUse};
 use crate::reclaim::{Held, ReclaimQueue};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::table::{Table, TableMeta};
@@ -176,6 +179,23 @@ pub(crate) struct Level {
 #[derive(Default, Clone)]
 pub(crate) struct Version {
     pub(crate) levels: Vec<Level>,
+    /// The blob files that tables point into, by number.
+    blobs: Vec<UsedBlob>,
+}
+
+/// A blob file, and what the tables of a version have in it.
+#[derive(Clone)]
+struct UsedBlob {
+    file: Arc<BlobFile>,
+    live: u64,
+}
+
+/// How the blob files of a version differ from those of the one before.
+#[derive(Default)]
+pub(crate) struct BlobChange {
+    pub(crate) added: Vec<Arc<BlobFile>>,
+    /// Numbers of those into which no table points any more.
+    pub(crate) removed: Vec<u64>,
 }
 
 /// A table with its place.
@@ -187,8 +207,13 @@ pub(crate) struct Placed {
 
 impl Version {
     /// Puts tables in their places.
-    pub(crate) fn build(tables: Vec<Placed>) -> Self {
-        let mut version = Self::default();
+    pub(crate) fn build(tables: Vec<Placed>, blobs: Vec<Arc<BlobFile>>) -> Self {
+        let blobs = blobs.into_iter();
+        let mut version = Self {
+            levels: Vec::new(),
+            blobs: blobs.map(|file| UsedBlob { file, live: 0 }).collect(),
+        };
+        version.blobs.sort_by_key(|blob| blob.file.meta().number);
         let mut tables = tables;
         tables.sort_by(|a, b| {
             let place = |t: &Placed| (t.level, std::cmp::Reverse(t.run));
@@ -209,7 +234,83 @@ impl Version {
                 .runs
                 .push(Arc::new(Run::new(number, files)));
         }
+        version.count_uses();
         version
+    }
+
+    /// Adds up what tables have in blob files.
+    fn count_uses(&mut self) {
+        let mut blobs = std::mem::take(&mut self.blobs);
+        for (_, _, file) in self.tables() {
+            for &BlobUse { file, bytes, .. } in &file.meta().blobs {
+                if let Ok(at) = place_of(&blobs, file) {
+                    blobs[at].live += bytes;
+                }
+            }
+        }
+        self.blobs = blobs;
+    }
+
+    /// The blob file with this number.
+    #[inline]
+    pub(crate) fn blob(&self, number: u64) -> Option<&Arc<BlobFile>> {
+        let at = place_of(&self.blobs, number).ok()?;
+        Some(&self.blobs[at].file)
+    }
+
+    /// Its blob files, by number, with the bytes that tables have in each.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = (&Arc<BlobFile>, u64)> {
+        self.blobs.iter().map(|blob| (&blob.file, blob.live))
+    }
+
+    /// Bytes of all its blob files.
+    pub(crate) fn blob_bytes(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.file.meta().bytes).sum()
+    }
+
+    /// Bytes of the files of all its tables and blob files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let tables = self.tables().map(|(_, _, file)| file.meta().bytes);
+        tables.sum::<u64>() + self.blob_bytes()
+    }
+
+    /// The oldest epoch of the keys that seal a table and what it points to; 0 where there are none.
+    pub(crate) fn epoch_of(&self, table: &TableFile) -> u32 {
+        let blobs = table.meta().blobs.iter();
+        let blobs = blobs.filter_map(|blob| Some(self.blob(blob.file)?.epoch()));
+        blobs.fold(table.table.epoch(), u32::min)
+    }
+
+    /// The numbers of the blob files that are sealed in an epoch before this.
+    pub(crate) fn blobs_before(&self, epoch: u32) -> impl Iterator<Item = u64> {
+        let old = self.blobs.iter().map(|blob| &blob.file);
+        let old = old.filter(move |file| file.epoch() < epoch);
+        old.map(|file| file.meta().number)
+    }
+
+    /// What decides whether blob files are collected.
+    pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>) -> Blobs {
+        if self.blobs.is_empty() {
+            return Blobs::default();
+        }
+        let files = self.blobs.iter().map(|blob| BlobShape {
+            number: blob.file.meta().number,
+            bytes: blob.file.meta().value_bytes,
+            live: blob.live,
+        });
+        let pointing = self.tables().map(|(_, _, file)| file.meta());
+        let pointing = pointing.filter(|meta| !meta.blobs.is_empty());
+        Blobs {
+            files: files.collect(),
+            tables: pointing
+                .map(|meta| PointingTable {
+                    number: meta.number,
+                    bytes: meta.bytes,
+                    uses: meta.blobs.iter().map(|b| (b.file, b.bytes)).collect(),
+                    busy: busy.contains(&meta.number),
+                })
+                .collect(),
+        }
     }
 
     /// Every table with its place, top first.
@@ -222,7 +323,7 @@ impl Version {
     }
 
     /// This version without the tables in `removed` and with those in `added`.
-    pub(crate) fn changed(&self, removed: &[u64], added: Vec<Placed>) -> Self {
+    pub(crate) fn changed(&self, removed: &[u64], added: Vec<Placed>, blobs: BlobChange) -> Self {
         let kept = self
             .tables()
             .filter(|(_, _, file)| !removed.contains(&file.meta().number))
@@ -231,7 +332,12 @@ impl Version {
                 run,
                 file: Arc::clone(file),
             });
-        Self::build(kept.chain(added).collect())
+        let left = self.blobs.iter().map(|blob| Arc::clone(&blob.file));
+        let left = left.filter(|file| !blobs.removed.contains(&file.meta().number));
+        Self::build(
+            kept.chain(added).collect(),
+            left.chain(blobs.added).collect(),
+        )
     }
 
     /// This version with every table as it is when it has just been opened.
@@ -245,6 +351,7 @@ impl Version {
         };
         Self {
             levels: self.levels.iter().map(level).collect(),
+            blobs: self.blobs.clone(),
         }
     }
 
@@ -270,6 +377,20 @@ impl Version {
             stats
         };
         self.levels.iter().map(stats).collect()
+    }
+
+    /// Sizes of its blob files, for statistics.
+    pub(crate) fn blob_stats(&self) -> BlobStats {
+        let mut stats = BlobStats::default();
+        for (file, live) in self.blobs() {
+            stats.files += 1;
+            stats.bytes += file.meta().bytes;
+            stats.garbage_bytes += file.meta().value_bytes.saturating_sub(live);
+        }
+        for (_, _, file) in self.tables() {
+            stats.values += file.meta().blobs.iter().map(|b| b.values).sum::<u64>();
+        }
+        stats
     }
 
     /// What a policy looks at.
@@ -312,11 +433,16 @@ impl Version {
     }
 }
 
+fn place_of(blobs: &[UsedBlob], number: u64) -> Result<usize, usize> {
+    blobs.binary_search_by_key(&number, |blob| blob.file.meta().number)
+}
+
 fn shape_of<'a>(file: &'a TableFile, busy: &BTreeSet<u64>) -> TableShape<'a> {
     let meta = file.meta();
     TableShape {
         number: meta.number,
         bytes: meta.bytes,
+        apart_bytes: meta.apart_bytes(),
         entries: meta.entries,
         tombstones: meta.tombstones,
         range_tombstones: meta.range_tombstones,

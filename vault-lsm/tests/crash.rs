@@ -167,8 +167,11 @@ fn the_number_of_a_file_is_never_used_again() {
     // By number, whatever kind of file has it.
     let headers = |fs: &MemoryFileSystem| -> BTreeMap<_, Vec<u8>> {
         let numbered = |path: &Path| {
-            path.extension()
-                .is_some_and(|extension| ["log", "tab", "man"].iter().any(|&own| extension == own))
+            path.extension().is_some_and(|extension| {
+                ["log", "tab", "blob", "man"]
+                    .iter()
+                    .any(|&own| extension == own)
+            })
         };
         let paths = fs.list().into_iter().map(|(path, _)| path);
         paths

@@ -1,5 +1,6 @@
 //! 100,000 random operations against the model, compared at every step: flushes, compactions under each
-//! policy and reopens happen all along. Twenty seeds, half of them with background threads.
+//! policy and reopens happen all along. Twenty seeds, half of them with background threads; ten more with
+//! nearly all values kept apart.
 
 mod support;
 
@@ -37,4 +38,14 @@ seeds! {
     seed_117: 117, MANUAL;
     seed_118: 118, THREADS;
     seed_119: 119, MANUAL;
+    seed_120: 120, THREADS_APART;
+    seed_121: 121, MANUAL_APART;
+    seed_122: 122, THREADS_APART;
+    seed_123: 123, MANUAL_APART;
+    seed_124: 124, THREADS_APART;
+    seed_125: 125, MANUAL_APART;
+    seed_126: 126, THREADS_APART;
+    seed_127: 127, MANUAL_APART;
+    seed_128: 128, THREADS_APART;
+    seed_129: 129, MANUAL_APART;
 }

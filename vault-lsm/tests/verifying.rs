@@ -91,7 +91,13 @@ fn a_sound_store_has_no_findings_and_everything_was_looked_at() {
         assert!(checked.blocks > 40 && checked.entries > 40, "{checked:?}");
         assert!(checked.filter_probes > 40 && checked.manifest_records > 1);
         assert!(checked.log_batches > 0 && checked.log_operations > checked.log_batches);
-        let needed = files(&fs, ".tab").len() + files(&fs, ".log").len() + 2;
+        let kinds = [".tab", ".blob", ".log"];
+        let needed = kinds
+            .map(|ending| files(&fs, ending).len())
+            .iter()
+            .sum::<usize>()
+            + 2;
+        assert!(checked.values > 0 && !files(&fs, ".blob").is_empty());
         assert_eq!(checked.files, needed as u64);
         assert!(image(&fs) == before, "verification wrote something");
     }
@@ -118,6 +124,13 @@ fn a_flipped_byte_is_found_in_the_file_that_it_is_in() {
             FindingKind::Block
         );
         wrong(&path, bytes - 80);
+    }
+    for path in files(&sound, ".blob") {
+        let bytes = sound.read_file(&path).unwrap().len();
+        assert_eq!(wrong(&path, 20).findings[0].kind, FindingKind::Header);
+        for at in [130, 150, bytes - 30, bytes - 1] {
+            assert_eq!(wrong(&path, at).findings[0].kind, FindingKind::Value);
+        }
     }
     // One of them was made ready and never begun.
     let mut logs = files(&sound, ".log");

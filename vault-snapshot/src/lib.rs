@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod collection;
 pub mod policy;
 pub mod shape;
 pub mod visibility;

@@ -17,6 +17,8 @@ pub struct TableShape<'a> {
     pub number: u64,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Bytes of the values that it points to in other files.
+    pub apart_bytes: u64,
     /// Entries, point tombstones included, range tombstones not.
     pub entries: u64,
     /// Point tombstones.
@@ -72,6 +74,13 @@ impl<'a> RunShape<'a> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.bytes).sum()
+    }
+
+    /// Bytes of all tables and of the values that they point to.
+    #[must_use]
+    pub fn bytes_with_values(&self) -> u64 {
+        let tables = self.tables.iter();
+        tables.map(|table| table.bytes + table.apart_bytes).sum()
     }
 
     /// Whether a running merge reads any of the tables.
@@ -254,6 +263,7 @@ mod tests {
         TableShape {
             number: 1,
             bytes: 1,
+            apart_bytes: 0,
             entries: 1,
             tombstones: 0,
             range_tombstones: 0,

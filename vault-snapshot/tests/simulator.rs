@@ -66,6 +66,7 @@ fn count(number: u64, entries: &[Entry]) -> TableShape<'static> {
     TableShape {
         number,
         bytes: entries.len() as u64 * ENTRY_BYTES,
+        apart_bytes: 0,
         entries: entries.len() as u64,
         tombstones: deletes.count() as u64,
         range_tombstones: 0,

@@ -21,6 +21,7 @@ use std::fmt;
 use arbitrary::{Arbitrary, Unstructured};
 
 pub mod batch;
+pub mod blob;
 pub mod block;
 pub mod edit;
 pub mod filter;
@@ -74,7 +75,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -115,6 +116,10 @@ pub const TARGETS: [Target; 22] = [
     target!(
         table,
         "whole tables: opening, lookups, scans both ways, range tombstones"
+    ),
+    target!(
+        blob,
+        "whole blob files, pointers into them, and what tables and the manifest keep of them"
     ),
     target!(
         store,

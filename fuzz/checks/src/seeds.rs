@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::clock::ManualClock;
+use vault_core::codec::{Decoder, put_bytes, put_varint};
 use vault_core::random::SeededRandom;
 use vault_core::transform::HEADER_BYTES;
 use vault_core::vfs::MemoryFileSystem;
@@ -54,6 +55,7 @@ pub fn all() -> Result<Seeds> {
                     segments.push(bytes.clone());
                 }
                 "tab" => table(&mut seeds, &name, bytes),
+                "blob" => blob(&mut seeds, &name, bytes),
                 _ => continue,
             }
             seeds.add("header", &name, bytes[..HEADER_BYTES].to_vec());
@@ -109,6 +111,33 @@ impl Gathered {
             seeds.push((format!("seed-{name}"), bytes));
         }
     }
+}
+
+/// A blob file behind its first key and a pointer to its value.
+fn blob(seeds: &mut Gathered, name: &str, bytes: &[u8]) {
+    let mut record = Decoder::new(bytes.get(HEADER_BYTES..).unwrap_or_default());
+    let found = (|| {
+        let sealed = record.u32()?;
+        record.take(FRAME_BYTES - 4 + 1)?;
+        let (raw, key) = (record.varint()?, record.bytes()?);
+        Some((sealed, raw, key))
+    })();
+    let Some((sealed, raw, key)) = found else {
+        return;
+    };
+    let mut pointer = vec![1, 0];
+    for field in [
+        HEADER_BYTES as u64,
+        u64::from(sealed) + FRAME_BYTES as u64,
+        raw,
+    ] {
+        put_varint(&mut pointer, field);
+    }
+    let mut input = Vec::new();
+    put_bytes(&mut input, key);
+    put_bytes(&mut input, &pointer);
+    input.extend_from_slice(bytes);
+    seeds.add_few("blob", name, input);
 }
 
 fn manifest(seeds: &mut Gathered, name: &str, bytes: &[u8]) {
@@ -325,13 +354,8 @@ fn fill(lsm: &Lsm) -> Result<()> {
     lsm.write(&batch, &write)?;
     lsm.flush(Some(plain))?;
 
-    let small = KeyspaceOptions {
-        policy: CompactionPolicy::TIERED,
-        filter: FilterPolicy::Bloom { bits_per_key: 10 },
-        block_bytes: 512,
-        ..KeyspaceOptions::default()
-    };
-    let counters = lsm.create_keyspace("counters", &small.merge(vault_core::merge::COUNTER))?;
+    let small = small_options().merge(vault_core::merge::COUNTER);
+    let counters = lsm.create_keyspace("counters", &small)?;
     expiring(lsm, counters)?;
     lsm.flush(Some(counters))?;
 
@@ -341,6 +365,13 @@ fn fill(lsm: &Lsm) -> Result<()> {
         queue,
         (0..40_u32).map(|i| (format!("{i:04}"), "ingested ".repeat(5))),
     )?;
+    let large = small_options().large_values_from(Some(16));
+    let apart = lsm.create_keyspace("apart", &large)?;
+    for i in 0..12_u32 {
+        let value = [i as u8; 50].repeat(1 + i as usize % 3);
+        lsm.put(apart, format!("large-{i:02}").as_bytes(), &value, &write)?;
+    }
+    lsm.flush(Some(apart))?;
     let gone = lsm.create_keyspace("gone", &KeyspaceOptions::default())?;
     lsm.put(gone, b"k", b"v", &write)?;
     lsm.drop_keyspace(gone)?;
@@ -357,6 +388,15 @@ fn fill(lsm: &Lsm) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn small_options() -> KeyspaceOptions {
+    KeyspaceOptions {
+        policy: CompactionPolicy::TIERED,
+        filter: FilterPolicy::Bloom { bits_per_key: 10 },
+        block_bytes: 512,
+        ..KeyspaceOptions::default()
+    }
 }
 
 fn expiring(lsm: &Lsm, counters: KeyspaceId) -> Result<()> {

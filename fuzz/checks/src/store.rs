@@ -187,6 +187,7 @@ fn files(mut bytes: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
             Some(1) => format!("{number:06}.log"),
             Some(2) => format!("{number:06}.tab"),
             Some(3) => format!("{number:06}.man"),
+            Some(5) => format!("{number:06}.blob"),
             _ => "CURRENT".to_owned(),
         };
         Some((name, file))

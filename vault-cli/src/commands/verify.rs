@@ -93,13 +93,14 @@ impl fmt::Display for Text<'_> {
         if !self.quiet {
             writeln!(
                 f,
-                "checked {} in {} files: {} blocks, {} entries, {} keys against filters, {} manifest records, \
+                "checked {} in {} files: {} blocks, {} entries, {} keys against filters, {} values kept apart, {} manifest records, \
                  {} batches of {} operations in the log",
                 size(checked.bytes),
                 checked.files,
                 checked.blocks,
                 checked.entries,
                 checked.filter_probes,
+                checked.values,
                 checked.manifest_records,
                 checked.log_batches,
                 checked.log_operations

@@ -65,7 +65,7 @@ use crate::merge::{MergeOperator, built_in};
 use crate::options::{KeyspaceOptions, WriteOptions};
 use crate::range::KeyRange;
 use crate::slice::Slice;
-use crate::stats::{EngineStats, KeyspaceStats};
+use crate::stats::{BlobStats, EngineStats, KeyspaceStats};
 
 /// An engine in memory. Handles are cheap to clone and share one store. See the [module](self).
 ///
@@ -392,6 +392,7 @@ impl Engine for MemoryEngine {
                 memtable_bytes,
                 memtables_waiting: 0,
                 levels: Vec::new(),
+                blobs: BlobStats::default(),
             });
         }
         stats.written.user_bytes = meters.user_bytes.load(Ordering::Relaxed);

@@ -10,9 +10,12 @@
 //! decided purely (`plan`) and then done. The decisions are in `docs/adr/0016-repair.md`, what an operator does
 //! in `docs/operations/damage.md`.
 
+mod blobs;
 mod content;
+mod contradictions;
 mod hints;
 mod log;
+mod looking;
 mod loss;
 mod merge;
 mod plan;

@@ -5,13 +5,15 @@
 //! # The rules
 //! - A table that has faults is written anew with every entry that can be read; one of which nothing can
 //!   be read is dropped. Its place in its run stays the same.
+//! - A blob file that has faults is dropped. The tables that point into it are written anew, with those of its values that
+//!   can be read in them; entries whose values cannot be read are lost.
 //! - A log that is damaged ends before the damage. What stands before it goes into tables, so that no
 //!   segment has to be changed.
 //! - A manifest that is damaged is replaced only where what is left of it agrees with the files that are
 //!   there. Anything else would be guessing: that is salvage.
 //! - What an entry hid is visible once the entry is gone. Each loss says whether that can happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -61,6 +63,11 @@ pub enum RepairAction {
         /// The table.
         file: String,
     },
+    /// Takes a blob file out of the store, once the tables that point into it hold those of its values that can be read.
+    DropBlob {
+        /// The blob file.
+        file: String,
+    },
     /// Writes what stands before the damage of the log into tables, and goes on with an empty log.
     FlushLog {
         /// The segments of the log.
@@ -93,6 +100,10 @@ impl fmt::Display for RepairAction {
                 f,
                 "write {file} anew with the {entries_kept} entries and {range_deletes_kept} range \
                  deletes that can be read"
+            ),
+            Self::DropBlob { file } => write!(
+                f,
+                "take {file} out of the store, with what can be read of it kept in the tables that point into it"
             ),
             Self::DropTable { file } => write!(f, "take {file} out of the store"),
             Self::FlushLog {
@@ -214,6 +225,13 @@ pub(crate) fn plan(survey: &Survey, log: Option<&LogDamage>) -> RepairPlan {
     for table in &survey.tables {
         plan_table(&mut plan, survey, state, table);
     }
+    for blob in survey.blobs.iter().filter(|blob| !blob.sound) {
+        let file = file_name(FileKind::Blob, blob.number);
+        if survey.stock.numbers(FileKind::Blob).contains(&blob.number) {
+            plan.set_aside.push(file.clone());
+        }
+        plan.actions.push(RepairAction::DropBlob { file });
+    }
     if let Some(damage) = log {
         plan_log(&mut plan, survey, state, damage);
     }
@@ -271,20 +289,20 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
             "behind the damage of the manifest, {contradiction}"
         ));
     }
-    let there: Vec<u64> = stock.numbers(FileKind::Table);
-    let named = |number: &u64| {
-        let mut keyspaces = state.keyspaces.values();
-        keyspaces.any(|keyspace| keyspace.tables.contains_key(number))
-    };
-    for number in there.iter().filter(|number| !named(number)) {
-        let file = file_name(FileKind::Table, *number);
-        reasons.push(format!(
-            "{file} is there, and what is left of the manifest does not say whether it counts"
-        ));
-    }
-    for keyspace in state.keyspaces.values() {
-        for number in keyspace.tables.keys().filter(|n| !there.contains(n)) {
-            let file = file_name(FileKind::Table, *number);
+    let named: BTreeSet<_> = state.files().map(|(kind, n)| (kind as u8, n)).collect();
+    for kind in [FileKind::Table, FileKind::Blob] {
+        let there = stock.numbers(kind);
+        for number in there.iter().filter(|&&n| !named.contains(&(kind as u8, n))) {
+            let file = file_name(kind, *number);
+            reasons.push(format!(
+                "{file} is there, and what is left of the manifest does not say whether it counts"
+            ));
+        }
+        let missing = state
+            .files()
+            .filter(|(of, n)| *of == kind && !there.contains(n));
+        for (_, number) in missing {
+            let file = file_name(kind, number);
             reasons.push(format!(
                 "{file} is missing, and the lost part of the manifest may say what replaced it"
             ));
@@ -310,7 +328,7 @@ fn reasons_for_salvage(survey: &Survey) -> Vec<String> {
 
 fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &SurveyedTable) {
     let inspection = &table.inspection;
-    if inspection.problems.is_empty() {
+    if !survey.must_rewrite(table) {
         return;
     }
     let content = Content::of(&*survey.stock.env.transform);
@@ -365,10 +383,12 @@ fn plan_table(plan: &mut RepairPlan, survey: &Survey, state: &State, table: &Sur
         let keys = span_within(content, meta, lost);
         // Older versions of the last key may stand in the next block of the same table.
         let resurrects = older(&keys) || (lost.end.is_some() && lost.end_included);
-        let reason = format!(
-            "{} bytes at byte {} cannot be read",
-            lost.bytes, lost.offset
-        );
+        let reason = if lost.bytes == 0 {
+            "values that are kept apart cannot be read".to_owned()
+        } else {
+            let (bytes, offset) = (lost.bytes, lost.offset);
+            format!("{bytes} bytes at byte {offset} cannot be read")
+        };
         let none = Count::Exactly(0);
         plan.losses
             .push(loss(keys, entries, none, resurrects, &reason));

@@ -11,6 +11,7 @@
 //! 5. What was dropped is removed from the store's directory. What a crash leaves of it, the next opening
 //!    removes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use serde::Serialize;
 use vault_core::batch::OperationKind;
 use vault_core::transform::FileKind;
 use vault_core::vfs::FileSystem;
-use vault_core::{Error, KeyspaceId, Result, SequenceNumber};
+use vault_core::{Error, KeyspaceId, Result, SequenceNumber, Slice};
 
 use super::log::{self, Segment};
 use super::plan::{LogDamage, LostOperations, RepairAction, RepairPlan, RepairVerdict, plan};
@@ -26,9 +27,11 @@ use super::report::{FindingKind, Severity};
 use super::rewrite::{Rewriter, Target};
 use super::stock::file_name_of;
 use super::survey::{Progress, Scope, Survey, SurveyedTable, survey};
+use crate::blob::inspect::BlobSources;
+use crate::blob::{Pointer, pointer_of};
 use crate::cursor::InternalCursor;
 use crate::directory::take_lock;
-use crate::internal_key::compare;
+use crate::internal_key::{EXPIRY_BYTES, KIND_APART, compare, has_expiry};
 use crate::layout::{Env, LOST_NAME, NameMeaning, POINTER_NAME};
 use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memory::MemtableAccount;
@@ -211,9 +214,15 @@ fn carry_out(survey: &Survey, plan: &RepairPlan) -> Result<PathBuf> {
     }
     let table_env = stock.table_env();
     for table in &survey.tables {
-        if !table.inspection.problems.is_empty() {
-            replace_table(env, &table_env, &mut state, table)?;
+        if survey.must_rewrite(table) {
+            replace_table(env, &table_env, &mut state, survey, table)?;
         }
+    }
+    for keyspace in state.keyspaces.values_mut() {
+        // Those with faults have lost the tables that pointed into them, and so may others have.
+        Arc::make_mut(keyspace)
+            .blobs
+            .retain(|_, blob| blob.tables > 0);
     }
     let flushes_log = |action: &RepairAction| matches!(action, RepairAction::FlushLog { .. });
     if plan.actions.iter().any(flushes_log) {
@@ -289,14 +298,15 @@ fn replace_table(
     env: &Env,
     table_env: &TableEnv,
     state: &mut State,
+    survey: &Survey,
     table: &SurveyedTable,
 ) -> Result<()> {
     let next_file = &mut state.next_file;
     let Some(keyspace) = state.keyspaces.get_mut(&table.keyspace).map(Arc::make_mut) else {
         return Ok(());
     };
-    let made = rewrite_table(env, table_env, keyspace, next_file, table)?;
-    keyspace.tables.remove(&table.meta.number);
+    let made = rewrite_table(env, table_env, keyspace, next_file, survey, table)?;
+    keyspace.remove_table(table.meta.number);
     for meta in made {
         place(keyspace, table.level, table.run, meta);
     }
@@ -307,7 +317,8 @@ fn replace_table(
 pub(super) fn place(keyspace: &mut KeyspaceState, level: u32, run: u64, meta: TableMeta) {
     let meta = Arc::new(meta);
     let place = crate::manifest::TablePlace { level, run, meta };
-    keyspace.tables.insert(place.meta.number, place);
+    let added = keyspace.add_table(place);
+    added.expect("its number is new, and what it points into is there");
 }
 
 fn rewrite_table(
@@ -315,6 +326,7 @@ fn rewrite_table(
     table_env: &TableEnv,
     keyspace: &KeyspaceState,
     next_file: &mut u64,
+    survey: &Survey,
     table: &SurveyedTable,
 ) -> Result<Vec<TableMeta>> {
     let target = Target {
@@ -332,9 +344,23 @@ fn rewrite_table(
         number: table.meta.number,
         expected: Some((KeyspaceId(table.keyspace), &table.meta)),
     };
-    let mut rescue = Rescue::new(rewriter, table.inspection.disorder);
+    let unsound = survey.blobs.iter().filter(|blob| !blob.sound);
+    let taken_in = TakenIn::Of(unsound.map(|blob| blob.number).collect());
+    let mut rescue = Rescue::new(
+        rewriter,
+        table.inspection.disorder,
+        &survey.values,
+        taken_in,
+    );
     inspect(table_env, &request, &mut rescue)?;
     rescue.finish()
+}
+
+/// Which values that are kept apart are put into the new tables instead.
+pub(super) enum TakenIn {
+    All,
+    /// Those of these blob files.
+    Of(BTreeSet<u64>),
 }
 
 /// Hands the entries of a table on to a new one.
@@ -343,10 +369,39 @@ pub(super) struct Rescue<'a> {
     /// Whether they come out of order and have to be gathered first.
     sort: bool,
     gathered: Vec<(Vec<u8>, u64, Vec<u8>)>,
+    values: &'a BlobSources,
+    taken_in: TakenIn,
+    /// The value that was looked at last: the entry that points to it follows.
+    value: Slice,
 }
 
 impl Visitor for Rescue<'_> {
+    fn check_value(&mut self, key: &[u8], pointer: &Pointer) -> Result<Option<String>> {
+        match self.values.value(key, pointer)? {
+            Ok(value) => self.value = value,
+            Err(problem) => return Ok(Some(problem)),
+        }
+        Ok(None)
+    }
+
     fn entry(&mut self, key: &[u8], trailer: u64, stored_value: &[u8]) -> Result<()> {
+        let apart = pointer_of(trailer, stored_value).flatten();
+        let taken_in = apart.filter(|pointer| match &self.taken_in {
+            TakenIn::All => true,
+            TakenIn::Of(files) => files.contains(&pointer.file),
+        });
+        if taken_in.is_some() {
+            let expiry = if has_expiry(trailer) { EXPIRY_BYTES } else { 0 };
+            let value = std::mem::replace(&mut self.value, Slice::empty());
+            let stored = [&stored_value[..expiry], &value].concat();
+            return self.take(key, trailer & !u64::from(KIND_APART), &stored);
+        }
+        self.take(key, trailer, stored_value)
+    }
+}
+
+impl Rescue<'_> {
+    fn take(&mut self, key: &[u8], trailer: u64, stored_value: &[u8]) -> Result<()> {
         if self.sort {
             self.gathered
                 .push((key.to_vec(), trailer, stored_value.to_vec()));
@@ -357,11 +412,19 @@ impl Visitor for Rescue<'_> {
 }
 
 impl<'a> Rescue<'a> {
-    pub(super) const fn new(rewriter: Rewriter<'a>, sort: bool) -> Self {
+    pub(super) const fn new(
+        rewriter: Rewriter<'a>,
+        sort: bool,
+        values: &'a BlobSources,
+        taken_in: TakenIn,
+    ) -> Self {
         Self {
             rewriter,
             sort,
             gathered: Vec::new(),
+            values,
+            taken_in,
+            value: Slice::empty(),
         }
     }
 

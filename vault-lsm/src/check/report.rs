@@ -44,6 +44,8 @@ pub enum FindingKind {
     Filter,
     /// Counts, bounds, sequence numbers or expiries are not what the entries add up to.
     Properties,
+    /// A large value, kept apart from its key, does not open, is another's, or is missing.
+    Value,
     /// The clear checksums at the end of a table of an encrypted store are not those of its bytes.
     Trailer,
     /// Tables of a run overlap.
@@ -116,6 +118,8 @@ pub struct Checked {
     pub log_batches: u64,
     /// Operations in them.
     pub log_operations: u64,
+    /// Values in blob files, those that nothing points to any more included.
+    pub values: u64,
     /// Bytes of all files together.
     pub bytes: u64,
 }

@@ -21,7 +21,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,19 +33,21 @@ use super::VerifyProgress;
 use super::content::{Content, KeySpan};
 use super::hints::Hints;
 use super::log::Ends;
+use super::looking::{Looking, open_blobs};
 use super::loss::{SalvageOptions, SalvageReport, SalvagedFile, SalvagedKeyspace};
 use super::merge::{Doubts, Merging, Source};
-use super::repair::{Rescue, place};
+use super::repair::{Rescue, TakenIn, place};
 use super::rewrite::{Rewriter, Target};
 use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
+use crate::blob::inspect::BlobSources;
 use crate::cursor::InternalCursor;
 use crate::layout::{Env, create_directories};
 use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memory::MemtableAccount;
 use crate::memtable::Memtable;
 use crate::options::LsmOptions;
-use crate::table::inspect::{Inspection, Request, Visitor, inspect};
+use crate::table::inspect::{Inspection, Request, inspect};
 use crate::table::{Table, TableEnv, TableMeta, TableOptions};
 use crate::write::commit::apply;
 
@@ -77,6 +78,7 @@ pub fn salvage(
         env: &env,
         hints,
         given: salvage,
+        values: BlobSources::default(),
         next_file: 1,
         last_sequence: 0,
         rescued: BTreeMap::new(),
@@ -152,6 +154,8 @@ struct Salvage<'a> {
     new_tables: TableEnv,
     hints: Hints,
     given: &'a SalvageOptions,
+    /// The blob files of the old store.
+    values: BlobSources,
     next_file: u64,
     last_sequence: SequenceNumber,
     rescued: BTreeMap<u32, Rescued>,
@@ -160,23 +164,6 @@ struct Salvage<'a> {
     report: SalvageReport,
     progress: Progress<'a>,
     now: VerifyProgress,
-}
-
-/// Reads a table for what is in it, and passes progress on.
-struct Looking<'r> {
-    progress: &'r mut dyn FnMut(&VerifyProgress) -> ControlFlow<()>,
-    now: &'r mut VerifyProgress,
-}
-
-impl Visitor for Looking<'_> {
-    fn progress(&mut self, bytes: u64) -> Result<()> {
-        let done = self.now.bytes_done + bytes;
-        self.now.bytes_done = done.min(self.now.bytes_total);
-        match (self.progress)(self.now) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled),
-        }
-    }
 }
 
 impl Salvage<'_> {
@@ -191,6 +178,9 @@ impl Salvage<'_> {
                 self.now.bytes_total += len.unwrap_or(0);
             }
         }
+        let (values, wrong) = open_blobs(self.stock, &self.old_tables)?;
+        self.values = values;
+        self.report.files.extend(wrong);
         for &number in &tables {
             self.table(number)?;
         }
@@ -254,6 +244,7 @@ impl Salvage<'_> {
             expected: place.as_ref().map(|(id, meta)| (*id, &**meta)),
         };
         let mut looking = Looking {
+            values: &self.values,
             progress: &mut *self.progress,
             now: &mut self.now,
         };
@@ -315,7 +306,8 @@ impl Salvage<'_> {
         };
         let tombstones = found.tombstones.clone();
         let rewriter = Rewriter::new(target, tombstones, &mut self.next_file);
-        let mut rescue = Rescue::new(rewriter, found.disorder);
+        // In the new store nothing has the number or the keys that it has here.
+        let mut rescue = Rescue::new(rewriter, found.disorder, &self.values, TakenIn::All);
         inspect(&self.old_tables, request, &mut rescue)?;
         let made = rescue.finish()?;
         let rescued = self.rescued.entry(id).or_default();
@@ -441,6 +433,7 @@ impl Salvage<'_> {
                 options: self.hints.options(id, self.given),
                 flushed_through: self.last_sequence,
                 tables: BTreeMap::new(),
+                blobs: BTreeMap::new(),
             };
             if self.report.complete {
                 self.keep_places(id, rescued, &mut keyspace)?;

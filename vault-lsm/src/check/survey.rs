@@ -4,7 +4,6 @@
 //! removed between two reads, and that is no damage. Tables never change, so each is read once; one that is
 //! missing counts only if a fresh look at the manifest still names it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +15,14 @@ use vault_core::vfs::EntryKind;
 use vault_core::{Error, KeyspaceId, Result};
 
 use super::VerifyProgress;
+use super::blobs::SurveyedBlob;
+use super::contradictions::state_findings;
 use super::log::{self, Contents};
 use super::report::{Checked, Finding, FindingKind, Severity};
 use super::scrub::keyring_findings;
 use super::stock::{Entry, Stock, file_name_of, take};
+use crate::blob::Pointer;
+use crate::blob::inspect::BlobSources;
 use crate::layout::{NameMeaning, file_name};
 use crate::log::Replay;
 use crate::manifest::State;
@@ -27,6 +30,8 @@ use crate::options::LsmOptions;
 use crate::table::inspect::{Fault, Inspection, Problem, Request, Visitor, inspect};
 use crate::table::{TableEnv, TableMeta};
 
+pub(super) const UNREADABLE_ADVICE: &str =
+    "look at the system's log: where the disk is at fault, copy the store elsewhere first";
 /// How often pointer, manifest and log are looked at before what was found last is believed.
 const LOOKS_MAX: u32 = 16;
 
@@ -64,6 +69,9 @@ pub(crate) struct SurveyedTable {
 pub(crate) struct Survey {
     pub(crate) stock: Stock,
     pub(crate) tables: Vec<SurveyedTable>,
+    pub(crate) blobs: Vec<SurveyedBlob>,
+    /// Where the values are that tables point to.
+    pub(crate) values: BlobSources,
     /// Why the log is refused, if it is.
     pub(crate) log_problem: Option<Error>,
     pub(crate) checked: Checked,
@@ -81,6 +89,8 @@ pub(crate) fn survey(
     let mut survey = Survey {
         checked: Checked::default(),
         tables: Vec::new(),
+        blobs: Vec::new(),
+        values: BlobSources::default(),
         log_problem: look.log_problem,
         findings: look.findings,
         stock: look.stock,
@@ -89,6 +99,7 @@ pub(crate) fn survey(
     let mut meter = Meter::new(&survey, progress);
     meter.add("", survey.checked.bytes)?;
     if scope.tables {
+        survey.blobs(directory, options, scope, &mut meter)?;
         survey.tables(directory, options, scope, &mut meter)?;
     }
     survey.directory();
@@ -235,7 +246,7 @@ fn unknown_logs(stock: &Stock, state: &State) -> Result<Vec<Finding>> {
 }
 
 /// The name of the manifest that counts.
-fn manifest_name(stock: &Stock) -> String {
+pub(super) fn manifest_name(stock: &Stock) -> String {
     let number = stock
         .manifest
         .as_ref()
@@ -243,58 +254,8 @@ fn manifest_name(stock: &Stock) -> String {
     file_name(FileKind::Manifest, number)
 }
 
-/// What the manifest says that contradicts itself.
-fn state_findings(stock: &Stock, state: &State) -> Vec<Finding> {
-    let file = manifest_name(stock);
-    let mut findings = Vec::new();
-    let mut note = |kind, expected: String, found: String| {
-        findings.push(Finding {
-            severity: Severity::Damage,
-            file: file.clone(),
-            offset: None,
-            kind,
-            expected,
-            found,
-            advice: "run salvage into a new directory, or restore a copy; this is a bug in what wrote it",
-        });
-    };
-    let mut seen = BTreeSet::new();
-    for (id, keyspace) in &state.keyspaces {
-        let last = state.last_sequence;
-        let mut runs: BTreeMap<(u32, u64), Vec<&TableMeta>> = BTreeMap::new();
-        for place in keyspace.tables.values() {
-            let meta = &*place.meta;
-            if !seen.insert(meta.number) {
-                let expected = format!("table {} in one keyspace", meta.number);
-                note(FindingKind::Manifest, expected, "in two".to_owned());
-            }
-            if meta.sequence_max > last {
-                let expected = format!("sequence numbers up to {last}");
-                let found = format!("{} in table {}", meta.sequence_max, meta.number);
-                note(FindingKind::Numbers, expected, found);
-            }
-            runs.entry((place.level, place.run)).or_default().push(meta);
-        }
-        for ((level, run), mut tables) in runs {
-            tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));
-            for pair in tables.windows(2) {
-                let (a, b) = (pair[0], pair[1]);
-                let apart =
-                    a.largest < b.smallest || (a.largest_exclusive && a.largest == b.smallest);
-                if !apart {
-                    let expected =
-                        format!("tables apart in run {run} of level {level} of keyspace {id}");
-                    let found = format!("{} and {} overlap", a.number, b.number);
-                    note(FindingKind::Overlap, expected, found);
-                }
-            }
-        }
-    }
-    findings
-}
-
 /// Passes progress on.
-struct Meter<'a> {
+pub(super) struct Meter<'a> {
     progress: Progress<'a>,
     now: VerifyProgress,
 }
@@ -306,6 +267,11 @@ impl<'a> Meter<'a> {
             keyspaces.flat_map(|keyspace| keyspace.tables.values())
         });
         let bytes: u64 = tables.map(|place| place.meta.bytes).sum();
+        let blobs = survey.stock.state().into_iter().flat_map(|state| {
+            let keyspaces = state.keyspaces.values();
+            keyspaces.flat_map(|keyspace| keyspace.blobs.values())
+        });
+        let bytes = bytes + blobs.map(|place| place.meta.bytes).sum::<u64>();
         let now = VerifyProgress {
             file: String::new(),
             bytes_done: 0,
@@ -314,7 +280,7 @@ impl<'a> Meter<'a> {
         Self { progress, now }
     }
 
-    fn add(&mut self, file: &str, bytes: u64) -> Result<()> {
+    pub(super) fn add(&mut self, file: &str, bytes: u64) -> Result<()> {
         if self.now.file != file {
             file.clone_into(&mut self.now.file);
         }
@@ -339,6 +305,7 @@ impl<'a> Meter<'a> {
 /// Chooses the blocks that are looked at, and passes progress on.
 struct Reading<'m, 'p> {
     meter: &'m mut Meter<'p>,
+    values: &'m BlobSources,
     name: String,
     random: SeededRandom,
     sample_percent: f64,
@@ -352,6 +319,10 @@ impl Visitor for Reading<'_, '_> {
         }
         const PARTS: u64 = 1 << 32;
         (self.random.below(PARTS) as f64) < self.sample_percent / 100.0 * PARTS as f64
+    }
+
+    fn check_value(&mut self, key: &[u8], pointer: &Pointer) -> Result<Option<String>> {
+        Ok(self.values.value(key, pointer)?.err())
     }
 
     fn wants_trailer(&mut self) -> bool {
@@ -402,10 +373,11 @@ impl Survey {
         for (&keyspace, tables) in &state.keyspaces {
             for place in tables.tables.values() {
                 let inspection = self.table(&env, keyspace, &place.meta, scope, meter)?;
+                // A table goes with its blob files, or before them.
                 let missing = inspection
                     .problems
                     .iter()
-                    .any(|p| p.fault == Fault::Missing);
+                    .any(|p| matches!(p.fault, Fault::Missing | Fault::Value));
                 if missing && !still_named(directory, options, place.meta.number)? {
                     continue;
                 }
@@ -436,6 +408,7 @@ impl Survey {
             // Each table its own, so that the sample does not depend on the tables before it.
             random: SeededRandom::new(scope.seed ^ meta.number.rotate_left(32)),
             sample_percent: scope.sample_percent,
+            values: &self.values,
             meter,
             done: 0,
         };
@@ -458,9 +431,15 @@ impl Survey {
 
     fn note_table(&mut self, number: u64, inspection: &Inspection) {
         let file = file_name_of(&self.stock.env.path(FileKind::Table, number));
-        let findings = inspection.problems.iter();
-        self.findings
-            .extend(findings.map(|problem| table_finding(&file, problem)));
+        for problem in &inspection.problems {
+            let mut finding = table_finding(&file, problem);
+            if let Some(pointer) = problem.value {
+                // The table is as it was written.
+                let path = self.stock.env.path(FileKind::Blob, pointer.file);
+                (finding.file, finding.offset) = (file_name_of(&path), Some(pointer.offset));
+            }
+            self.findings.push(finding);
+        }
     }
 
     /// Notes what lies in the directory that the store does not need.
@@ -472,6 +451,10 @@ impl Survey {
             let known = |kind, number| match (kind, state) {
                 (FileKind::Manifest, _) => Some(number) == manifest,
                 (FileKind::Log, Some(state)) => state.logs.contains_key(&number),
+                (FileKind::Blob, Some(state)) => {
+                    let mut keyspaces = state.keyspaces.values();
+                    keyspaces.any(|keyspace| keyspace.blobs.contains_key(&number))
+                }
                 (FileKind::Table, Some(state)) => {
                     let mut keyspaces = state.keyspaces.values();
                     keyspaces.any(|keyspace| keyspace.tables.contains_key(&number))
@@ -532,8 +515,8 @@ pub(super) fn not_of_the_store(entry: &Entry) -> Option<Finding> {
     })
 }
 
-/// Whether a table that is not there should be: looks at the manifest anew.
-fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bool> {
+/// Whether a table or blob file that is not there should be: looks at the manifest anew.
+pub(super) fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bool> {
     let scope = Scope {
         log: false,
         ..Scope::ALL
@@ -541,7 +524,9 @@ fn still_named(directory: &Path, options: &LsmOptions, number: u64) -> Result<bo
     let look = settled_look(directory, options, &scope)?;
     Ok(look.stock.state().is_none_or(|state| {
         let mut keyspaces = state.keyspaces.values();
-        keyspaces.any(|keyspace| keyspace.tables.contains_key(&number))
+        keyspaces.any(|keyspace| {
+            keyspace.tables.contains_key(&number) || keyspace.blobs.contains_key(&number)
+        })
     }))
 }
 
@@ -556,6 +541,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         Fault::Fence => (Severity::Damage, FindingKind::Fence),
         Fault::Filter => (Severity::Damage, FindingKind::Filter),
         Fault::Properties => (Severity::Damage, FindingKind::Properties),
+        Fault::Value => (Severity::Damage, FindingKind::Value),
         Fault::Trailer => (Severity::Damage, FindingKind::Trailer),
     };
     Finding {
@@ -566,9 +552,7 @@ fn table_finding(file: &str, problem: &Problem) -> Finding {
         expected: problem.expected.clone(),
         found: problem.found.clone(),
         advice: match kind {
-            FindingKind::Unreadable => {
-                "look at the system's log: where the disk is at fault, copy the store elsewhere first"
-            }
+            FindingKind::Unreadable => UNREADABLE_ADVICE,
             FindingKind::Filter | FindingKind::Properties | FindingKind::Trailer => {
                 "run repair: the table is written anew, nothing of it is lost"
             }

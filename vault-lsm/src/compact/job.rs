@@ -1,16 +1,19 @@
 //! One compaction, from the policy's choice to the manifest.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use vault_core::{CompactionOutcome, CompactionProgress, Error, Event, KeyspaceId, Result};
+use vault_snapshot::collection;
 use vault_snapshot::policy::{Choice, Compaction, Placement};
 use vault_snapshot::shape::Shape;
 use vault_snapshot::visibility::Rules;
 
-use super::output::{Output, OutputTables};
+use super::output::Output;
+use super::written::OutputTables;
 use super::{is_nothing, shape_of};
 use crate::counters::Operation;
 use crate::internal_key::RangeTombstone;
@@ -21,7 +24,7 @@ use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::store::{Store, unknown_keyspace};
 use crate::tombstones::Fragments;
-use crate::version::{Placed, Run, TableFile};
+use crate::version::{BlobChange, Placed, Run, TableFile, Version};
 
 /// Called from time to time while a compaction runs; `Break` ends it with nothing changed.
 pub(crate) type Progress<'a> = &'a mut dyn FnMut(CompactionProgress) -> ControlFlow<()>;
@@ -31,6 +34,8 @@ pub(crate) struct Claim {
     pub(super) view: Arc<KeyspaceView>,
     choice: Choice,
     tables: Vec<u64>,
+    /// Blob files out of which the values are copied that are met on the way.
+    pub(super) leaving: BTreeSet<u64>,
 }
 
 /// Has `choose` look at the keyspace, and claims the tables of what it wants.
@@ -59,12 +64,45 @@ pub(crate) fn claim(
         Choice::Drop { tables, .. } => tables.iter().map(|&(_, number)| number).collect(),
         Choice::Nothing => Vec::new(),
     };
+    let leaving = leaving(store, &view.version, &busy);
     busy.extend(&tables);
     drop(busy);
     Some(Claim {
         view,
         choice,
         tables,
+        leaving,
+    })
+}
+
+/// The blob files out of which a merge copies the values that it meets: those that are collected, and those that are sealed
+/// under older keys than the current ones.
+fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let collection = collection::choose(&version.blob_shape(busy));
+    let mut files = collection.map_or_else(BTreeSet::new, |collection| collection.files);
+    if let Some(keys) = store.env.transform.keys() {
+        files.extend(version.blobs_before(keys.epoch()));
+    }
+    files
+}
+
+/// Claims the table of a keyspace that is to be rewritten next because it points into blob files that hold too much
+/// garbage.
+pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Claim> {
+    let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
+    // In this order, as above.
+    let mut busy = keyspace.busy();
+    let pinned = store.views.pin();
+    let view = pinned.keyspace(id)?;
+    let collection = collection::choose(&view.version.blob_shape(&busy))?;
+    let table = collection.table?;
+    busy.insert(table);
+    drop(busy);
+    Some(Claim {
+        view: Arc::new(view.without_memtables(&store.memory)),
+        choice: Choice::Nothing,
+        tables: vec![table],
+        leaving: collection.files,
     })
 }
 
@@ -72,7 +110,7 @@ pub(crate) fn claim(
 pub(crate) fn claim_table(
     store: &Store,
     id: KeyspaceId,
-    wanted: impl Fn(&TableFile) -> bool,
+    wanted: impl Fn(&Version, &TableFile) -> bool,
 ) -> Option<Claim> {
     let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
     // In this order, as above.
@@ -83,13 +121,18 @@ pub(crate) fn claim_table(
         .version
         .tables()
         .filter(|(_, _, file)| !busy.contains(&file.meta().number));
-    let number = free.find(|(_, _, file)| wanted(file))?.2.meta().number;
+    let number = free
+        .find(|(_, _, file)| wanted(&view.version, file))?
+        .2
+        .meta()
+        .number;
     busy.insert(number);
     drop(busy);
     Some(Claim {
         view: Arc::new(view.without_memtables(&store.memory)),
         choice: Choice::Nothing,
         tables: vec![number],
+        leaving: BTreeSet::new(),
     })
 }
 
@@ -156,21 +199,19 @@ impl Claim {
             .sum();
 
         let written = self.write_merged(store, compaction, &inputs, raw_bytes, progress)?;
-        let bytes_written: u64 = written.tables.iter().map(|meta| meta.bytes).sum();
+        let bytes_written = written.bytes();
         let run = match compaction.placement {
             Placement::ReplaceRun => 0,
             Placement::NewRun {} => inputs.iter().map(|&(_, run, _)| run).max().unwrap_or(0),
         };
         let mut edits: Vec<Edit> =
             self.removals(inputs.iter().map(|&(level, _, file)| (level, file)));
-        edits.extend(written.tables.iter().map(|meta| Edit::AddTable {
-            keyspace: self.view.keyspace.id.0,
-            level: compaction.output_level as u32,
-            run,
-            meta: Arc::clone(meta),
-        }));
-        let files = written.open(store, self.view.keyspace.id)?;
-        let added = files
+        let id = self.view.keyspace.id;
+        edits.extend(written.additions(id, compaction.output_level, run));
+        let opened = written.open(store, id)?;
+        let blobs = opened.blobs_added();
+        let added = opened
+            .tables
             .into_iter()
             .map(|file| Placed {
                 level: compaction.output_level,
@@ -178,7 +219,7 @@ impl Claim {
                 file,
             })
             .collect();
-        self.install(store, &edits, added)
+        self.install(store, edits, added, blobs)
             .inspect_err(|error| written.discard_after(store, error))?;
 
         written.counts.add_to(&store.counters);
@@ -245,7 +286,8 @@ impl Claim {
             }
         };
         tick(0)?;
-        let output = Output::new(store, &self.view, self.view.options.table_bytes);
+        let table_bytes = self.view.options.table_bytes;
+        let output = Output::new(store, &self.view, table_bytes, self.leaving.clone());
         let merge = MergeCursor::new(sources).leased(lease);
         let tombstones = Fragments::build_without(tombstones, |older, newer| {
             rules.range_tombstone_adds_nothing(older, newer)
@@ -266,7 +308,7 @@ impl Claim {
         };
         let keyspace = self.view.keyspace.id.0;
         let meta = Arc::new(file.meta().clone());
-        let edits = [
+        let edits = vec![
             Edit::RemoveTable {
                 keyspace,
                 level: level as u32,
@@ -284,7 +326,7 @@ impl Claim {
             run: 0,
             file: Arc::clone(file),
         };
-        self.install(store, &edits, vec![moved])?;
+        self.install(store, edits, vec![moved], BlobChange::default())?;
         store.counters.tables_moved.fetch_add(1, Relaxed);
         Ok(CompactionOutcome::default())
     }
@@ -302,8 +344,9 @@ impl Claim {
             .map(|(level, _, file)| (level, file))
             .collect();
         let edits = self.removals(files.iter().copied());
-        self.install(store, &edits, Vec::new())?;
-        let bytes = files.iter().map(|(_, file)| file.meta().bytes).sum();
+        self.install(store, edits, Vec::new(), BlobChange::default())?;
+        let metas = files.iter().map(|(_, file)| file.meta());
+        let bytes = metas.map(|meta| meta.bytes + meta.apart_bytes()).sum();
         let entries: u64 = files.iter().map(|(_, file)| file.meta().entries).sum();
         let expired: u64 = files.iter().map(|(_, file)| file.meta().expiring).sum();
         store
@@ -335,30 +378,38 @@ impl Claim {
             .collect()
     }
 
-    /// Makes the change durable, then visible. Tables that are only moved stay.
+    /// Makes the change durable, then visible. Tables that are only moved stay. Blob files go into which no table points
+    /// any more.
     pub(super) fn install(
         &self,
         store: &Arc<Store>,
-        edits: &[Edit],
+        mut edits: Vec<Edit>,
         added: Vec<Placed>,
+        mut blobs: BlobChange,
     ) -> Result<()> {
         let id = self.view.keyspace.id;
         let mut manifest = store.manifest()?;
         if self.view.keyspace.is_dropped() {
             return Err(unknown_keyspace(id));
         }
+        let left = manifest.state().blobs_left_by(id.0, &edits);
+        edits.extend(left.iter().map(|&number| Edit::RemoveBlob {
+            keyspace: id.0,
+            number,
+        }));
+        blobs.removed.clone_from(&left);
         manifest
-            .commit(&store.env, edits)
+            .commit(&store.env, &edits)
             .map_err(|error| store.poison_if_unknown(error))?;
         let stays: Vec<u64> = added
             .iter()
             .map(|placed| placed.file.meta().number)
             .collect();
-        let mut added = Some(added);
+        let mut change = Some((added, blobs));
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
-            let added = added.take().unwrap_or_default();
-            next.version = Arc::new(current.version.changed(&self.tables, added));
+            let (added, blobs) = change.take().unwrap_or_default();
+            next.version = Arc::new(current.version.changed(&self.tables, added, blobs));
             next
         });
         // Still under the lock: a table is at every moment part of the store or known to be held by readers, or else the
@@ -368,6 +419,16 @@ impl Claim {
                 file.make_obsolete();
             }
         }
+        for blob in left
+            .iter()
+            .filter_map(|&number| self.view.version.blob(number))
+        {
+            blob.make_obsolete();
+        }
+        store
+            .counters
+            .blobs_removed
+            .fetch_add(left.len() as u64, Relaxed);
         drop(manifest);
         Ok(())
     }

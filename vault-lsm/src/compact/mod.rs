@@ -3,13 +3,15 @@
 //! The keyspace's policy looks at the shape of its levels and chooses ([`vault_snapshot::policy`]); this
 //! module carries the choice out. [`output`] writes the merged entries, [`job`] runs one choice from
 //! inputs to the manifest, [`manual`] compacts what a caller asked for, [`rewrite`] copies a table for the sake
-//! of its key ([`crate::rotation`]).
+//! of its key ([`crate::rotation`]), or of the garbage in the blob files that it points into ([`crate::blob`]).
 
 pub(crate) mod job;
 pub(crate) mod manual;
 pub(crate) mod output;
 mod rewrite;
+pub(crate) mod written;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
@@ -52,16 +54,27 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
             continue;
         }
         let claim = job::claim(store, keyspace.id, |view, shape| view.planner.choose(shape));
-        let Some(claim) = claim else { continue };
+        let (claim, collects) = match claim {
+            Some(claim) => (claim, false),
+            None => match job::claim_for_collection(store, keyspace.id) {
+                Some(claim) => (claim, true),
+                None => continue,
+            },
+        };
         // There may be more to do beside what was just claimed.
         keyspace.shape_changed.store(true, Release);
         store.background.wake();
-        let outcome = claim.run(store, &mut |_| std::ops::ControlFlow::Continue(()));
+        let outcome = if collects {
+            claim.collect(store)
+        } else {
+            let mut go_on = |_| std::ops::ControlFlow::Continue(());
+            claim.run(store, &mut go_on).map(|_| ())
+        };
         // The tables are given back before anybody is told to look again.
         drop(claim);
         shape_changed(store, keyspace.id);
         match outcome {
-            Ok(_) => {
+            Ok(()) => {
                 keyspace.backoff.succeeded();
                 return Ok(true);
             }
@@ -93,6 +106,8 @@ pub(crate) fn update_pressure(store: &Store) {
     let (mut highest, mut most_behind) = (0.0, None);
     for view in &pinned.keyspaces {
         let pressure = with_shape(store, view, |shape| view.planner.debt(shape).pressure);
+        let garbage = view.version.blob_shape(&BTreeSet::new()).pressure();
+        let pressure = pressure.max(garbage);
         if pressure > highest {
             (highest, most_behind) = (pressure, Some(view.keyspace.id));
         }
@@ -108,11 +123,7 @@ fn with_shape<T>(store: &Store, view: &KeyspaceView, look: impl FnOnce(&Shape<'_
 }
 
 /// The keyspace's shape, with the tables in `busy` marked.
-fn shape_of<'a>(
-    store: &Store,
-    view: &'a KeyspaceView,
-    busy: &std::collections::BTreeSet<u64>,
-) -> Shape<'a> {
+fn shape_of<'a>(store: &Store, view: &'a KeyspaceView, busy: &BTreeSet<u64>) -> Shape<'a> {
     let visible = store.visible.load(Acquire);
     let oldest_snapshot = store
         .snapshots

@@ -4,30 +4,31 @@
 //! put before [`Rules`], which says what becomes of each. A table is cut only between keys, so that all
 //! versions of a key that survive are in one table. Range tombstones are cut at the same keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{Error, KeyspaceId, MergeOperator, Result, Slice, Timestamp};
+use vault_core::{MergeOperator, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
 
-use crate::counters::Counters;
+use super::written::OutputTables;
+use crate::blob::{Placing, ValueOutput, pointer_of};
 use crate::cursor::InternalCursor;
 use crate::internal_key::{has_expiry, kind_of, pack, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
-use crate::read::get::malformed_entry;
+use crate::read::get::{malformed_entry, value_apart};
 use crate::read::visible::{combine_all, fold};
-use crate::rotation::WritingIn;
 use crate::store::{Store, sync_failed};
-use crate::table::{Table, TableMeta, TableOptions, TableWriter};
+use crate::table::{TableOptions, TableWriter};
 use crate::tombstones::Fragments;
-use crate::version::TableFile;
 
 /// Entries between two looks at whether to stop, and two notes of progress.
 const ENTRIES_PER_TICK: u64 = 512;
+/// Bytes between them, where entries are large.
+pub(super) const BYTES_PER_TICK: u64 = 1 << 20;
 
 /// Called from time to time with the bytes read since the last call; an error ends the work.
 pub(crate) type Tick<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
@@ -44,102 +45,10 @@ pub(crate) struct Output<'a> {
     writer: Option<TableWriter>,
     /// Entries of the table being written that only snapshots can see.
     shadowed: u64,
+    values: ValueOutput<'a>,
     /// The first key that the next table may hold tombstones from; `None`: from the start.
     tombstones_from: Option<Vec<u8>>,
     tables: OutputTables,
-}
-
-/// What was written, and what was not needed any more.
-#[derive(Default)]
-pub(crate) struct OutputTables {
-    pub(crate) tables: Vec<Arc<TableMeta>>,
-    /// Of each table, how many of its entries only snapshots can see.
-    shadowed: Vec<u64>,
-    pub(crate) counts: Removed,
-    /// Keeps the keys that they may be sealed under.
-    _writing_in: Option<WritingIn>,
-}
-
-/// Entries that were not needed any more.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Removed {
-    pub(crate) obsolete: u64,
-    pub(crate) tombstones: u64,
-    pub(crate) expired: u64,
-}
-
-impl Removed {
-    pub(crate) fn add_to(&self, counters: &Counters) {
-        counters.obsolete_removed.fetch_add(self.obsolete, Relaxed);
-        counters
-            .tombstones_removed
-            .fetch_add(self.tombstones, Relaxed);
-        counters.expired_removed.fetch_add(self.expired, Relaxed);
-    }
-
-    pub(crate) const fn total(&self) -> u64 {
-        self.obsolete + self.tombstones + self.expired
-    }
-}
-
-impl OutputTables {
-    /// None yet, of a job that is about to write some.
-    pub(crate) fn begin(store: &Store) -> Self {
-        Self {
-            _writing_in: store.rotation.writing_in(store.env.transform.keys()),
-            ..Self::default()
-        }
-    }
-
-    /// Opens the tables that were written. Where one cannot be, all are removed.
-    pub(crate) fn open(&self, store: &Store, keyspace: KeyspaceId) -> Result<Vec<Arc<TableFile>>> {
-        let opened: Result<Vec<_>> = self
-            .tables
-            .iter()
-            .enumerate()
-            .map(|(at, meta)| {
-                let shadowed = self.shadowed.get(at).copied().unwrap_or(0);
-                let file = open_table(store, keyspace, TableMeta::clone(meta))?;
-                file.shadowed.store(shadowed, Relaxed);
-                Ok(file)
-            })
-            .collect();
-        opened.inspect_err(|_| self.discard(store))
-    }
-
-    /// Removes the files of tables that did not become part of the store, as `error` says. Where nobody
-    /// knows whether they did, they stay: the next opening may find them named.
-    pub(crate) fn discard_after(&self, store: &Store, error: &Error) {
-        if !matches!(error, Error::Poisoned { .. }) {
-            self.discard(store);
-        }
-    }
-
-    /// Removes the files of tables that did not become part of the store.
-    pub(crate) fn discard(&self, store: &Store) {
-        for meta in &self.tables {
-            // Should this fail, the next opening removes the orphan.
-            let _ = store
-                .env
-                .fs
-                .remove(&store.env.path(FileKind::Table, meta.number));
-        }
-    }
-}
-
-/// Opens a table of the store.
-pub(crate) fn open_table(
-    store: &Store,
-    keyspace: KeyspaceId,
-    meta: TableMeta,
-) -> Result<Arc<TableFile>> {
-    let path = store.env.path(FileKind::Table, meta.number);
-    let table = Table::open(&store.table_env, &path, keyspace, meta)?;
-    Ok(Arc::new(TableFile::new(
-        table,
-        path,
-        Arc::clone(&store.reclaim),
-    )))
 }
 
 /// The versions of one key that somebody may still see, gathered.
@@ -248,9 +157,20 @@ impl Gathered {
 }
 
 impl<'a> Output<'a> {
-    /// Starts an output whose tables are cut at `table_bytes`.
-    pub(crate) fn new(store: &'a Arc<Store>, view: &'a KeyspaceView, table_bytes: u64) -> Self {
+    /// Starts an output whose tables are cut at `table_bytes`. Large values go apart, and those in the blob files `leaving`
+    /// into others.
+    pub(crate) fn new(
+        store: &'a Arc<Store>,
+        view: &'a KeyspaceView,
+        table_bytes: u64,
+        leaving: BTreeSet<u64>,
+    ) -> Self {
+        let placing = Placing {
+            from_bytes: view.options.large_value_bytes,
+            leaving,
+        };
         Self {
+            values: ValueOutput::new(store, view, placing),
             store,
             view,
             options: TableOptions::from(&*view.options),
@@ -279,6 +199,7 @@ impl<'a> Output<'a> {
                 if let Some(writer) = self.writer.take() {
                     writer.abandon();
                 }
+                self.values.abandon();
                 self.tables.discard(self.store);
                 Err(self.store.poison_if_unknown(error))
             }
@@ -298,11 +219,13 @@ impl<'a> Output<'a> {
         while cursor.valid() {
             self.key(&mut cursor, &mut gathered, tombstones, rules, &mut bytes)?;
             entries += 1;
-            if entries % ENTRIES_PER_TICK == 0 {
+            bytes += self.values.take_copied_bytes();
+            if entries % ENTRIES_PER_TICK == 0 || bytes >= BYTES_PER_TICK {
                 tick(std::mem::take(&mut bytes))?;
             }
         }
         tick(bytes)?;
+        self.tables.blobs = self.values.finish()?;
         self.finish_table(tombstones, rules, None)?;
         if !self.tables.tables.is_empty() {
             self.store.env.sync_directory().map_err(sync_failed)?;
@@ -332,7 +255,7 @@ impl<'a> Output<'a> {
         let newest = self.describe(cursor)?;
         if plain {
             let stored = zeroed(trailer, rules);
-            self.writer()?.add(&gathered.key, stored, cursor.value())?;
+            self.add(&gathered.key, stored, cursor.value())?;
             gathered.push(newest, cursor, rules, 0);
         } else {
             gathered.push(newest, cursor, rules, self.gathered_bytes_max);
@@ -438,7 +361,7 @@ impl<'a> Output<'a> {
     ) -> Result<bool> {
         let key = &gathered.key;
         if let Some(value) = &gathered.values[at] {
-            self.writer()?.add(key, trailer, value)?;
+            self.add(key, trailer, value)?;
             return Ok(false);
         }
         let own = gathered.trailers[at];
@@ -446,7 +369,7 @@ impl<'a> Output<'a> {
         if !cursor.valid() || cursor.key() != key.as_slice() || cursor.trailer() != own {
             return Err(malformed_entry(self.view));
         }
-        self.writer()?.add(key, trailer, cursor.value())?;
+        self.add(key, trailer, cursor.value())?;
         Ok(true)
     }
 
@@ -469,16 +392,13 @@ impl<'a> Output<'a> {
         fold_group: &Fold,
     ) -> Result<bool> {
         let members = fold_group.newest..=fold_group.oldest;
-        let values: Option<Vec<&Slice>> = gathered.values[members.clone()]
-            .iter()
-            .map(Option::as_ref)
-            .collect();
+        let values = self.values_of(gathered, fold_group)?;
         let folded = values.and_then(|values| self.folded(&gathered.key, &values, fold_group));
         if let Some((kind, value)) = folded {
             self.tables.counts.obsolete += members.count() as u64 - 1;
             let newest = sequence_of(gathered.trailers[fold_group.newest]);
             let trailer = pack(newest, kind as u8);
-            self.writer()?.add(&gathered.key, trailer, &value)?;
+            self.add(&gathered.key, trailer, &value)?;
             return Ok(false);
         }
         let mut moved = false;
@@ -488,11 +408,35 @@ impl<'a> Output<'a> {
         Ok(moved)
     }
 
+    /// The values of a group of merge operands and what is below them; `None` where they don't fit into memory.
+    fn values_of(&self, gathered: &Gathered, fold_group: &Fold) -> Result<Option<Vec<Slice>>> {
+        let members = fold_group.newest..=fold_group.oldest;
+        let values: Option<Vec<Slice>> = gathered.values[members].iter().cloned().collect();
+        let Some(mut values) = values else {
+            return Ok(None);
+        };
+        // Only what the operands are merged over can be kept apart.
+        let trailer = gathered.trailers[fold_group.oldest];
+        let base = values
+            .last_mut()
+            .filter(|_| fold_group.base == FoldBase::Value);
+        if let Some(base) = base
+            && let Some(pointer) = pointer_of(trailer, base)
+        {
+            let pointer = pointer.ok_or_else(|| malformed_entry(self.view))?;
+            if gathered.value_bytes + u64::from(pointer.raw) > self.gathered_bytes_max {
+                return Ok(None);
+            }
+            *base = value_apart(self.view, &gathered.key, &pointer)?;
+        }
+        Ok(Some(values))
+    }
+
     /// What a group of operands, newest first, comes to; `None` where the operator cannot tell.
     fn folded(
         &self,
         key: &[u8],
-        group: &[&Slice],
+        group: &[Slice],
         fold_group: &Fold,
     ) -> Option<(OperationKind, Vec<u8>)> {
         let operator = self.view.keyspace.operator.as_deref();
@@ -508,6 +452,16 @@ impl<'a> Output<'a> {
                 let combined = combine_all(key, oldest_first, operator?);
                 combined.map(|combined| (OperationKind::Merge, combined))
             }
+        }
+    }
+
+    /// Writes an entry, and its value apart where it belongs there.
+    fn add(&mut self, key: &[u8], trailer: u64, stored: &[u8]) -> Result<()> {
+        self.writer()?;
+        let writer = self.writer.as_mut().expect("made just above");
+        match self.values.place(key, trailer, stored)? {
+            None => writer.add(key, trailer, stored),
+            Some((trailer, stored)) => writer.add(key, trailer, stored),
         }
     }
 

@@ -1,9 +1,11 @@
-//! Writing a table anew, sealed under the keys of the current epoch: the same entries, at the same place.
+//! Writing a table anew, at its place, with the same entries: for the sake of the keys that it is sealed under, or of the
+//! blob files that it points into.
 //!
 //! Nothing is decided here. Versions that nobody can see, tombstones that hide nothing and what has expired are copied
 //! like all else, so that the place of the table among the others stays what it was; compactions drop them in their own
 //! time. Snapshots read from the copy what they read from the table.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,7 +14,9 @@ use vault_core::transform::FileKind;
 use vault_core::{Error, Event, Result};
 
 use super::job::{Claim, Pace, Progress};
-use super::output::OutputTables;
+use super::output::BYTES_PER_TICK;
+use super::written::OutputTables;
+use crate::blob::{Placing, ValueOutput};
 use crate::cursor::InternalCursor;
 use crate::manifest::Edit;
 use crate::memory::Lease;
@@ -23,9 +27,40 @@ use crate::version::{Placed, TableFile};
 /// Entries between two looks at whether to stop.
 const ENTRIES_PER_TICK: u64 = 512;
 
+/// A table that is being copied.
+struct Copying<'a> {
+    file: &'a TableFile,
+    writer: TableWriter,
+    values: ValueOutput<'a>,
+}
+
 impl Claim {
+    /// Writes the one table of this claim anew, with the values that lie in files of an epoch before `epoch`.
+    pub(crate) fn rewrite_in(
+        &mut self,
+        store: &Arc<Store>,
+        epoch: u32,
+        progress: Progress<'_>,
+    ) -> Result<()> {
+        self.leaving = self.view.version.blobs_before(epoch).collect();
+        self.rewrite(store, "sealed under an older key", progress)
+    }
+
+    /// Writes the one table of this claim anew, with the values that it points to in the blob files that are collected.
+    pub(crate) fn collect(&self, store: &Arc<Store>) -> Result<()> {
+        let mut go_on = |_| ControlFlow::Continue(());
+        self.rewrite(store, "garbage among large values", &mut go_on)?;
+        store.counters.collections.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
     /// Writes the one table of this claim anew and puts the copy in its place.
-    pub(crate) fn rewrite(&self, store: &Arc<Store>, progress: Progress<'_>) -> Result<()> {
+    fn rewrite(
+        &self,
+        store: &Arc<Store>,
+        reason: &'static str,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         let Some((level, run, file)) = self.first_table().and_then(|number| self.file(number))
         else {
             return Ok(());
@@ -33,6 +68,7 @@ impl Claim {
         let began = store.env.clock.monotonic();
         let written = self
             .copy(store, file, progress)
+            .map_err(|error| self.view.keyspace.unless_dropped(error))
             .map_err(|error| store.poison_if_unknown(error))?;
         let keyspace = self.view.keyspace.id;
         let meta = file.meta();
@@ -41,18 +77,16 @@ impl Claim {
             level: level as u32,
             number: meta.number,
         }];
-        edits.extend(written.tables.iter().map(|meta| Edit::AddTable {
-            keyspace: keyspace.0,
-            level: level as u32,
-            run,
-            meta: Arc::clone(meta),
-        }));
-        let files = written.open(store, keyspace)?;
-        let placed = files.into_iter().map(|file| Placed { level, run, file });
-        self.install(store, &edits, placed.collect())
+        edits.extend(written.additions(keyspace, level, run));
+        let opened = written.open(store, keyspace)?;
+        let blobs = opened.blobs_added();
+        let files = opened.tables.into_iter();
+        let placed = files.map(|file| Placed { level, run, file });
+        self.install(store, edits, placed.collect(), blobs)
             .inspect_err(|error| written.discard_after(store, error))?;
 
-        let bytes_written = written.tables.iter().map(|meta| meta.bytes).sum();
+        let bytes_written = written.bytes();
+        let copied: u64 = written.blobs.iter().map(|meta| meta.value_bytes).sum();
         let counters = &store.counters;
         counters.compaction_bytes.fetch_add(bytes_written, Relaxed);
         store.env.emit(&Event::Compacted {
@@ -60,10 +94,10 @@ impl Claim {
             output_level: level,
             tables_read: 1,
             tables_written: 1,
-            bytes_read: meta.bytes,
+            bytes_read: meta.bytes + copied,
             bytes_written,
             elapsed: store.env.clock.monotonic().saturating_sub(began),
-            reason: "sealed under an older key",
+            reason,
         });
         Ok(())
     }
@@ -77,20 +111,38 @@ impl Claim {
     ) -> Result<OutputTables> {
         let mut copy = OutputTables::begin(store);
         let number = store.manifest()?.next_file_number();
-        let mut writer = TableWriter::create(
-            &store.table_env,
-            &store.env.path(FileKind::Table, number),
-            number,
-            self.view.keyspace.id,
-            &TableOptions::from(&*self.view.options),
-            file.meta().created,
-        )?;
-        if let Err(error) = self.copy_into(store, file, &mut writer, progress) {
-            writer.abandon();
-            return Err(error);
-        }
-        let meta = writer.finish()?;
-        let same = says_the_same(file.meta(), &meta);
+        let placing = Placing {
+            from_bytes: None,
+            leaving: self.leaving.clone(),
+        };
+        let mut copying = Copying {
+            file,
+            writer: TableWriter::create(
+                &store.table_env,
+                &store.env.path(FileKind::Table, number),
+                number,
+                self.view.keyspace.id,
+                &TableOptions::from(&*self.view.options),
+                file.meta().created,
+            )?,
+            values: ValueOutput::new(store, &self.view, placing),
+        };
+        let blobs = self
+            .copy_into(store, &mut copying, progress)
+            .and_then(|()| copying.values.finish());
+        copy.blobs = match blobs {
+            Ok(blobs) => blobs,
+            Err(error) => {
+                copying.values.abandon();
+                copying.writer.abandon();
+                return Err(error);
+            }
+        };
+        let meta = copying
+            .writer
+            .finish()
+            .inspect_err(|_| copy.discard(store))?;
+        let same = says_the_same(file.meta(), &meta, &self.leaving);
         copy.tables.push(Arc::new(meta));
         let checked = if same {
             store.env.sync_directory().map_err(sync_failed)
@@ -106,11 +158,18 @@ impl Claim {
     fn copy_into(
         &self,
         store: &Arc<Store>,
-        file: &TableFile,
-        writer: &mut TableWriter,
+        copying: &mut Copying<'_>,
         progress: Progress<'_>,
     ) -> Result<()> {
-        let mut pace = Pace::new(store, file.meta().raw_bytes);
+        let Copying {
+            file,
+            writer,
+            values,
+        } = copying;
+        let blobs = file.meta().blobs.iter();
+        let copied = blobs.filter(|blob| self.leaving.contains(&blob.file));
+        let copied: u64 = copied.map(|blob| blob.bytes).sum();
+        let mut pace = Pace::new(store, file.meta().raw_bytes + copied);
         let mut tick = |bytes: u64| {
             pace.tick(bytes, &self.view)?;
             match progress(pace.progress()) {
@@ -121,13 +180,17 @@ impl Claim {
         tick(0)?;
         let lease = Arc::new(Lease::compaction(&store.memory, 1));
         let mut cursor = file.table.scan_cursor().leased(&lease);
-        let (mut entries, mut bytes) = (0, 0);
+        let (mut entries, mut bytes) = (0_u64, 0);
         cursor.first()?;
         while cursor.valid() {
-            writer.add(cursor.key(), cursor.trailer(), cursor.value())?;
-            bytes += (cursor.key().len() + cursor.value().len()) as u64;
+            let (key, trailer, stored) = (cursor.key(), cursor.trailer(), cursor.value());
+            match values.place(key, trailer, stored)? {
+                None => writer.add(key, trailer, stored)?,
+                Some((trailer, stored)) => writer.add(key, trailer, stored)?,
+            }
+            bytes += (key.len() + stored.len()) as u64 + values.take_copied_bytes();
             entries += 1;
-            if entries % ENTRIES_PER_TICK == 0 {
+            if entries % ENTRIES_PER_TICK == 0 || bytes >= BYTES_PER_TICK {
                 tick(std::mem::take(&mut bytes))?;
             }
             cursor.next()?;
@@ -139,14 +202,24 @@ impl Claim {
     }
 }
 
-/// Whether two tables say the same of what they hold: the copy is about to take the place of the other.
-fn says_the_same(old: &TableMeta, new: &TableMeta) -> bool {
+/// Whether two tables say the same of what they hold: the copy is about to take the place of the other. Where values of
+/// the blob files in `leaving` are is not the same, nor how long the pointers to them are; how many there are is.
+fn says_the_same(old: &TableMeta, new: &TableMeta, leaving: &BTreeSet<u64>) -> bool {
+    let moves = old.blobs.iter().any(|blob| leaving.contains(&blob.file));
     let content = |meta: &TableMeta| TableMeta {
         number: 0,
         bytes: 0,
         salt: Default::default(),
         ingest_sequence: 0,
+        raw_bytes: if moves { 0 } else { meta.raw_bytes },
+        blobs: Box::default(),
         ..meta.clone()
     };
-    content(old) == content(new)
+    let apart = |meta: &TableMeta| {
+        let blobs = meta.blobs.iter();
+        blobs.fold((0, 0), |(values, bytes), blob| {
+            (values + blob.values, bytes + blob.bytes)
+        })
+    };
+    content(old) == content(new) && apart(old) == apart(new)
 }

@@ -7,6 +7,7 @@ use vault_core::transform::Salt;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::options;
+use crate::blob::BlobMeta;
 use crate::table::TableMeta;
 
 /// A change to what makes up the store.
@@ -37,6 +38,10 @@ pub(crate) enum Edit {
         level: u32,
         number: u64,
     },
+    /// A blob file joins a keyspace, for tables that follow in the same record.
+    AddBlob { keyspace: u32, meta: Arc<BlobMeta> },
+    /// A blob file leaves: no table points into it any more.
+    RemoveBlob { keyspace: u32, number: u64 },
     /// Everything of the keyspace up to this sequence number is in tables.
     FlushedThrough {
         keyspace: u32,
@@ -93,6 +98,13 @@ impl Edit {
                 number,
             } => {
                 numbers(out, 6, &[u64::from(*keyspace), u64::from(*level), *number]);
+            }
+            Self::AddBlob { keyspace, meta } => {
+                numbers(out, 14, &[u64::from(*keyspace)]);
+                meta.encode(out);
+            }
+            Self::RemoveBlob { keyspace, number } => {
+                numbers(out, 15, &[u64::from(*keyspace), *number]);
             }
             Self::FlushedThrough { keyspace, sequence } => {
                 numbers(out, 7, &[u64::from(*keyspace), *sequence]);
@@ -162,6 +174,14 @@ impl Edit {
                 position: decoder.varint()?,
             },
             13 => Self::ForgetLogs(decoder.varint()?),
+            14 => Self::AddBlob {
+                keyspace: small(decoder)?,
+                meta: Arc::new(BlobMeta::decode(decoder)?),
+            },
+            15 => Self::RemoveBlob {
+                keyspace: small(decoder)?,
+                number: decoder.varint()?,
+            },
             _ => return None,
         })
     }

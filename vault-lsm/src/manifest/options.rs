@@ -10,14 +10,16 @@ const BLOCK_BYTES: u8 = 4;
 const WRITE_BUFFER_BYTES: u8 = 5;
 const TABLE_BYTES: u8 = 6;
 const MERGE_OPERATOR: u8 = 7;
+const LARGE_VALUE_BYTES: u8 = 8;
 /// The options that are always there.
-const ALWAYS: [u8; 6] = [
+const ALWAYS: [u8; 7] = [
     POLICY,
     COMPRESSION,
     FILTER,
     BLOCK_BYTES,
     WRITE_BUFFER_BYTES,
     TABLE_BYTES,
+    LARGE_VALUE_BYTES,
 ];
 
 /// Encodes every option.
@@ -46,6 +48,8 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     pair(BLOCK_BYTES, &varint(u64::from(options.block_bytes)));
     pair(WRITE_BUFFER_BYTES, &varint(options.write_buffer_bytes));
     pair(TABLE_BYTES, &varint(options.table_bytes));
+    let large = options.large_value_bytes.unwrap_or(0);
+    pair(LARGE_VALUE_BYTES, &varint(u64::from(large)));
     if let Some(operator) = &options.merge_operator {
         pair(MERGE_OPERATOR, operator.as_bytes());
     }
@@ -94,7 +98,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<KeyspaceOptions> {
         ..KeyspaceOptions::default()
     };
     let mut decoder = Decoder::new(bytes);
-    let mut seen = [false; MERGE_OPERATOR as usize + 1];
+    let mut seen = [false; LARGE_VALUE_BYTES as usize + 1];
     while !decoder.is_empty() {
         let tag = decoder.u8()?;
         if std::mem::replace(seen.get_mut(usize::from(tag))?, true) {
@@ -119,6 +123,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<KeyspaceOptions> {
             BLOCK_BYTES => options.block_bytes = u32::try_from(value.varint()?).ok()?,
             WRITE_BUFFER_BYTES => options.write_buffer_bytes = value.varint()?,
             TABLE_BYTES => options.table_bytes = value.varint()?,
+            LARGE_VALUE_BYTES => {
+                options.large_value_bytes = match value.varint()? {
+                    0 => None,
+                    bytes => Some(u32::try_from(bytes).ok()?),
+                };
+            }
             MERGE_OPERATOR => {
                 let name = value.take(value.rest().len())?;
                 options.merge_operator = Some(String::from_utf8(name.to_vec()).ok()?);
@@ -170,6 +180,8 @@ mod tests {
                 .merge("vault.counter");
             options.filter = FilterPolicy::None;
             options.compression = Compression::None;
+            options.large_value_bytes =
+                matches!(policy, CompactionPolicy::Fifo { .. }).then_some(1 << 30);
             assert_eq!(decode(&encode(&options)), Some(options));
         }
     }

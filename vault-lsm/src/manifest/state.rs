@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vault_core::limits::KEYSPACES_MAX;
-use vault_core::transform::Salt;
+use vault_core::transform::{FileKind, Salt};
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
 use super::Edit;
+use crate::blob::{BlobMeta, BlobUse};
 use crate::internal_key::SEQUENCE_MAX;
 use crate::table::TableMeta;
 
@@ -38,6 +39,54 @@ pub(crate) struct KeyspaceState {
     pub(crate) flushed_through: SequenceNumber,
     /// Its tables by number.
     pub(crate) tables: BTreeMap<u64, TablePlace>,
+    /// Its blob files by number.
+    pub(crate) blobs: BTreeMap<u64, BlobPlace>,
+}
+
+/// A blob file, and who needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct BlobPlace {
+    pub(crate) meta: Arc<BlobMeta>,
+    /// Tables that point into it.
+    pub(crate) tables: u64,
+}
+
+impl BlobPlace {
+    /// A file that no table points into yet.
+    pub(crate) const fn new(meta: Arc<BlobMeta>) -> Self {
+        Self { meta, tables: 0 }
+    }
+}
+
+impl KeyspaceState {
+    /// Adds a table, or says how that contradicts the state.
+    pub(crate) fn add_table(&mut self, place: TablePlace) -> Result<(), String> {
+        let meta = Arc::clone(&place.meta);
+        if self.tables.insert(meta.number, place).is_some() {
+            return Err(format!("table {} is added twice", meta.number));
+        }
+        for BlobUse { file, .. } in &meta.blobs {
+            let Some(blob) = self.blobs.get_mut(file) else {
+                let number = meta.number;
+                return Err(format!(
+                    "table {number} points into blob file {file}, which is not there"
+                ));
+            };
+            blob.tables += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes a table out, if it is there.
+    pub(crate) fn remove_table(&mut self, number: u64) -> Option<TablePlace> {
+        let removed = self.tables.remove(&number)?;
+        for BlobUse { file, .. } in &removed.meta.blobs {
+            if let Some(blob) = self.blobs.get_mut(file) {
+                blob.tables -= 1;
+            }
+        }
+        Some(removed)
+    }
 }
 
 /// Where a table stands.
@@ -134,13 +183,26 @@ impl State {
                     run: *run,
                     meta: Arc::clone(meta),
                 };
-                if self
-                    .keyspace(*keyspace)?
-                    .tables
-                    .insert(meta.number, place)
-                    .is_some()
-                {
-                    return Err(format!("table {} is added twice", meta.number));
+                self.keyspace(*keyspace)?.add_table(place)?;
+            }
+            Edit::AddBlob { keyspace, meta } => {
+                let number = meta.number;
+                self.use_number(number)?;
+                let blobs = &mut self.keyspace(*keyspace)?.blobs;
+                let place = BlobPlace::new(Arc::clone(meta));
+                if blobs.insert(number, place).is_some() {
+                    return Err(format!("blob file {number} is added twice"));
+                }
+            }
+            Edit::RemoveBlob { keyspace, number } => {
+                let removed = self.keyspace(*keyspace)?.blobs.remove(number);
+                let place = removed
+                    .ok_or_else(|| format!("blob file {number} is removed, and is not there"))?;
+                if place.tables > 0 {
+                    let tables = place.tables;
+                    return Err(format!(
+                        "blob file {number} is removed, and {tables} tables point into it"
+                    ));
                 }
             }
             Edit::RemoveTable {
@@ -148,7 +210,7 @@ impl State {
                 level,
                 number,
             } => {
-                let removed = self.keyspace(*keyspace)?.tables.remove(number);
+                let removed = self.keyspace(*keyspace)?.remove_table(*number);
                 if removed.is_none_or(|place| place.level != *level) {
                     return Err(format!(
                         "table {number} is removed from level {level}, where it is not"
@@ -157,6 +219,15 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The tables and blob files of all keyspaces.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (FileKind, u64)> {
+        self.keyspaces.values().flat_map(|keyspace| {
+            let tables = keyspace.tables.keys().map(|&n| (FileKind::Table, n));
+            let blobs = keyspace.blobs.keys().map(|&n| (FileKind::Blob, n));
+            tables.chain(blobs)
+        })
     }
 
     /// Edits that state everything.
@@ -184,6 +255,10 @@ impl State {
                 keyspace: id,
                 sequence,
             });
+            edits.extend(keyspace.blobs.values().map(|place| Edit::AddBlob {
+                keyspace: id,
+                meta: Arc::clone(&place.meta),
+            }));
             edits.extend(keyspace.tables.values().map(|place| Edit::AddTable {
                 keyspace: id,
                 level: place.level,
@@ -192,6 +267,34 @@ impl State {
             }));
         }
         edits
+    }
+
+    /// The blob files of a keyspace into which no table points any more once these edits of it are applied.
+    pub(crate) fn blobs_left_by(&self, id: u32, edits: &[Edit]) -> Vec<u64> {
+        let Some(keyspace) = self.keyspaces.get(&id) else {
+            return Vec::new();
+        };
+        let mut change: BTreeMap<u64, i64> = BTreeMap::new();
+        let mut count = |meta: &TableMeta, by: i64| {
+            for BlobUse { file, .. } in &meta.blobs {
+                *change.entry(*file).or_default() += by;
+            }
+        };
+        for edit in edits {
+            match edit {
+                Edit::AddTable { meta, .. } => count(meta, 1),
+                Edit::RemoveTable { number, .. } => {
+                    let place = keyspace.tables.get(number);
+                    place.into_iter().for_each(|place| count(&place.meta, -1));
+                }
+                _ => {}
+            }
+        }
+        let left = change.into_iter().filter(|(number, by)| {
+            let place = keyspace.blobs.get(number);
+            place.is_some_and(|place| place.tables.checked_add_signed(*by) == Some(0))
+        });
+        left.map(|(number, _)| number).collect()
     }
 
     fn create(&mut self, id: u32, name: &str, options: &KeyspaceOptions) -> Result<(), String> {
@@ -208,6 +311,7 @@ impl State {
             options: options.clone(),
             flushed_through: 0,
             tables: BTreeMap::new(),
+            blobs: BTreeMap::new(),
         };
         if self.keyspaces.insert(id, Arc::new(keyspace)).is_some() {
             return Err(format!("keyspace {id} is created twice"));

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use vault_core::{Clock, Error, Result, SequenceNumber, Slice};
 
+use crate::blob::Pointer;
 use crate::internal_key::seek_trailer;
 use crate::keyspace::KeyspaceView;
 use crate::read::visible::{Malformed, Resolver};
@@ -22,7 +23,7 @@ pub(crate) fn get(
         ask_runs(view, key, snapshot, &mut resolver)?;
     }
     resolver
-        .finish()
+        .finish(|pointer| value_apart(view, key, pointer))
         .map_err(|error| view.keyspace.discreet(error))
 }
 
@@ -108,6 +109,13 @@ fn ask_runs(
     Ok(())
 }
 
+/// Reads a value that is kept apart.
+pub(crate) fn value_apart(view: &KeyspaceView, key: &[u8], pointer: &Pointer) -> Result<Slice> {
+    let file = view.version.blob(pointer.file);
+    file.ok_or_else(|| malformed_entry(view))?
+        .read(key, pointer)
+}
+
 fn check(malformed: Option<Malformed>, view: &KeyspaceView) -> Result<()> {
     malformed.map_or(Ok(()), |_| Err(malformed_entry(view)))
 }
@@ -118,6 +126,6 @@ pub(crate) fn malformed_entry(view: &KeyspaceView) -> Error {
     Error::corruption(
         path,
         0,
-        "an entry of this keyspace has an unknown kind or no room for its expiry",
+        "an entry of this keyspace has an unknown kind, no room for its expiry, or a pointer that leads nowhere",
     )
 }

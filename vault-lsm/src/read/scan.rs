@@ -11,12 +11,13 @@ use std::sync::Arc;
 use vault_core::batch::OperationKind;
 use vault_core::{Cursor, Error, KeyRange, Result, SequenceNumber, Slice};
 
+use crate::blob::Pointer;
 use crate::cursor::InternalCursor;
-use crate::internal_key::{has_expiry, kind_of, seek_trailer, sequence_of};
+use crate::internal_key::{has_expiry, is_apart, kind_of, seek_trailer, sequence_of};
 use crate::keyspace::KeyspaceView;
 use crate::memory::Lease;
 use crate::read::deleted::Deleted;
-use crate::read::get::malformed_entry;
+use crate::read::get::{malformed_entry, value_apart};
 use crate::read::level::{Purpose, RunCursor};
 use crate::read::merge::{MergeCursor, Source};
 use crate::read::visible::Resolver;
@@ -25,6 +26,8 @@ use crate::tombstones::Fragments;
 
 /// Versions of one key that are stepped over before the cursor seeks behind them.
 const STEPS_BEFORE_SEEK: usize = 8;
+/// A value that a cursor stands on is counted from this length on.
+const COUNTED_BYTES_MIN: u64 = 4 << 10;
 /// Versions of one key that are gathered, going backward.
 const VERSIONS_GATHERED_MAX: usize = 1024;
 /// What a source keeps for the key it stands on, mostly.
@@ -44,6 +47,9 @@ pub(crate) struct ScanCursor {
     value: Slice,
     /// What was stepped over since the cursor stood on an entry.
     deleted: Deleted,
+    lease: Arc<Lease>,
+    /// Bytes of `value` that are counted under the lease: those of one that is kept apart, in a block of its own.
+    counted: u64,
     /// Keeps what the cursor must outlive: a registered snapshot, where it reads through one.
     held: Option<Arc<dyn Send + Sync>>,
 }
@@ -92,7 +98,9 @@ impl ScanCursor {
             view,
             snapshot,
             range,
-            merge: MergeCursor::new(sources).leased(lease),
+            merge: MergeCursor::new(sources).leased(Arc::clone(&lease)),
+            lease,
+            counted: 0,
             tombstones,
             place: Place::Nowhere,
             key: Vec::new(),
@@ -133,18 +141,18 @@ impl ScanCursor {
             } else {
                 self.covering(&self.key)
             };
-            let kind = kind_of(trailer);
+            let is_put = kind_of(trailer) == Some(OperationKind::Put);
             let is_hidden = covering > sequence_of(trailer);
-            if kind == Some(OperationKind::Put) && !has_expiry(trailer) && !is_hidden {
+            if is_put && !has_expiry(trailer) && !is_apart(trailer) && !is_hidden {
                 self.place = Place::OnMerge;
                 return Ok(());
             }
-            if is_hidden || kind == Some(OperationKind::Delete) {
+            if is_hidden || kind_of(trailer) == Some(OperationKind::Delete) {
                 self.pass_deleted_forward(is_hidden)?;
                 continue;
             }
             if let Some(value) = self.resolve_forward(covering)? {
-                self.value = value;
+                self.hold(value);
                 self.place = Place::ForwardOwned;
                 return Ok(());
             }
@@ -189,6 +197,23 @@ impl ScanCursor {
         self.deleted.begin_anew();
     }
 
+    /// Takes the value that the cursor stands on from now on.
+    fn hold(&mut self, value: Slice) {
+        let bytes = value.len() as u64;
+        let counted = if bytes >= COUNTED_BYTES_MIN { bytes } else { 0 };
+        if counted != self.counted {
+            self.lease.change(self.counted, counted);
+            self.counted = counted;
+        }
+        self.value = value;
+    }
+
+    /// Reads a value that is kept apart, if there is room to stand on it.
+    fn value_apart(&self, pointer: &Pointer) -> Result<Slice> {
+        self.lease.check_room(u64::from(pointer.raw))?;
+        value_apart(&self.view, &self.key, pointer)
+    }
+
     /// Decides `self.key` from the merge, which stands on its newest visible version.
     fn resolve_forward(&mut self, covering: SequenceNumber) -> Result<Option<Slice>> {
         let (clock, operator) = (
@@ -206,7 +231,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish();
+        let found = resolver.finish(|pointer| self.value_apart(pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
@@ -263,7 +288,7 @@ impl ScanCursor {
                 self.resolve_gathered(&versions)?
             };
             if let Some(value) = value {
-                self.value = value;
+                self.hold(value);
                 self.place = Place::BackwardOwned;
                 return Ok(());
             }
@@ -329,7 +354,7 @@ impl ScanCursor {
                 Err(_) => return Err(malformed_entry(&self.view)),
             }
         }
-        let found = resolver.finish();
+        let found = resolver.finish(|pointer| self.value_apart(pointer));
         found.map_err(|error| self.view.keyspace.discreet(error))
     }
 
@@ -358,7 +383,8 @@ impl ScanCursor {
     #[cold]
     fn forget(&mut self) {
         self.merge.forget();
-        (self.key, self.value) = (Vec::new(), Slice::empty());
+        self.key = Vec::new();
+        self.hold(Slice::empty());
         self.deleted = Deleted::default();
     }
 

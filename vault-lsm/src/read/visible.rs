@@ -16,7 +16,8 @@ use vault_core::error::printable;
 use vault_core::limits::VALUE_BYTES_CEILING;
 use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice};
 
-use crate::internal_key::{kind_of, sequence_of, split_expiry};
+use crate::blob::Pointer;
+use crate::internal_key::{is_apart, kind_of, sequence_of, split_expiry};
 
 /// Takes the versions of one key, newest first, and finds what the reader sees.
 pub(crate) struct Resolver<'a> {
@@ -42,6 +43,8 @@ enum Outcome {
     Open,
     Absent,
     Value(Slice),
+    /// A value that is kept apart.
+    Apart(Pointer),
 }
 
 /// What stands in memory or on disk is no entry.
@@ -96,6 +99,9 @@ impl<'a> Resolver<'a> {
         let skipped = stored.len() - user_value.len();
         self.outcome = match kind_of(trailer).ok_or(Malformed)? {
             _ if gone => Outcome::Absent,
+            OperationKind::Put if is_apart(trailer) => {
+                Outcome::Apart(Pointer::decode(user_value).ok_or(Malformed)?)
+            }
             OperationKind::Put => Outcome::Value(value(skipped)),
             OperationKind::Delete => Outcome::Absent,
             OperationKind::Merge => {
@@ -121,11 +127,15 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What the reader sees.
-    pub(crate) fn finish(self) -> Result<Option<Slice>> {
+    /// What the reader sees. A value that is kept apart is read by `apart`, and no other is.
+    pub(crate) fn finish(
+        self,
+        apart: impl FnOnce(&Pointer) -> Result<Slice>,
+    ) -> Result<Option<Slice>> {
         let operator = self.operator;
         let base = match self.outcome {
             Outcome::Value(value) => Some(value),
+            Outcome::Apart(pointer) => Some(apart(&pointer)?),
             Outcome::Absent | Outcome::Open => None,
         };
         if self.operands.is_empty() {

@@ -15,23 +15,16 @@ use crate::manifest::State;
 impl Opening {
     /// Checks that what the manifest names is there, and as long as it says.
     pub(super) fn check_directory(&self, state: &State) -> Result<()> {
-        let tables = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| keyspace.tables.values());
-        for place in tables {
-            let path = self.env.path(FileKind::Table, place.meta.number);
+        for (kind, number) in state.files() {
+            let path = self.env.path(kind, number);
             let there = self
                 .env
                 .fs
                 .kind(&path)
                 .map_err(|e| Error::io("look at", &path, e))?;
             if there.is_none() {
-                return Err(Error::corruption(
-                    &path,
-                    0,
-                    "this table is needed and is missing",
-                ));
+                let problem = format!("this {} is needed and is missing", kind.name());
+                return Err(Error::corruption(&path, 0, problem));
             }
         }
         Ok(())
@@ -70,16 +63,17 @@ impl Opening {
 
     /// Removes files that carry Vault's names and that nothing refers to; may report foreign ones.
     pub(super) fn clean_directory(&self, state: &State, manifest: u64, report: bool) -> Result<()> {
-        let tables: BTreeSet<u64> = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| keyspace.tables.keys().copied())
+        let files: BTreeSet<(u8, u64)> = state
+            .files()
+            .map(|(kind, number)| (kind as u8, number))
             .collect();
         for (name, kind) in self.list()? {
             let path = self.env.directory.join(&name);
             let (needed, number) = match meaning_of(&name) {
                 NameMeaning::Fixed => (true, None),
-                NameMeaning::Numbered(FileKind::Table, n) => (tables.contains(&n), Some(n)),
+                NameMeaning::Numbered(kind @ (FileKind::Table | FileKind::Blob), n) => {
+                    (files.contains(&(kind as u8, n)), Some(n))
+                }
                 NameMeaning::Numbered(FileKind::Log, n) => (state.logs.contains_key(&n), Some(n)),
                 NameMeaning::Numbered(FileKind::Manifest, n) => (n == manifest, Some(n)),
                 NameMeaning::Numbered(_, n) => (false, Some(n)),

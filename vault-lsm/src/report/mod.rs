@@ -67,6 +67,8 @@ pub(crate) fn stats(store: &Store) -> Result<EngineStats> {
         obsolete_removed: count(&counters.obsolete_removed),
         tombstones_removed: count(&counters.tombstones_removed),
         expired_removed: count(&counters.expired_removed),
+        collections: count(&counters.collections),
+        blobs_removed: count(&counters.blobs_removed),
         failures: count(&counters.failures),
     };
     stats.backpressure = BackpressureStats {
@@ -92,6 +94,7 @@ fn keyspace(view: &Arc<KeyspaceView>, named: bool) -> KeyspaceStats {
         memtable_bytes: view.active.memtable.bytes() as u64,
         memtables_waiting: view.sealed.len() as u64,
         levels: view.version.level_stats(),
+        blobs: view.version.blob_stats(),
     }
 }
 

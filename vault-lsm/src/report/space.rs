@@ -12,6 +12,7 @@ use vault_core::batch::OperationKind;
 use vault_core::stats::{KeyspaceSpace, LogSpace, PinnedSpace, SpaceReport};
 use vault_core::{Error, Result, SequenceNumber, Timestamp};
 
+use crate::blob::pointer_of;
 use crate::cursor::InternalCursor;
 use crate::internal_key::{kind_of, sequence_of, split_expiry};
 use crate::keyspace::KeyspaceView;
@@ -36,25 +37,30 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     let mut held: Vec<Pinned> = vec![Pinned::default(); snapshots.len()];
     for view in &pinned.keyspaces {
         let sorted = sort_keyspace(store, view, &snapshots)?;
-        let tables = view
-            .version
-            .tables()
-            .map(|(_, _, file)| file.meta().bytes)
-            .sum();
-        let scale = |bytes: u64| {
-            let total = sorted.total().max(1);
-            (u128::from(bytes) * u128::from(tables) / u128::from(total)) as u64
+        let (tables, blobs) = sorted;
+        let version = &view.version;
+        let table_bytes = version.file_bytes() - version.blob_bytes();
+        let blob_bytes = version.blob_bytes();
+        let used: u64 = version.blobs().map(|(_, live)| live).sum();
+        // What no table points to any more, and what the files themselves take.
+        let unused = blob_bytes.saturating_sub(used);
+        let both = |of: fn(&Sorted) -> u64| {
+            tables.scaled(of(&tables), table_bytes) + blobs.scaled(of(&blobs), used)
         };
         let space = KeyspaceSpace {
             name: view.keyspace.name.clone(),
-            table_bytes: tables,
-            live_bytes: scale(sorted.live),
-            obsolete_bytes: scale(sorted.obsolete),
-            expired_bytes: scale(sorted.expired),
+            table_bytes,
+            blob_bytes,
+            live_bytes: both(|sorted| sorted.live),
+            obsolete_bytes: both(|sorted| sorted.obsolete) + unused,
+            expired_bytes: both(|sorted| sorted.expired),
         };
-        for (total, pinned) in held.iter_mut().zip(&sorted.pinned) {
-            total.bytes += scale(pinned.bytes);
-            total.alone += scale(pinned.alone);
+        for (at, total) in held.iter_mut().enumerate() {
+            let (inline, apart) = (tables.pinned[at], blobs.pinned[at]);
+            total.bytes +=
+                tables.scaled(inline.bytes, table_bytes) + blobs.scaled(apart.bytes, used);
+            total.alone +=
+                tables.scaled(inline.alone, table_bytes) + blobs.scaled(apart.alone, used);
         }
         report.live_bytes += space.live_bytes;
         report.obsolete_bytes += space.obsolete_bytes;
@@ -64,13 +70,12 @@ pub(crate) fn explain(store: &Arc<Store>) -> Result<SpaceReport> {
     report.pinned = name_holders(store, &snapshots, &held);
     report.log = log_space(store);
     report.metadata_bytes = metadata_bytes(store)?;
-    let tables: u64 = report
-        .keyspaces
-        .iter()
-        .map(|keyspace| keyspace.table_bytes)
+    let keyspaces = report.keyspaces.iter();
+    let files: u64 = keyspaces
+        .map(|space| space.table_bytes + space.blob_bytes)
         .sum();
     let retired = store.reclaim.held_bytes();
-    report.total_bytes = tables + retired + report.log.bytes + report.metadata_bytes;
+    report.total_bytes = files + retired + report.log.bytes + report.metadata_bytes;
     Ok(report)
 }
 
@@ -100,17 +105,30 @@ impl Sorted {
             + self.expired
             + self.pinned.iter().map(|pinned| pinned.bytes).sum::<u64>()
     }
+
+    fn of(snapshots: usize) -> Self {
+        Self {
+            pinned: vec![Pinned::default(); snapshots],
+            ..Self::default()
+        }
+    }
+
+    /// A part of this, where the whole takes `bytes` on disk.
+    fn scaled(&self, part: u64, bytes: u64) -> u64 {
+        let total = self.total().max(1);
+        (u128::from(part) * u128::from(bytes) / u128::from(total)) as u64
+    }
 }
+
+/// What stands in tables, and what is kept apart from them.
+type SortedBoth = (Sorted, Sorted);
 
 fn sort_keyspace(
     store: &Store,
     view: &Arc<KeyspaceView>,
     snapshots: &[OpenSnapshot],
-) -> Result<Sorted> {
-    let mut sorted = Sorted {
-        pinned: vec![Pinned::default(); snapshots.len()],
-        ..Sorted::default()
-    };
+) -> Result<SortedBoth> {
+    let mut sorted = (Sorted::of(snapshots.len()), Sorted::of(snapshots.len()));
     let version = &view.version;
     let entries: u64 = version
         .tables()
@@ -168,7 +186,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Sorts the versions of the keys from where the cursor stands, up to about `entries` of them.
-    fn sort(&mut self, entries: u64, sorted: &mut Sorted) -> Result<()> {
+    fn sort(&mut self, entries: u64, sorted: &mut SortedBoth) -> Result<()> {
         let mut seen = 0;
         while self.cursor.valid() && seen < entries {
             self.key.clear();
@@ -178,7 +196,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn sort_key(&mut self, sorted: &mut Sorted) -> Result<u64> {
+    fn sort_key(&mut self, sorted: &mut SortedBoth) -> Result<u64> {
         // The sequence number of what hides the next older version; none yet.
         let mut hidden_by = SequenceNumber::MAX;
         let mut gone = false;
@@ -188,6 +206,8 @@ impl Walk<'_> {
             let (trailer, stored) = (self.cursor.trailer(), self.cursor.value());
             let sequence = sequence_of(trailer);
             let bytes = (self.key.len() + stored.len()) as u64;
+            let apart = pointer_of(trailer, stored).flatten();
+            let apart = apart.map_or(0, |pointer| u64::from(pointer.stored));
             let expired = split_expiry(trailer, stored)
                 .and_then(|(expiry, _)| expiry)
                 .is_some_and(|expiry| expiry <= self.now);
@@ -197,18 +217,18 @@ impl Walk<'_> {
                 gone = true;
             }
             let kind = kind_of(trailer);
-            if expired {
-                sorted.expired += bytes;
-            } else if !gone && kind != Some(OperationKind::Delete) {
-                sorted.live += bytes;
-            } else {
-                // The oldest snapshot between this version and what hides it is the one to blame.
-                let holds = |held: &OpenSnapshot| {
-                    gone && held.sequence >= sequence && held.sequence < hidden_by
-                };
-                match self.snapshots.iter().position(holds) {
+            let hidden = gone || kind == Some(OperationKind::Delete);
+            // The oldest snapshot between this version and what hides it is the one to blame.
+            let holds = |held: &OpenSnapshot| {
+                gone && held.sequence >= sequence && held.sequence < hidden_by
+            };
+            let holder = self.snapshots.iter().position(holds);
+            let others = holder.is_some_and(|at| self.snapshots[at + 1..].iter().any(holds));
+            for (sorted, bytes) in [(&mut sorted.0, bytes), (&mut sorted.1, apart)] {
+                match holder {
+                    _ if expired => sorted.expired += bytes,
+                    _ if !hidden => sorted.live += bytes,
                     Some(at) => {
-                        let others = self.snapshots[at + 1..].iter().any(holds);
                         sorted.pinned[at].bytes += bytes;
                         sorted.pinned[at].alone += if others { 0 } else { bytes };
                     }
@@ -246,7 +266,7 @@ fn name_holders(store: &Store, snapshots: &[OpenSnapshot], held: &[Pinned]) -> V
     let retired = store.reclaim.held_bytes();
     if retired > 0 {
         pinned.push(PinnedSpace {
-            holder: "tables already replaced or dropped that open cursors or snapshots still read"
+            holder: "tables and blob files already replaced or dropped that open cursors or snapshots still read"
                 .to_owned(),
             sequence: 0,
             bytes: retired,

@@ -6,11 +6,13 @@ use vault_core::limits::RANGE_END_BYTES_MAX;
 use vault_core::transform::Salt;
 
 use super::Shown;
+use crate::blob::{BlobUse, decode_uses, encode_uses};
 use crate::internal_key::SEQUENCE_MAX;
 
 const LARGEST_EXCLUSIVE: u8 = 0x01;
 const HAS_EXPIRY_MAX: u8 = 0x02;
 const INGESTED: u8 = 0x04;
+const HAS_BLOBS: u8 = 0x08;
 
 /// What is known of a table without reading it. Its bytes are those of the properties block in
 /// `docs/format/table.md`; their number does not depend on `bytes`.
@@ -51,6 +53,8 @@ pub(crate) struct TableMeta {
     /// entries of such a table are written with 0, before the number is known, and the table's own
     /// properties say 0 too: only the manifest has it.
     pub(crate) ingest_sequence: u64,
+    /// What its entries have in blob files, ascending by file.
+    pub(crate) blobs: Box<[BlobUse]>,
 }
 
 impl TableMeta {
@@ -130,7 +134,8 @@ impl TableMeta {
         } else {
             INGESTED
         };
-        out.push(exclusive | expiry | ingested);
+        let blobs = if self.blobs.is_empty() { 0 } else { HAS_BLOBS };
+        out.push(exclusive | expiry | ingested | blobs);
         put_varint(out, self.sequence_min);
         put_varint(out, self.sequence_max);
         if let Some(expiry) = self.expiry_max {
@@ -141,6 +146,14 @@ impl TableMeta {
         if self.ingest_sequence != 0 {
             put_varint(out, self.ingest_sequence);
         }
+        if !self.blobs.is_empty() {
+            encode_uses(&self.blobs, out);
+        }
+    }
+
+    /// Bytes that its entries have in blob files.
+    pub(crate) fn apart_bytes(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.bytes).sum()
     }
 
     /// Reads a meta off the front. `None` where the bytes end too early or contradict themselves.
@@ -183,14 +196,24 @@ impl TableMeta {
             } else {
                 d.varint()?
             },
+            blobs: if flags & HAS_BLOBS == 0 {
+                Box::default()
+            } else {
+                decode_uses(d)?
+            },
         };
-        let known = flags & !(LARGEST_EXCLUSIVE | HAS_EXPIRY_MAX | INGESTED) == 0;
+        let known = flags & !(LARGEST_EXCLUSIVE | HAS_EXPIRY_MAX | INGESTED | HAS_BLOBS) == 0;
         (known && meta.is_sound()).then_some(meta)
     }
 
     /// Whether the fields agree with each other.
     fn is_sound(&self) -> bool {
-        self.smallest <= self.largest
+        let apart = self.blobs.iter().try_fold(0_u64, |sum, blob| {
+            blob.bytes.checked_add(sum)?;
+            sum.checked_add(blob.values)
+        });
+        apart.is_some_and(|values| values <= self.entries - self.tombstones.min(self.entries))
+            && self.smallest <= self.largest
             && self.sequence_min <= self.sequence_max
             && self.sequence_max <= SEQUENCE_MAX
             && self.tombstones <= self.entries
@@ -234,6 +257,15 @@ mod tests {
             expiring: 3,
             created: Timestamp(1_700_000_000_000),
             ingest_sequence: 0,
+            blobs: Box::default(),
+        }
+    }
+
+    fn blob(file: u64, values: u64) -> BlobUse {
+        BlobUse {
+            file,
+            values,
+            bytes: 1000 * values,
         }
     }
 
@@ -247,7 +279,11 @@ mod tests {
             expiry_max: Some(Timestamp(9)),
             ..meta()
         };
-        for meta in [meta(), expiring] {
+        let pointing = TableMeta {
+            blobs: [blob(7, 3), blob(500, 5)].into(),
+            ..meta()
+        };
+        for meta in [meta(), expiring, pointing] {
             let mut bytes = Vec::new();
             meta.encode(&mut bytes);
             let mut decoder = Decoder::new(&bytes);
@@ -282,6 +318,10 @@ mod tests {
                 entries: 0,
                 tombstones: 0,
                 range_tombstones: 0,
+                ..meta()
+            },
+            TableMeta {
+                blobs: [blob(7, 3), blob(8, 6)].into(),
                 ..meta()
             },
         ];

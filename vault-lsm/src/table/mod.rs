@@ -47,6 +47,7 @@ mod recycle;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod totals;
 pub(crate) mod trailer;
 mod writer;
 
@@ -85,7 +86,7 @@ enum Codec {
 ///
 /// Nothing in a file makes a reader allocate more than sixteen times its size plus 1 MiB. This leaves of that
 /// once what is stored, into which it is read, and a little for the way there.
-const fn plain_bytes_max(stored_bytes: u64) -> u64 {
+pub(crate) const fn plain_bytes_max(stored_bytes: u64) -> u64 {
     const FACTOR: u64 = 15;
     const FREE_BYTES: u64 = (1 << 20) - (64 << 10);
     stored_bytes

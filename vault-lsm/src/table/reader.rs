@@ -398,7 +398,8 @@ fn resident_bytes(top: &TopIndex, tombstones: &[RangeTombstone], meta: &TableMet
     // The table has them, and so does the manifest.
     let bounds = 2 * (meta.smallest.len() + meta.largest.len());
     let partitions = top.partitions.len() * size_of::<Pinned>();
-    top.memory_bytes() + (FIXED_BYTES + tombstones + bounds + partitions) as u64
+    let blobs = 2 * size_of_val(&*meta.blobs);
+    top.memory_bytes() + (FIXED_BYTES + tombstones + bounds + blobs + partitions) as u64
 }
 
 impl Drop for Table {

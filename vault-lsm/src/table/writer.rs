@@ -4,10 +4,7 @@ use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vault_core::batch::OperationKind;
-use vault_core::transform::{
-    BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind, Salt,
-};
+use vault_core::transform::{BlockIdentity, BlockTransform, FileHeader, FileIdentity, FileKind};
 use vault_core::vfs::{File, FileSystem};
 use vault_core::{Compression, Error, FilterPolicy, KeyspaceId, Result, Timestamp};
 
@@ -16,12 +13,13 @@ use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::ORDINAL_FIRST;
 use super::index_builder::{Fence, IndexBuilder};
+use super::totals::Totals;
 use super::trailer::{Summing, has_trailer, trailer_bytes};
 use super::{
     BlockType, Codec, TABLE_VERSION, TableEnv, TableMeta, TableOptions, key_hash, plain_bytes_max,
     tombstones,
 };
-use crate::internal_key::{RangeTombstone, has_expiry, kind_of, sequence_of, split_expiry};
+use crate::internal_key::RangeTombstone;
 use crate::memory::{Class, LARGE_BLOCK_BYTES, Memory, Reservation};
 use crate::store::sync_failed;
 
@@ -59,21 +57,6 @@ struct PartitionBuilder {
     fence: Option<Fence>,
     hashes: Vec<u64>,
     data_bytes: u64,
-}
-
-/// What becomes the table's meta.
-pub(super) struct Totals {
-    number: u64,
-    salt: Salt,
-    created: Timestamp,
-    first_key: Option<Vec<u8>>,
-    entries: u64,
-    deletes: u64,
-    raw_bytes: u64,
-    expiring: u64,
-    expiry_max: Timestamp,
-    sequence_min: u64,
-    sequence_max: u64,
 }
 
 impl TableWriter {
@@ -394,79 +377,6 @@ impl std::fmt::Debug for TableWriter {
             .field("path", &self.output.path)
             .field("entries", &self.totals.entries)
             .finish_non_exhaustive()
-    }
-}
-
-impl Totals {
-    pub(super) const fn new(number: u64, salt: Salt, created: Timestamp) -> Self {
-        Self {
-            number,
-            salt,
-            created,
-            first_key: None,
-            entries: 0,
-            deletes: 0,
-            raw_bytes: 0,
-            expiring: 0,
-            expiry_max: Timestamp(0),
-            sequence_min: u64::MAX,
-            sequence_max: 0,
-        }
-    }
-
-    /// Counts an entry; `None` if it cannot be one.
-    pub(super) fn add(&mut self, key: &[u8], trailer: u64, stored_value: &[u8]) -> Option<()> {
-        match kind_of(trailer)? {
-            OperationKind::RangeDelete => return None,
-            OperationKind::Delete => self.deletes += 1,
-            OperationKind::Put | OperationKind::Merge => {}
-        }
-        if has_expiry(trailer) {
-            let (expiry, _) = split_expiry(trailer, stored_value)?;
-            self.expiry_max = self.expiry_max.max(expiry?);
-            self.expiring += 1;
-        }
-        if self.first_key.is_none() {
-            self.first_key = Some(key.to_vec());
-        }
-        self.entries += 1;
-        self.raw_bytes += (key.len() + stored_value.len()) as u64;
-        self.saw_sequence(sequence_of(trailer));
-        Some(())
-    }
-
-    pub(super) fn saw_sequence(&mut self, sequence: u64) {
-        self.sequence_min = self.sequence_min.min(sequence);
-        self.sequence_max = self.sequence_max.max(sequence);
-    }
-
-    /// Sums up, all but the length of the file.
-    pub(super) fn meta(&mut self, last_key: &[u8], tombstones: &[RangeTombstone]) -> TableMeta {
-        let starts = tombstones.iter().map(|t| &t.start[..]);
-        let smallest = self.first_key.as_deref().into_iter().chain(starts).min();
-        let last_key = (self.entries > 0).then_some(last_key);
-        let last_end = tombstones.iter().map(|t| &t.end[..]).max();
-        let largest_exclusive = last_end > last_key;
-        let only_expiring =
-            self.expiring == self.entries && self.deletes == 0 && tombstones.is_empty();
-        TableMeta {
-            number: self.number,
-            salt: self.salt,
-            bytes: 0,
-            entries: self.entries,
-            tombstones: self.deletes,
-            range_tombstones: tombstones.len() as u64,
-            raw_bytes: self.raw_bytes,
-            smallest: smallest.unwrap_or_default().to_vec(),
-            largest: last_end.max(last_key).unwrap_or_default().to_vec(),
-            largest_exclusive,
-            sequence_min: self.sequence_min,
-            sequence_max: self.sequence_max,
-            expiry_max: only_expiring.then_some(self.expiry_max),
-            expiring: self.expiring,
-            created: self.created,
-            ingest_sequence: 0,
-        }
     }
 }
 

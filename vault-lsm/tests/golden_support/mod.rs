@@ -151,6 +151,8 @@ fn small(policy: CompactionPolicy) -> KeyspaceOptions {
         block_bytes: 512,
         write_buffer_bytes: 4 << 10,
         table_bytes: 4 << 10,
+        // What is leveled keeps nearly all values apart.
+        large_value_bytes: matches!(policy, CompactionPolicy::Leveled { .. }).then_some(16),
         ..KeyspaceOptions::default()
     }
     .policy(policy)

@@ -59,7 +59,8 @@ pub(crate) fn value(n: u64) -> Vec<u8> {
     b"canary-value".iter().copied().chain(noise).collect()
 }
 
-/// Fills a store: two keyspaces, three tables, a range delete, and a log of two openings behind them.
+/// Fills a store: two keyspaces, of which the second keeps its values apart, three tables, a range delete, and a log of two
+/// openings behind them.
 pub(crate) fn fill(options: impl Fn() -> LsmOptions) -> Result<Lsm> {
     let shape = KeyspaceOptions {
         block_bytes: 512,
@@ -67,7 +68,7 @@ pub(crate) fn fill(options: impl Fn() -> LsmOptions) -> Result<Lsm> {
     };
     let store = Lsm::open(DIRECTORY, options())?;
     let first = store.create_keyspace("canary-space-a", &shape)?;
-    let second = store.create_keyspace("canary-space-b", &shape)?;
+    let second = store.create_keyspace("canary-space-b", &shape.large_values_from(Some(16)))?;
     for n in 0..60 {
         store.put(first, &key(n), &value(n), &WriteOptions::OS)?;
         store.put(second, &key(n * 3), &value(n), &WriteOptions::OS)?;

@@ -30,15 +30,30 @@ pub(crate) use modes::protected;
 pub(crate) struct InMemory {
     pub(crate) background: BackgroundWork,
     pub(crate) cache_bytes: u64,
+    /// From which length on values are kept apart.
+    pub(crate) large_value_bytes: u32,
 }
+
+/// The least that is taken: nearly every value is kept apart.
+pub(crate) const NEARLY_ALL_APART: u32 = 16;
 
 pub(crate) const THREADS: InMemory = InMemory {
     background: BackgroundWork::Threads { compaction: 2 },
     cache_bytes: 1 << 20,
+    large_value_bytes: 4 << 10,
 };
 pub(crate) const MANUAL: InMemory = InMemory {
     background: BackgroundWork::Manual,
     cache_bytes: 0,
+    large_value_bytes: 4 << 10,
+};
+pub(crate) const THREADS_APART: InMemory = InMemory {
+    large_value_bytes: NEARLY_ALL_APART,
+    ..THREADS
+};
+pub(crate) const MANUAL_APART: InMemory = InMemory {
+    large_value_bytes: NEARLY_ALL_APART,
+    ..MANUAL
 };
 
 pub(crate) struct Opened {
@@ -72,6 +87,16 @@ pub(crate) const DIRECTORY: &str = "/store";
 
 impl Harness for InMemory {
     type Store = Opened;
+
+    fn options(&self) -> KeyspaceOptions {
+        KeyspaceOptions {
+            block_bytes: 512,
+            write_buffer_bytes: 16 << 10,
+            table_bytes: 16 << 10,
+            large_value_bytes: Some(self.large_value_bytes),
+            ..KeyspaceOptions::default()
+        }
+    }
 
     fn open(&self, setup: &Setup) -> Opened {
         let fs = MemoryFileSystem::new();

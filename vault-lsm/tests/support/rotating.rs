@@ -50,7 +50,7 @@ impl Keyed {
             .protection(Arc::clone(&toy) as _)
             .listener(events.listener());
         let store = Lsm::open(directory, options)?;
-        let ks = store.create_keyspace("k", &small_keyspace())?;
+        let ks = store.create_keyspace("k", &small_keyspace().large_values_from(Some(64)))?;
         let counts = KeyspaceOptions {
             merge_operator: Some(COUNTER.to_owned()),
             ..small_keyspace()

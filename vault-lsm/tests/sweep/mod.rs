@@ -147,7 +147,8 @@ impl Step {
     }
 }
 
-/// How keyspace `name` is created: `a` is leveled, `c` is first in, first out, the others tiered.
+/// How keyspace `name` is created: `a` is leveled and keeps nearly all values apart, `c` is first in, first out, the others
+/// are tiered.
 pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
     let (policy, operator) = if name == "a" {
         let policy = CompactionPolicy::Leveled {
@@ -174,6 +175,7 @@ pub(crate) fn keyspace_options(name: &str) -> KeyspaceOptions {
         write_buffer_bytes: 4 << 10,
         table_bytes: 64 << 10,
         block_bytes: 512,
+        large_value_bytes: (name == "a").then_some(16),
         ..KeyspaceOptions::default()
     }
     .policy(policy)

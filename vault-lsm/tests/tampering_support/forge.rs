@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Log,
     Manifest,
     Table,
+    Blob,
     Pointer,
     Keyring,
 }
@@ -45,6 +46,7 @@ impl Kind {
             (_, Some("log")) => Self::Log,
             (_, Some("man")) => Self::Manifest,
             (_, Some("tab")) => Self::Table,
+            (_, Some("blob")) => Self::Blob,
             (Some("CURRENT"), _) => Self::Pointer,
             (Some("KEYRING" | "KEYRING.copy"), _) => Self::Keyring,
             _ => panic!("{} is no file of a store", path.display()),
@@ -52,7 +54,7 @@ impl Kind {
     }
 
     pub(crate) const fn has_records(self) -> bool {
-        matches!(self, Self::Log | Self::Manifest)
+        matches!(self, Self::Log | Self::Manifest | Self::Blob)
     }
 }
 
@@ -71,7 +73,7 @@ fn frame_checksum(header_checksum: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The records of a whole log segment or manifest: where the frame of each begins, and where its sealed bytes lie.
+/// The records of a whole log segment, manifest or blob file: where the frame of each begins, and where its sealed bytes lie.
 pub(crate) fn records(bytes: &[u8]) -> Vec<(usize, Range<usize>)> {
     let mut records = Vec::new();
     let mut at = HEADER_BYTES;
@@ -108,7 +110,7 @@ pub(crate) fn mend(kind: Kind, records: &[(usize, Range<usize>)], bytes: &mut [u
     let header_checksum = crc32fast::hash(&bytes[..HEADER_CHECKSUM]);
     put(bytes, HEADER_CHECKSUM, header_checksum);
     match kind {
-        Kind::Log | Kind::Manifest => {
+        Kind::Log | Kind::Manifest | Kind::Blob => {
             for (frame, sealed) in records {
                 mend_record(header_checksum, *frame, sealed.clone(), bytes);
             }

@@ -501,7 +501,7 @@ impl<'a> Choices<'a> {
             files: match class {
                 OperationClass::SyncDir | OperationClass::List | OperationClass::Lock => "",
                 OperationClass::Allocate | OperationClass::Map => self.of(&["", ".log"]),
-                _ => self.of(&["", "", ".log", ".tab", ".man", "CURRENT"]),
+                _ => self.of(&["", "", ".log", ".tab", ".blob", ".man", "CURRENT"]),
             },
             after: match self.percent(50) {
                 true => 0,
@@ -575,6 +575,8 @@ impl<'a> Choices<'a> {
                 2 => Some(APPEND.to_owned()),
                 _ => Some(Journal::NAME.to_owned()),
             },
+            // Nearly all values apart, some, or those only that plans have none of.
+            large_value_bytes: self.of(&[Some(16), Some(16), Some(100), Some(4 << 10), None]),
         }
     }
 }

@@ -255,7 +255,7 @@ pub struct Trouble {
     pub mishap: Mishap,
     /// In which operations.
     pub class: OperationClass,
-    /// On files of this kind: `.log`, `.tab`, `.man`; all where empty.
+    /// On files of this kind: `.log`, `.tab`, `.blob`, `.man`; all where empty.
     pub files: &'static str,
     /// After so many of these that succeed.
     pub after: u16,

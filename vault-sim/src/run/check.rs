@@ -130,6 +130,7 @@ impl Simulation {
         };
         let levels = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
         let tables: usize = levels.map(|level| level.tables).sum();
+        let blobs: u64 = stats.keyspaces.iter().map(|k| k.blobs.files).sum();
         let mut found: BTreeMap<String, usize> = BTreeMap::new();
         for (path, _) in self.fs.list() {
             if let Ok(name) = path.strip_prefix(DIRECTORY) {
@@ -149,6 +150,7 @@ impl Simulation {
             ("log", logs),
             ("man", 1),
             ("tab", tables),
+            ("blob", usize::try_from(blobs).unwrap_or(usize::MAX)),
         ];
         let known = known.into_iter().filter(|(_, count)| *count > 0);
         let known: BTreeMap<String, usize> = known.map(|(kind, n)| (kind.to_owned(), n)).collect();

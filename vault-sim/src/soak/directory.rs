@@ -38,7 +38,7 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, String> {
         let name = entry.name.to_string_lossy().into_owned();
         const FIXED: [&str; 4] = ["CURRENT", "LOCK", KEYRING_NAME, KEYRING_COPY_NAME];
         let count = match name.rsplit_once('.') {
-            Some((_, "tab")) => &mut found.tables,
+            Some((_, "tab" | "blob")) => &mut found.tables,
             Some((_, "log")) => &mut found.logs,
             Some((_, "man")) => &mut found.manifests,
             _ if FIXED.contains(&&name[..]) => &mut found.fixed,
@@ -56,8 +56,9 @@ pub(super) fn look_at(directory: &Path) -> Result<Found, String> {
 /// What the store names, by its own counts.
 pub(super) fn named(stats: &EngineStats, encrypted: bool) -> Found {
     let tables = stats.keyspaces.iter().flat_map(|keyspace| &keyspace.levels);
+    let blobs: u64 = stats.keyspaces.iter().map(|k| k.blobs.files).sum();
     Found {
-        tables: tables.map(|level| level.tables as u64).sum(),
+        tables: tables.map(|level| level.tables as u64).sum::<u64>() + blobs,
         logs: stats.log.segments,
         manifests: 1,
         fixed: if encrypted { 4 } else { 2 },

@@ -175,6 +175,7 @@ fn come_and_go(opened: &Opened, dice: &SeededRandom) -> Result<(), String> {
     let options = KeyspaceOptions {
         write_buffer_bytes: 64 << 10,
         table_bytes: 64 << 10,
+        large_value_bytes: Some(100),
         ..KeyspaceOptions::default()
     };
     let name = format!("passing-{}", dice.below(4));
@@ -274,11 +275,11 @@ fn check_space(lsm: &Lsm) -> Result<(), String> {
     let tables: u64 = space
         .keyspaces
         .iter()
-        .map(|keyspace| keyspace.table_bytes)
+        .map(|keyspace| keyspace.table_bytes + keyspace.blob_bytes)
         .sum();
     if tables > 4 * space.live_bytes + SPACE_SLACK_BYTES {
         return Err(format!(
-            "{tables} bytes of tables hold {} that are alive",
+            "{tables} bytes of tables and blob files hold {} that are alive",
             space.live_bytes
         ));
     }

@@ -293,6 +293,7 @@ fn create_keyspaces(lsm: &Lsm) -> vault_core::Result<Ids> {
     let small = KeyspaceOptions {
         write_buffer_bytes: 512 << 10,
         table_bytes: 256 << 10,
+        large_value_bytes: Some(200),
         ..KeyspaceOptions::default()
     };
     let of = |policy| small.clone().policy(policy);

@@ -41,14 +41,14 @@ impl Planner for Fifo {
 impl Fifo {
     fn drop_oldest(&self, shape: &Shape<'_>) -> Option<Choice> {
         let runs = shape.runs(0);
-        let mut bytes: u64 = shape.level_bytes(0);
+        let mut bytes: u64 = runs.iter().map(RunShape::bytes_with_values).sum();
         let mut tables = Vec::new();
         for run in runs.iter().skip(1).rev() {
             // A busy run is about to be replaced by one of the same age: wait, rather than drop newer.
             if bytes <= self.bytes_max || run.is_busy() {
                 break;
             }
-            bytes -= run.bytes();
+            bytes -= run.bytes_with_values();
             tables.extend(run.tables.iter().map(|table| (0, table.number)));
         }
         (!tables.is_empty()).then_some(Choice::Drop {

@@ -13,9 +13,19 @@ const SIMULATION: &str = "simulation";
 const STORIES: &str = "stories";
 const MODELS: &str = "models";
 const TAMPERING: &str = "tampering";
+const BLOBS: &str = "large-values";
 
 /// The nets, with what cargo is asked to run for each.
-pub(super) const NETS: [(&str, &[&str]); 10] = [
+pub(super) const NETS: [(&str, &[&str]); 11] = [
+    (
+        BLOBS,
+        &[
+            "test",
+            "--package=vault-lsm",
+            "--lib",
+            "--test=large_values",
+        ],
+    ),
     (CRASH, &["test", "--package=vault-lsm", "--test=crash"]),
     (FAULTS, &["test", "--package=vault-lsm", "--test=faults"]),
     (DAMAGE, &["test", "--package=vault-lsm", "--test=damage"]),
@@ -67,7 +77,7 @@ pub(super) const NETS: [(&str, &[&str]); 10] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
-pub(super) const MUTANTS: [Mutant; 37] = [
+pub(super) const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -289,7 +299,7 @@ pub(super) const MUTANTS: [Mutant; 37] = [
     Mutant {
         name: "remove-what-the-manifest-may-name",
         breaks: "tables whose edit may be durable are removed when its sync failed",
-        file: "vault-lsm/src/compact/output.rs",
+        file: "vault-lsm/src/compact/written.rs",
         find: "        if !matches!(error, Error::Poisoned { .. }) {
             self.discard(store);",
         replace: "        {
@@ -311,6 +321,32 @@ pub(super) const MUTANTS: [Mutant; 37] = [
     });
     let pinned",
         nets: &[SCENARIOS, CRASH, SIMULATION],
+    },
+    Mutant {
+        name: "blob-of-the-version-before",
+        breaks: "a value that a table points to is there for as long as somebody reads the table",
+        file: "vault-lsm/src/compact/job.rs",
+        find: "        let left = manifest.state().blobs_left_by(id.0, &edits);",
+        replace: "        let left: Vec<u64> = self.leaving.iter().copied().collect();",
+        nets: &[HISTORIES, CONFORMANCE, CRASH],
+    },
+    Mutant {
+        name: "any-value-will-do",
+        breaks: "a pointer gives the value of its own key, or damage",
+        file: "vault-lsm/src/blob/file.rs",
+        find: "        if value.key != key {",
+        replace: "        if value.key.is_empty() && !key.is_empty() {",
+        nets: &[BLOBS],
+    },
+    Mutant {
+        name: "forgotten-garbage",
+        breaks: "what is overwritten or deleted is given back",
+        file: "vault-lsm/src/compact/mod.rs",
+        find: "            None => match job::claim_for_collection(store, keyspace.id) {
+                Some(claim) => (claim, true),",
+        replace: "            None => match job::claim_for_collection(store, keyspace.id) {
+                Some(_) => continue,",
+        nets: &[BLOBS],
     },
     Mutant {
         name: "one-salt-for-all",

@@ -8,6 +8,7 @@ use vault_core::{Error, Result};
 
 use super::Expected;
 use super::frames::{self, Fault, is_sound};
+use crate::blob::BLOB_VERSION;
 use crate::check::report::{Finding, FindingKind, Severity};
 use crate::check::stock::{Entry, KEYRING_LOST_ADVICE};
 use crate::layout::{NameMeaning, meaning_of};
@@ -97,7 +98,7 @@ impl Look {
         });
     }
 
-    fn damage(&mut self, kind: FindingKind, offset: u64, expected: &str, found: &str) {
+    pub(super) fn damage(&mut self, kind: FindingKind, offset: u64, expected: &str, found: &str) {
         let advice = match kind {
             FindingKind::Keyring => KEYRING_ADVICE,
             _ => RESTORE,
@@ -111,7 +112,7 @@ impl Look {
         );
     }
 
-    fn doubt(&mut self, kind: FindingKind, offset: u64, expected: &str, found: &str) {
+    pub(super) fn doubt(&mut self, kind: FindingKind, offset: u64, expected: &str, found: &str) {
         let words = [expected, found];
         self.note(Severity::Unchecked, kind, Some(offset), words, ASK_THE_KEYS);
     }
@@ -164,7 +165,8 @@ const fn version_of(kind: FileKind) -> u16 {
         FileKind::Manifest => MANIFEST_VERSION,
         FileKind::Table => TABLE_VERSION,
         FileKind::Keyring => KEYRING_VERSION,
-        FileKind::Pointer | FileKind::Blob | FileKind::Archive => POINTER_VERSION,
+        FileKind::Blob => BLOB_VERSION,
+        FileKind::Pointer | FileKind::Archive => POINTER_VERSION,
     }
 }
 
@@ -214,6 +216,7 @@ pub(super) fn look(
     };
     match kind {
         FileKind::Table => look.table(&*file, progress)?,
+        FileKind::Blob => look.blob(&*file, header_checksum, progress)?,
         FileKind::Log | FileKind::Manifest => {
             look.framed(&*file, kind, header_checksum);
             progress(len)?;
@@ -227,7 +230,7 @@ pub(super) fn look(
 }
 
 impl Look {
-    fn unreadable(&mut self, error: &std::io::Error) {
+    pub(super) fn unreadable(&mut self, error: &std::io::Error) {
         let advice =
             "look at the system's log: where the disk is at fault, copy the store elsewhere first";
         let words = ["a file that can be read", &*error.to_string()];
@@ -270,9 +273,10 @@ impl Look {
             let found = format!("the one with the number {}", identity.number);
             self.damage(what, NUMBER_OFFSET, &expected, &found);
         }
-        if (identity.domain == 0) == (kind == FileKind::Table) {
-            let expected = if kind == FileKind::Table {
-                "a table of a keyspace"
+        let of_keyspace = matches!(kind, FileKind::Table | FileKind::Blob);
+        if (identity.domain == 0) == of_keyspace {
+            let expected = if of_keyspace {
+                "a file of a keyspace"
             } else {
                 "a file of the store's own"
             };

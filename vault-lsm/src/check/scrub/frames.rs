@@ -19,7 +19,7 @@ use crate::frame::{FRAME_BYTES, decode};
 /// Bytes of the checksum that a sealed payload ends in.
 const CHECKSUM_BYTES: usize = 4;
 /// So many zeros in what is sealed are no accident: they come once in four billion bytes.
-const ZEROS_MIN: usize = 4;
+pub(super) const ZEROS_MIN: usize = 4;
 /// Media lose and keep what was not synced in pieces of so many bytes.
 const SECTOR_BYTES: usize = 512;
 
@@ -62,6 +62,15 @@ pub(super) fn is_sound(sealed: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether there is a run of so many zeros.
+pub(super) fn has_zeros(bytes: &[u8], run: usize) -> bool {
+    let mut zeros = 0;
+    bytes.iter().any(|&byte| {
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        zeros >= run
+    })
 }
 
 /// Walks over the records of a file, which `bytes` holds whole.

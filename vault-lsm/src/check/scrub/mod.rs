@@ -17,6 +17,7 @@
 //! Beside a live writer, files change while they are read. What is wrong with one is believed only if it is still so, and
 //! still the same, at another look.
 
+mod blobs;
 mod files;
 mod frames;
 

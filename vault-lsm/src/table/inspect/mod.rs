@@ -27,6 +27,7 @@ use super::footer::{FOOTER_BYTES, Footer};
 use super::index::{ORDINAL_FIRST, TopIndex};
 use super::trailer::{self, TrailerFault, has_trailer, sealed_end};
 use super::{BlockType, Shown, TABLE_VERSION, TableEnv, TableMeta, tombstones};
+use crate::blob::Pointer;
 use crate::internal_key::RangeTombstone;
 
 /// Which table is to be read, and what is known of it beforehand.
@@ -47,6 +48,11 @@ pub(crate) trait Visitor {
     /// An entry, in the order of the file, with the trailer that readers see.
     fn entry(&mut self, _key: &[u8], _trailer: u64, _stored_value: &[u8]) -> Result<()> {
         Ok(())
+    }
+
+    /// Looks at a value that is kept apart. Gives what is wrong with it, if anything is: the entry is then lost.
+    fn check_value(&mut self, _key: &[u8], _pointer: &Pointer) -> Result<Option<String>> {
+        Ok(None)
     }
 
     /// Whether the file is to be held against its trailer.
@@ -74,6 +80,8 @@ pub(crate) enum Fault {
     Fence,
     Filter,
     Properties,
+    /// The value of an entry, which is kept apart, cannot be read.
+    Value,
     /// The checksums at the end of a table that is sealed with keys are not those of its bytes.
     Trailer,
 }
@@ -85,6 +93,8 @@ pub(crate) struct Problem {
     pub(crate) offset: u64,
     pub(crate) expected: String,
     pub(crate) found: String,
+    /// Where the value should be that is missing.
+    pub(crate) value: Option<Pointer>,
 }
 
 /// Keys whose entries could not be read: from `start` on, up to `end`.
@@ -135,6 +145,7 @@ impl Inspection {
             offset,
             expected: expected.into(),
             found: found.to_owned(),
+            value: None,
         });
     }
 

@@ -3,14 +3,15 @@
 use vault_core::transform::SALT_BYTES;
 use vault_core::{Result, Timestamp};
 
-use super::{Fault, Inspection, LostSpan, Opened, Request, Visitor};
+use super::{Fault, Inspection, LostSpan, Opened, Problem, Request, Visitor};
+use crate::blob::{Pointer, pointer_of};
 use crate::internal_key::{compare, pack};
 use crate::table::block::{Block, GROUP_ENTRIES};
 use crate::table::fetch::{Handle, Source};
 use crate::table::filter::Filter;
 use crate::table::footer::Footer;
 use crate::table::index::{IndexPartition, Partition, TopIndex};
-use crate::table::writer::Totals;
+use crate::table::totals::Totals;
 use crate::table::{BlockType, Shown, key_hash};
 
 /// Walks over the partitions of a table.
@@ -173,6 +174,8 @@ impl<'a> Walk<'a> {
     ) -> Result<()> {
         // One problem of each kind a block says enough.
         let (mut unordered, mut outside, mut unfiltered) = (None, None, None);
+        // Where the values of entries that follow each other are lost.
+        let mut run = None;
         let shown = self.shown;
         let ingested = self
             .request
@@ -210,6 +213,20 @@ impl<'a> Walk<'a> {
                 self.complete = false;
                 continue;
             }
+            let apart = pointer_of(trailer, value).flatten();
+            let missing = match apart {
+                Some(pointer) => self.visitor.check_value(key, &pointer)?,
+                None => None,
+            };
+            if let Some(problem) = missing {
+                let lost = (shown(key), problem, apart);
+                lose_value(self.inspection, key, offset, lost, &mut run);
+                let last = self.last.get_or_insert_default();
+                last.0.clone_from(&self.key);
+                last.1 = trailer;
+                continue;
+            }
+            run = None;
             self.inspection.entries += 1;
             let shown = if ingested == 0 {
                 trailer
@@ -266,7 +283,7 @@ impl<'a> Walk<'a> {
         for tombstone in &self.inspection.tombstones {
             self.totals.saw_sequence(tombstone.sequence);
         }
-        if self.inspection.entries == 0 && self.inspection.tombstones.is_empty() {
+        if self.totals.is_empty() && self.inspection.tombstones.is_empty() {
             self.inspection
                 .note(Fault::Properties, offset, "at least one entry", "none");
             return;
@@ -294,6 +311,42 @@ impl<'a> Walk<'a> {
         }
         self.inspection.counted = Some(counted);
     }
+}
+
+/// Notes that the value of an entry cannot be read. Entries that follow each other, and all beyond so many, are told of
+/// together.
+fn lose_value(
+    inspection: &mut Inspection,
+    key: &[u8],
+    offset: u64,
+    (shown, found, value): (String, String, Option<Pointer>),
+    run: &mut Option<usize>,
+) {
+    const SPANS_MAX: usize = 256;
+    let spans = inspection.lost.len();
+    if run.is_none() && spans >= SPANS_MAX {
+        *run = Some(spans - 1);
+    }
+    if let Some(lost) = run.and_then(|at| inspection.lost.get_mut(at)) {
+        lost.end = Some(key.to_vec());
+        lost.end_included = true;
+        return;
+    }
+    inspection.problems.push(Problem {
+        fault: Fault::Value,
+        offset,
+        expected: format!("the value of key {shown}"),
+        found,
+        value,
+    });
+    *run = Some(spans);
+    inspection.lost.push(LostSpan {
+        start: Some(key.to_vec()),
+        end: Some(key.to_vec()),
+        end_included: true,
+        offset,
+        bytes: 0,
+    });
 }
 
 /// Bytes of a partition in the file.

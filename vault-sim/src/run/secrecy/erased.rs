@@ -273,6 +273,7 @@ impl Simulation {
 fn header_of(path: &Path, bytes: &[u8]) -> Option<FileHeader> {
     let kind = match path.extension().and_then(|extension| extension.to_str()) {
         Some("tab") => FileKind::Table,
+        Some("blob") => FileKind::Blob,
         Some("log") => FileKind::Log,
         Some("man") => FileKind::Manifest,
         _ if path.ends_with("CURRENT") => FileKind::Pointer,

@@ -1,0 +1,185 @@
+//! What becomes of a store whose large values are damaged or gone: reads say so, `verify` names the blob file, `repair` keeps
+//! every other value, and `salvage` takes what is left into a new store.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use support::{
+    DIRECTORY, assert_contents, contents, expected, files_in_memory, key, manual, put_all,
+    small_keyspace, value,
+};
+use vault_core::vfs::{FileSystem, MemoryFileSystem};
+use vault_core::{Engine, Error, KeyspaceId, Reader};
+use vault_lsm::Lsm;
+use vault_lsm::check::{
+    FindingKind, RepairPermission, RepairVerdict, SalvageOptions, VerifyOptions, VerifyProgress,
+    VerifyReport, repair, salvage, verify,
+};
+
+fn go_on(_: &VerifyProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// A closed store of two hundred values in two blob files: the first hundred keys in one, the others in the other.
+fn built() -> (MemoryFileSystem, KeyspaceId, Vec<PathBuf>) {
+    let fs = MemoryFileSystem::new();
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let options = small_keyspace().large_values_from(Some(64));
+    let ks = store.create_keyspace("k", &options).unwrap();
+    for numbers in [0..100, 100..200] {
+        put_all(&store, ks, numbers, 1);
+        store.flush(None).unwrap();
+    }
+    store.close().unwrap();
+    let blobs = files_in_memory(&fs, DIRECTORY, ".blob");
+    let blobs: Vec<PathBuf> = blobs.into_iter().map(|(path, _)| path).collect();
+    assert_eq!(blobs.len(), 2);
+    (fs, ks, blobs)
+}
+
+fn flip(fs: &MemoryFileSystem, path: &PathBuf, at: usize) {
+    let mut bytes = fs.read_file(path).unwrap();
+    bytes[at] ^= 1;
+    fs.write_file(path, &bytes).unwrap();
+}
+
+fn verified(fs: &MemoryFileSystem) -> VerifyReport {
+    verify(
+        DIRECTORY,
+        &manual(fs),
+        &VerifyOptions::default(),
+        &mut go_on,
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_damaged_value_costs_itself_and_nothing_else() {
+    let (fs, ks, blobs) = built();
+    flip(&fs, &blobs[0], 200);
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let read = store.get(ks, &key(0));
+    let Err(Error::Corruption { path, offset, .. }) = read else {
+        panic!("{read:?}");
+    };
+    assert_eq!((path, offset), (blobs[0].clone(), 128));
+    assert!(store.get(ks, &key(1)).unwrap().is_some());
+    let mut cursor = store.cursor(ks, vault_core::KeyRange::all()).unwrap();
+    assert!(matches!(cursor.first(), Err(Error::Corruption { .. })));
+    assert!(cursor.entry().is_none());
+    cursor.seek(&key(1)).unwrap();
+    assert_eq!(cursor.entry().unwrap().0, key(1));
+    drop(cursor);
+    store.close().unwrap();
+
+    let report = verified(&fs);
+    let name = blobs[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(report.damaged_files(), [&*name], "{:#?}", report.findings);
+    let kinds: Vec<_> = report.findings.iter().map(|f| f.kind).collect();
+    assert!(
+        kinds.iter().all(|kind| *kind == FindingKind::Value),
+        "{kinds:?}"
+    );
+
+    let refused = repair(
+        DIRECTORY,
+        &manual(&fs),
+        RepairPermission::LoseNothing,
+        &mut go_on,
+    );
+    assert!(!refused.unwrap().done, "it would lose a value");
+    let report = repair(
+        DIRECTORY,
+        &manual(&fs),
+        RepairPermission::AcceptLoss,
+        &mut go_on,
+    )
+    .unwrap();
+    assert!(report.done, "{}", report.plan);
+    assert_eq!(report.plan.losses.len(), 1, "{}", report.plan);
+    assert!(report.plan.losses[0].keys.contains(&key(0)));
+    assert!(!report.plan.losses[0].keys.contains(&key(1)));
+    assert!(report.plan.set_aside.contains(&name));
+    assert!(verified(&fs).is_clean());
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    assert_contents(&store, ks, &expected(1..200, 1));
+    assert_eq!(
+        files_in_memory(&fs, DIRECTORY, ".blob").len(),
+        2,
+        "one of them in `lost`"
+    );
+}
+
+/// The end of a file is for those who have no manifest: without it no value is lost, and a repair loses none.
+#[test]
+fn damage_that_hits_no_value_is_repaired_without_loss() {
+    let (fs, ks, blobs) = built();
+    let bytes = fs.read_file(&blobs[1]).unwrap().len();
+    flip(&fs, &blobs[1], bytes - 1);
+    assert!(!verified(&fs).is_clean());
+    let report = repair(
+        DIRECTORY,
+        &manual(&fs),
+        RepairPermission::LoseNothing,
+        &mut go_on,
+    )
+    .unwrap();
+    assert!(report.done, "{}", report.plan);
+    assert!(report.plan.losses.is_empty(), "{}", report.plan);
+    assert!(verified(&fs).is_clean());
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    assert_contents(&store, ks, &expected(0..200, 1));
+}
+
+#[test]
+fn a_missing_file_is_refused_and_costs_its_values() {
+    let (fs, ks, blobs) = built();
+    fs.remove(&blobs[0]).unwrap();
+    let opened = Lsm::open(DIRECTORY, manual(&fs));
+    let Err(Error::Corruption { path, problem, .. }) = opened else {
+        panic!("it was opened");
+    };
+    assert!(path == blobs[0] && problem.contains("missing"), "{problem}");
+    let kinds: Vec<_> = verified(&fs).findings.iter().map(|f| f.kind).collect();
+    assert!(kinds.contains(&FindingKind::Missing), "{kinds:?}");
+    let report = repair(
+        DIRECTORY,
+        &manual(&fs),
+        RepairPermission::AcceptLoss,
+        &mut go_on,
+    )
+    .unwrap();
+    assert!(report.done, "{}", report.plan);
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    assert_contents(&store, ks, &expected(100..200, 1));
+    store.close().unwrap();
+    assert!(verified(&fs).is_clean());
+}
+
+#[test]
+fn salvage_takes_the_values_along_without_a_manifest() {
+    let (fs, ks, blobs) = built();
+    for (path, _) in files_in_memory(&fs, DIRECTORY, ".man") {
+        fs.remove(&path).unwrap();
+    }
+    flip(&fs, &blobs[1], 200);
+    let plan = repair(DIRECTORY, &manual(&fs), RepairPermission::Plan, &mut go_on).unwrap();
+    let verdict = plan.plan.verdict;
+    assert!(
+        matches!(verdict, RepairVerdict::NeedsSalvage { .. }),
+        "{verdict:?}"
+    );
+    let options = SalvageOptions::default();
+    let report = salvage(DIRECTORY, "/new", &manual(&fs), &options, &mut go_on).unwrap();
+    assert!(!report.complete);
+    let store = Lsm::open("/new", manual(&fs)).unwrap();
+    let mut found = contents(&store, ks);
+    // The log may still have what the damaged file has lost.
+    if let Some(value) = found.insert(key(100), value(100, 1)) {
+        assert_eq!(value, support::value(100, 1), "never a wrong one");
+    }
+    assert!(found == expected(0..200, 1));
+}
