@@ -26,6 +26,8 @@
 //! - No busy table is chosen.
 //! - Only files that hold garbage are collected, and at least as much of it as the tables take that must be rewritten for it,
 //!   as far as there is so much: pointers are small, but there may be many tables.
+//! - Where garbage is less than a quarter of what the pointing tables take, nothing is collected: the bound holds for tables and blob
+//!   files together.
 //! - Once writes stop, [`choose`] comes to `None`: every step copies live values out of files that hold garbage into ones
 //!   that hold none.
 
@@ -35,6 +37,8 @@ use std::collections::BTreeSet;
 pub const GARBAGE_PERCENT_MAX: u64 = 32;
 /// Garbage, in percent, down to which they are.
 const GARBAGE_PERCENT_GOAL: u64 = 29;
+/// Bytes of tables that are rewritten for a byte of garbage at most.
+const REWRITTEN_MAX: u64 = 4;
 /// Blob files that a keyspace is divided into at least, as far as the longest file allows.
 const FILES_MIN: u64 = 64;
 /// A blob file is at most so many times as long as a table.
@@ -97,17 +101,25 @@ impl Blobs {
         self.files.iter().map(BlobShape::garbage).sum()
     }
 
-    /// How far garbage is beyond its bound: 0 up to there, and 1 where it is two thirds of all, so that writers slow
-    /// down. They never stop for its sake: what they write may be the deletes that make it.
+    /// Whether the garbage is worth rewriting tables for, should all of them be in the way: where large values are the few among
+    /// many small ones, the tables are most of the keyspace, and what they would free is little beside them.
+    fn is_worth_rewriting(&self) -> bool {
+        let tables: u64 = self.tables.iter().map(|table| table.bytes).sum();
+        self.garbage().saturating_mul(REWRITTEN_MAX) >= tables
+    }
+
+    /// How far garbage that is worth collecting is beyond its bound: 0 up to there, 1 where it is two thirds of all, so that writers
+    /// begin to slow down, and more beyond. It stays below 2, where they would stop: what they write may be the deletes that make it.
     #[must_use]
     pub fn pressure(&self) -> f64 {
         let (bytes, garbage) = (self.bytes() as f64, self.garbage() as f64);
-        if bytes == 0.0 {
+        if bytes == 0.0 || !self.is_worth_rewriting() {
             return 0.0;
         }
         const SLOW: f64 = 2.0 / 3.0;
+        const MOST: f64 = 1.9;
         let rest = GARBAGE_PERCENT_MAX as f64 / 100.0;
-        ((garbage / bytes - rest) / (SLOW - rest)).clamp(0.0, 1.0)
+        ((garbage / bytes - rest) / (SLOW - rest)).clamp(0.0, MOST)
     }
 }
 
@@ -115,7 +127,8 @@ impl Blobs {
 #[must_use]
 pub fn choose(blobs: &Blobs) -> Option<Collection> {
     let (bytes, garbage) = (blobs.bytes(), blobs.garbage());
-    if garbage == 0 || percent(garbage, bytes) < GARBAGE_PERCENT_MAX {
+    let is_little = percent(garbage, bytes) < GARBAGE_PERCENT_MAX;
+    if garbage == 0 || is_little || !blobs.is_worth_rewriting() {
         return None;
     }
     let mut by_garbage: Vec<&BlobShape> = blobs.files.iter().filter(|f| f.garbage() > 0).collect();

@@ -308,17 +308,25 @@ fn replace_table(
     let made = rewrite_table(env, table_env, keyspace, next_file, survey, table)?;
     keyspace.remove_table(table.meta.number);
     for meta in made {
-        place(keyspace, table.level, table.run, meta);
+        place(env, keyspace, table.level, table.run, meta)?;
     }
     Ok(())
 }
 
-/// Puts a table in its place.
-pub(super) fn place(keyspace: &mut KeyspaceState, level: u32, run: u64, meta: TableMeta) {
+/// Puts a table in its place. A table that was forged may point into blob files that are not its keyspace's: such a store is not
+/// one that can be mended by what it says.
+pub(super) fn place(
+    env: &Env,
+    keyspace: &mut KeyspaceState,
+    level: u32,
+    run: u64,
+    meta: TableMeta,
+) -> Result<()> {
+    let path = env.path(FileKind::Table, meta.number);
     let meta = Arc::new(meta);
     let place = crate::manifest::TablePlace { level, run, meta };
     let added = keyspace.add_table(place);
-    added.expect("its number is new, and what it points into is there");
+    added.map_err(|problem| Error::corruption(&path, 0, problem))
 }
 
 fn rewrite_table(
@@ -485,7 +493,7 @@ fn flush_log(env: &Env, table_env: &TableEnv, state: &mut State) -> Result<()> {
             cursor.next()?;
         }
         for meta in rewriter.finish()? {
-            place(keyspace, 0, run, meta);
+            place(env, keyspace, 0, run, meta)?;
         }
         keyspace.flushed_through = keyspace.flushed_through.max(kept.last_sequence);
     }

@@ -467,7 +467,7 @@ impl Salvage<'_> {
                 continue;
             };
             newest = newest.max(old.run);
-            place(keyspace, old.level, old.run, table.meta);
+            place(self.env, keyspace, old.level, old.run, table.meta)?;
         }
         let Some(memtable) = rescued.memtable else {
             return Ok(());
@@ -483,7 +483,7 @@ impl Salvage<'_> {
             cursor.next()?;
         }
         for meta in rewriter.finish()? {
-            place(keyspace, 0, newest + 1, meta);
+            place(self.env, keyspace, 0, newest + 1, meta)?;
         }
         self.next_file = next_file;
         Ok(())
@@ -546,7 +546,7 @@ impl Salvage<'_> {
         written.uncertain_merges = doubts.uncertain_merges;
         self.next_file = next_file;
         for meta in made {
-            place(keyspace, 0, 1, meta);
+            place(self.env, keyspace, 0, 1, meta)?;
         }
         for path in copies {
             self.env

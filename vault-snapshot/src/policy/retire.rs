@@ -176,6 +176,7 @@ mod tests {
         TableShape {
             number,
             bytes: 100 * entries,
+            apart_bytes: 0,
             entries,
             tombstones,
             range_tombstones,
