@@ -288,7 +288,8 @@ impl Version {
         old.map(|file| file.meta().number)
     }
 
-    /// What decides whether blob files are collected.
+    /// What decides whether blob files are collected. One that holds a damaged value counts as free of garbage: what cannot be copied
+    /// keeps it, and trying again would keep all others from being collected.
     pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>) -> Blobs {
         if self.blobs.is_empty() {
             return Blobs::default();
@@ -296,7 +297,11 @@ impl Version {
         let files = self.blobs.iter().map(|blob| BlobShape {
             number: blob.file.meta().number,
             bytes: blob.file.meta().value_bytes,
-            live: blob.live,
+            live: if blob.file.is_damaged() {
+                blob.file.meta().value_bytes
+            } else {
+                blob.live
+            },
         });
         let pointing = self.tables().map(|(_, _, file)| file.meta());
         let pointing = pointing.filter(|meta| !meta.blobs.is_empty());

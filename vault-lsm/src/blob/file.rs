@@ -33,6 +33,8 @@ pub(crate) struct BlobFile {
     meta: BlobMeta,
     source: BlobSource,
     obsolete: AtomicBool,
+    /// A value of it could not be copied: it is left where it is, and its file with it.
+    damaged: AtomicBool,
     reclaim: Arc<ReclaimQueue>,
     budget: Arc<MetadataBudget>,
 }
@@ -70,6 +72,7 @@ impl BlobFile {
             meta,
             source,
             obsolete: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             reclaim: Arc::clone(reclaim),
         }))
     }
@@ -84,6 +87,11 @@ impl BlobFile {
         self.source.transform.epoch()
     }
 
+    /// Whether a value of it was found damaged when it was to be copied.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     /// The value of `key` that a pointer leads to.
     ///
     /// # Errors
@@ -96,17 +104,24 @@ impl BlobFile {
     /// Lends the payload of the record that a pointer leads to, as it is to be put into another file.
     ///
     /// # Errors
-    /// As [`Self::read`]. The value is not decompressed, so that it cannot be is not noticed.
+    /// As [`Self::read`]. The value is not decompressed, so that it cannot be is not noticed. Damage is remembered
+    /// ([`Self::is_damaged`]): whoever copies values would meet it again and again.
     pub(crate) fn with_stored<T>(
         &self,
         key: &[u8],
         pointer: &Pointer,
         use_payload: impl FnOnce(&[u8]) -> Result<T>,
     ) -> Result<T> {
-        self.source.with_payload(pointer, |payload| {
+        let mut sound = false;
+        let lent = self.source.with_payload(pointer, |payload| {
             self.source.stored_value(key, pointer, payload)?;
+            sound = true;
             use_payload(payload)
-        })
+        });
+        if !sound && matches!(lent, Err(Error::Corruption { .. })) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        lent
     }
 
     /// Lets go of the file once nobody reads it. Only after the manifest has let go of it.

@@ -83,6 +83,10 @@ fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u
     if let Some(keys) = store.env.transform.keys() {
         files.extend(version.blobs_before(keys.epoch()));
     }
+    // What cannot be copied stays where it is, or nothing of the keyspace would be merged any more.
+    for (file, _) in version.blobs().filter(|(file, _)| file.is_damaged()) {
+        files.remove(&file.meta().number);
+    }
     files
 }
 
