@@ -15,7 +15,8 @@
 //!
 //! # How one is left without missing a write
 //! Between the moment that a reader stands at and the moment at which it leaves word, others may have written into the gap.
-//! 1. With the commit lock in hand, the reader puts the gap down as *watched*. It only tries the lock: should a writer have it, no
+//! 1. With the commit lock in hand, the reader puts the gap down as *watched*, for readers from the last number on that was given out: of
+//!    those between its own moment and now it knows nothing. It only tries the lock: should a writer have it, no
 //!    gap is left this time. From here on every write into it is noted.
 //! 2. Writes before that are in memtables, put there under the same lock: the reader looks for newer values in them. Where the
 //!    last number that was given out is its own there are none; where tables have come or gone since its view, it leaves no gap;
@@ -121,7 +122,8 @@ impl Gaps {
         true
     }
 
-    /// Watches `[first, end)`, of which a reader at `sequence` has seen nothing. The caller holds the commit lock.
+    /// Watches `[first, end)`, of which a reader has seen nothing, for readers from `sequence` on, the last number that was given out. The
+    /// caller holds the commit lock.
     pub(crate) fn watch(
         &self,
         first: &[u8],

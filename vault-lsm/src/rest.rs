@@ -95,7 +95,7 @@ impl Watch {
             large.map(|view| view.keyspace.id).collect()
         };
         if !large.is_empty() {
-            let commit = store.commit()?;
+            let commit = store.commit_for_job()?;
             large.iter().for_each(|&id| store.seal(&commit, id));
         }
         begin(store, sequence);
@@ -120,7 +120,7 @@ impl Watch {
         self.memtables = found;
         drop(pinned);
         if !worth_it.is_empty() {
-            let commit = store.commit()?;
+            let commit = store.commit_for_job()?;
             worth_it.iter().for_each(|&id| store.seal(&commit, id));
         }
         Ok(())
@@ -150,18 +150,24 @@ pub(crate) fn shorten_log(store: &Arc<Store>) -> Result<()> {
     if bytes <= short || !is_flushed(store) {
         return Ok(());
     }
-    // A checkpoint that takes stock counts on the segments it has seen.
-    let _turn = lock(&store.checkpoint_turn);
+    // A checkpoint that takes stock counts on the segments it has seen. Nobody waits for this: the next look comes soon.
+    let Ok(_turn) = store.checkpoint_turn.try_lock() else {
+        return Ok(());
+    };
     let mut commit = store.commit_for_job()?;
     // Now that nobody can write: look again.
     if store.log_current.load(Acquire) == 0 || !is_at_rest(store) || !is_flushed(store) {
         return Ok(());
     }
-    drop(lock(&store.log_spare).take());
-    let segment = commit
-        .log
-        .switch_to_short(&**store)
-        .map_err(|error| store.poison_if_unknown(error))?;
+    // Too long, and of a lower number than the segment to come. Should that one not be made, it is needed again.
+    let spare = lock(&store.log_spare).take();
+    let segment = match commit.log.switch_to_short(&**store) {
+        Ok(segment) => segment,
+        Err(error) => {
+            *lock(&store.log_spare) = spare;
+            return Err(store.poison_if_unknown(error));
+        }
+    };
     store.log_current.store(segment, Release);
     // The records that tell which numbers were given out go with the segments.
     let last = Edit::LastSequence(commit.last_sequence);

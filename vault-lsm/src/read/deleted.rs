@@ -88,7 +88,9 @@ impl Deleted {
         };
         let gaps = &own.keyspace.gaps;
         let watched = store.if_nobody_commits(|last_sequence| {
-            let watched = gaps.watch(first, end, sequence)?;
+            // Not for readers at `sequence`: of those between there and now nothing is known. A value may have been written and deleted
+            // in between, and merged away with its tombstone, while a cursor still has the tables in which it lives.
+            let watched = gaps.watch(first, end, last_sequence)?;
             Some((watched, last_sequence))
         });
         let Some((watched, last_sequence)) = watched else {
@@ -258,6 +260,40 @@ mod tests {
         let mut late = cursor(&store, ks);
         late.seek(&key(550)).unwrap();
         assert_eq!(late.entry().unwrap().0, key(600));
+    }
+
+    /// A snapshot left word at its own number, after a value that it does not see had come, gone, and been merged away; and a cursor from
+    /// between, which still had the tables with that value, was sent across it.
+    #[test]
+    fn a_snapshot_leaves_no_word_for_readers_between_its_moment_and_now() {
+        let (store, ks) = filled(50);
+        // Keeps the tombstones that follow.
+        let _kept = store.snapshot().unwrap();
+        delete(&store, ks, 0..50);
+        let old = store.snapshot().unwrap();
+        let compact = || {
+            store.flush(None).unwrap();
+            let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+            store.compact(ks, KeyRange::all(), go_on).unwrap();
+        };
+        compact();
+        let middle = [&key(25)[..], b"-and-a-half"].concat();
+        store.put(ks, &middle, b"value", &WriteOptions::OS).unwrap();
+        let (mut forward, mut backward) = (cursor(&store, ks), cursor(&store, ks));
+        store.delete(ks, &middle, &WriteOptions::OS).unwrap();
+        compact();
+        let mut through_old = old.cursor(ks, KeyRange::all()).unwrap();
+        through_old.first().unwrap();
+        assert_eq!(through_old.entry(), None);
+        assert_eq!(
+            passed_from(&store, ks, 0).unwrap(),
+            behind(49),
+            "word was left"
+        );
+        forward.first().unwrap();
+        assert_eq!(forward.entry().unwrap().0, middle);
+        backward.last().unwrap();
+        assert_eq!(backward.entry().unwrap().0, middle);
     }
 
     #[test]
