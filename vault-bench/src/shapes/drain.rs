@@ -17,6 +17,8 @@ use crate::workload::Workload;
 const LEFT_PERCENT: u64 = 5;
 /// A fill of expiring entries is done in time at this many a second.
 const FILL_RATE_MIN: u64 = 100_000;
+/// The shortest life of entries: a machine that is busy with other things may take that long to fill a few.
+const LIFE_MIN: Duration = Duration::from_secs(3);
 /// Time on top of that for settling.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
@@ -79,7 +81,7 @@ pub(super) fn run(shape: &Shape<'_>) -> Result<Shaped> {
 /// How long entries live that are all to expire at once: as long as a slow fill takes.
 fn expiry_in(shape: &Shape<'_>) -> Duration {
     if shape.settings.timed_ms > 0 {
-        return shape.settings.timed(0);
+        return shape.settings.timed(0).max(LIFE_MIN);
     }
     SETTLE_TIME + Duration::from_secs(shape.settings.n / FILL_RATE_MIN)
 }
