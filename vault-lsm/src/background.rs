@@ -223,7 +223,7 @@ fn run(store: &Arc<Store>, job: Job) {
         let mut look_after = IDLE_MAX;
         let outcome = match job {
             Job::Flush => flush_step(store).and_then(|flushed| {
-                look_after = watch.look(store)?;
+                look_after = look_step(store, &mut watch)?;
                 Ok(flushed)
             }),
             Job::Compact => compact_step(store),
@@ -330,6 +330,16 @@ fn flush_step(store: &Arc<Store>) -> Result<bool> {
     lock(&store.background.state).flush_failure = failure.filter(|e| !is_locked(e)).cloned();
     let flushed = reported(store, "flush", flushed)?;
     Ok(flushed | prepared? | reclaimed)
+}
+
+/// Gives how long until the next look.
+fn look_step(store: &Arc<Store>, watch: &mut Watch) -> Result<Duration> {
+    let _active = Active::new(&store.background)?;
+    let looked = watch.look(store);
+    if let Err(error) = &looked {
+        let _ = reported(store, "prepare for reads", Err(error.clone()));
+    }
+    looked
 }
 
 fn compact_step(store: &Arc<Store>) -> Result<bool> {

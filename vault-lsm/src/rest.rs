@@ -31,6 +31,7 @@ use crate::flush::{log_floor, remove_logs_below};
 use crate::keyspace::KeyspaceView;
 use crate::manifest::Edit;
 use crate::store::{Store, lock};
+use crate::sync::MutexGuard;
 use crate::sync::atomic::AtomicU64;
 
 /// How long writes pause before the store counts as at rest.
@@ -80,7 +81,7 @@ impl Watch {
             self.free_space(store)?;
         }
         if store.rest.at.load(Acquire) == sequence {
-            shorten_log(store)?;
+            try_shorten_log(store)?;
             return Ok(Duration::MAX);
         }
         if now.saturating_sub(since) < PAUSE {
@@ -144,16 +145,27 @@ pub(crate) fn begin(store: &Store, sequence: u64) {
 }
 
 /// Has the log go on in a short segment and lets go of the others, if the store is at rest and has everything in tables.
+/// When this returns, nobody else is about to.
 pub(crate) fn shorten_log(store: &Arc<Store>) -> Result<()> {
+    let turn = lock(&store.checkpoint_turn);
+    shorten_log_in(store, &turn)
+}
+
+/// As [`shorten_log`], unless a checkpoint takes stock just now: nobody waits for this, and the next look comes soon.
+fn try_shorten_log(store: &Arc<Store>) -> Result<()> {
+    match store.checkpoint_turn.try_lock() {
+        Ok(turn) => shorten_log_in(store, &turn),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A checkpoint that takes stock counts on the segments it has seen: hence the turn.
+fn shorten_log_in(store: &Arc<Store>, _turn: &MutexGuard<'_, ()>) -> Result<()> {
     let short = SHORT_LOG_BYTES.min(4 * store.memory.shares().log_segment_bytes);
     let bytes: u64 = lock(&store.log_segments).values().sum();
     if bytes <= short || !is_flushed(store) {
         return Ok(());
     }
-    // A checkpoint that takes stock counts on the segments it has seen. Nobody waits for this: the next look comes soon.
-    let Ok(_turn) = store.checkpoint_turn.try_lock() else {
-        return Ok(());
-    };
     let mut commit = store.commit_for_job()?;
     // Now that nobody can write: look again.
     if store.log_current.load(Acquire) == 0 || !is_at_rest(store) || !is_flushed(store) {

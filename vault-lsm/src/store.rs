@@ -7,6 +7,8 @@
 //! 3. `manifest`: who holds it changes what the store is made of.
 //! 4. the view cell's own: while a new view is put in place.
 //!
+//! `log_spare_turn` comes before `manifest`, and nothing is held by who takes it.
+//!
 //! Readers take none of them. Nobody waits for a disk while holding 4. Whoever locks or unlocks the keys
 //! ([`crate::locking`]) holds `locking.turn` before any of them. Whoever waits for a turn ([`crate::write::turns`])
 //! may hold the first two; whose turn it is takes none of these four until it is over.
@@ -62,6 +64,8 @@ pub(crate) struct Store {
     pub(crate) log_current: AtomicU64,
     /// A segment made ready for when the current one is full.
     pub(crate) log_spare: Mutex<Option<Segment>>,
+    /// Held by the one who makes it ready.
+    pub(crate) log_spare_turn: Mutex<()>,
     /// The next number for a run of level 0.
     pub(crate) next_run: AtomicU64,
     /// While a checkpoint is made: memtables with a higher run number are not flushed.
@@ -152,6 +156,7 @@ impl Store {
             replay_left_from: parts.progress.left_from,
             log_current: AtomicU64::new(0),
             log_spare: Mutex::new(None),
+            log_spare_turn: Mutex::new(()),
             log_segments: Mutex::new(parts.log_segments),
             next_run: AtomicU64::new(parts.next_run),
             flush_barrier: AtomicU64::new(u64::MAX),

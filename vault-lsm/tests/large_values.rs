@@ -202,7 +202,6 @@ fn all_files_go_when_everything_is_deleted() {
     }
     built.store.write(&batch, &WriteOptions::default()).unwrap();
     built.store.settle().unwrap();
-    built.compact();
     assert_eq!(built.files(), 0);
     assert_eq!(built.store.explain_space().unwrap().live_bytes, 0);
 }

@@ -3,16 +3,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use support::slow::SlowLogs;
 use support::{
     TWO_THREADS, assert_contents, expected, keyspace_stats, protected, put_all, roomy_keyspace,
     small_keyspace, small_settings,
 };
 use vault_core::clock::{Clock, SystemClock};
-use vault_core::{Engine, KeyspaceId};
-use vault_lsm::{Lsm, LsmOptions};
+use vault_core::{Engine, KeyspaceId, KeyspaceOptions, WriteOptions};
+use vault_lsm::{Lsm, LsmOptions, Settings};
 
 /// Two write buffers and most of a third: too few for a compaction while writes go on.
 const KEYS: u64 = 300;
@@ -73,7 +76,7 @@ fn a_log_that_nothing_needs_begins_anew_in_a_short_segment() {
     put_all(&store, ks, 0..MANY, 1);
     assert!(log_files(&path).1 > SHORT_LOG_BYTES);
     store.settle().unwrap();
-    let (oldest, bytes) = log_files(&path);
+    let (numbers, bytes) = log_files(&path);
     assert!(bytes <= SHORT_LOG_BYTES, "{bytes} bytes of log");
     put_all(&store, ks, 0..10, 2);
     let written = store.stats().unwrap().latest_sequence;
@@ -85,22 +88,61 @@ fn a_log_that_nothing_needs_begins_anew_in_a_short_segment() {
     let mut left = expected(0..MANY, 1);
     left.extend(expected(0..10, 2));
     assert_contents(&store, ks, &left);
-    assert!(log_files(&path).0 >= oldest);
+    assert!(log_files(&path).0.first() >= numbers.first());
     store.close().unwrap();
 }
 
-/// The number of the oldest log segment, and what all take up.
+/// The log segments in a directory: their numbers, and what all take up.
 #[expect(clippy::disallowed_methods, reason = "looks at the files from outside")]
-fn log_files(directory: &Path) -> (u64, u64) {
-    let (mut oldest, mut bytes) = (u64::MAX, 0);
+fn log_files(directory: &Path) -> (BTreeSet<u64>, u64) {
+    let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
     for file in std::fs::read_dir(directory).unwrap() {
         let file = file.unwrap();
         let name = file.file_name().into_string().unwrap();
         if let Some(number) = name.strip_suffix(".log") {
-            oldest = oldest.min(number.parse().unwrap());
+            numbers.insert(number.parse().unwrap());
             // It may be removed between the list and this look.
             bytes += file.metadata().map_or(0, |metadata| metadata.len());
         }
     }
-    (oldest, bytes)
+    (numbers, bytes)
+}
+
+/// No file is on its way in or out once [`Lsm::settle`] is back, neither by this thread nor by those in the background.
+#[test]
+fn a_settled_store_stands_still() {
+    const ROUNDS: u64 = 6;
+    const VALUE_BYTES: usize = 1 << 10;
+    /// So long that the last one and the next are too long for a store at rest.
+    const SEGMENT_BYTES: u64 = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let settings = Settings {
+        log_segment_bytes: Some(SEGMENT_BYTES),
+        ..Settings::default()
+    };
+    let options = protected(LsmOptions::new(settings));
+    let options = options.file_system(Arc::new(SlowLogs::new()));
+    let store = Lsm::open(&path, options).unwrap();
+    let ks = store
+        .create_keyspace("k", &KeyspaceOptions::default())
+        .unwrap();
+    for round in 0..ROUNDS {
+        for key in 0..2 * SEGMENT_BYTES / VALUE_BYTES as u64 {
+            let value = [round as u8; VALUE_BYTES];
+            let options = WriteOptions::default();
+            store.put(ks, &key.to_be_bytes(), &value, &options).unwrap();
+        }
+        assert!(log_files(&path).1 > 2 * SEGMENT_BYTES);
+        store.settle().unwrap();
+        let (numbers, bytes) = log_files(&path);
+        let named = store.stats().unwrap().log.segments;
+        assert_eq!(numbers.len() as u64, named, "round {round}");
+        assert!(
+            bytes <= SEGMENT_BYTES,
+            "round {round}: {bytes} bytes of log"
+        );
+        assert_eq!(numbers, log_files(&path).0);
+    }
+    store.close().unwrap();
 }

@@ -9,7 +9,7 @@ use vault_core::clock::{Clock, SystemClock};
 
 use super::states::States;
 use super::{LOOK, Shape, Shaped};
-use crate::data::{self, below, mix, random_at};
+use crate::data::{self, Entry, below, mix, random_at};
 use crate::drive::drive;
 use crate::error::{Error, Result};
 use crate::target::Direction;
@@ -20,6 +20,8 @@ pub const SECONDS: u64 = 120;
 const LIVES: u32 = 20;
 /// Longest life.
 const LIFE_MAX: Duration = Duration::from_secs(5);
+/// How often an entry is written that comes too late.
+const TRIES: u32 = 20;
 /// One operation in so many reads.
 const READ_EVERY: u64 = 8;
 
@@ -50,18 +52,8 @@ pub(super) fn run(shape: &Shape<'_>) -> Result<Shaped> {
                 hands.wrong += u64::from(found && expiry < before);
                 hands.missing += u64::from(!found && expiry > clock.now().0);
             } else {
-                let until = clock
-                    .now()
-                    .after(life)
-                    .map_err(|e| Error::engine("this benchmark", &e))?;
                 hands.entry.fill(number, shape.generation);
-                let entry = &hands.entry;
-                match shape.target.put_until(&entry.key, &entry.value, until) {
-                    Ok(()) => left = until.0,
-                    // The thread had to wait for a processor until the moment was over: an engine may refuse that.
-                    Err(_) if clock.now() >= until => {}
-                    Err(error) => return Err(error),
-                }
+                left = put_for(shape, &hands.entry, life, &clock)?;
             }
             expiries.release(index, left);
             Ok(1)
@@ -99,6 +91,21 @@ pub(super) fn run(shape: &Shape<'_>) -> Result<Shaped> {
         ],
         outcome,
     })
+}
+
+/// Writes an entry that lives so long; gives the moment of its end in milliseconds. A thread may have to wait for a processor until that
+/// moment is over, which an engine may refuse: then it tries again with a later one.
+fn put_for(shape: &Shape<'_>, entry: &Entry, life: Duration, clock: &SystemClock) -> Result<u64> {
+    let mut tries = TRIES;
+    loop {
+        let until = clock.now().after(life);
+        let until = until.map_err(|e| Error::engine("this benchmark", &e))?;
+        match shape.target.put_until(&entry.key, &entry.value, until) {
+            Ok(()) => return Ok(until.0),
+            Err(_) if clock.now() >= until && tries > 1 => tries -= 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The most bytes that the store took up, in the first half of the time and in the second.

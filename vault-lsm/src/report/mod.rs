@@ -135,7 +135,10 @@ pub(crate) fn settle(store: &Arc<Store>) -> Result<()> {
         });
         if quiet && store.background.is_idle() {
             store.reclaim_files();
-            return rest::shorten_log(store);
+            rest::shorten_log(store)?;
+            // What the thread in the background would do next, and tells of if it fails.
+            let _ = store.prepare_segment();
+            return Ok(());
         }
         store.background.wake();
         store.background.wait_for_progress(ticket, CHECK_AFTER);

@@ -426,8 +426,9 @@ impl Store {
         Ok(segment)
     }
 
-    /// Makes the next log segment ready, if there is none.
+    /// Makes the next log segment ready, if there is none. When this returns, nobody else is about to.
     pub(crate) fn prepare_segment(&self) -> Result<bool> {
+        let _turn = lock(&self.log_spare_turn);
         if self.log_current.load(Ordering::Acquire) == 0 || lock(&self.log_spare).is_some() {
             return Ok(false);
         }

@@ -8,8 +8,9 @@ use crate::Findings;
 /// Where the table is kept, from the root of the repository.
 pub(super) const PATH: &str = "docs/bench/instructions.md";
 /// What a count may differ, in either direction, in per cent: counts repeat almost exactly, and this leaves room for what
-/// the compiler does anew each time something in the same crate changes: small parts were seen to move by 4.4 % for that alone.
-pub(super) const TOLERATED_PERCENT: u64 = 8;
+/// the compiler does anew each time something in the same crate changes: small parts were seen to move by 4.4 % for that alone. A part
+/// that moves further for no reason of its own has its line renewed.
+pub(super) const TOLERATED_PERCENT: u64 = 5;
 
 const HEAD: &str = "\
 # Instructions of each part
@@ -253,10 +254,10 @@ mod tests {
         let expected = counts(&[("a", 1000), ("b", 1000)]);
         for (a, problems) in [
             (1000, 0),
-            (1080, 0),
-            (1081, 1),
-            (920, 0),
-            (919, 1),
+            (1050, 0),
+            (1051, 1),
+            (950, 0),
+            (949, 1),
             (2000, 1),
             (0, 1),
         ] {
@@ -264,10 +265,10 @@ mod tests {
             assert_eq!(findings.problems.len(), problems, "{a}: {findings:?}");
             assert_eq!(findings.notes.len(), 2 - problems);
         }
-        let worse = expected.compare(&counts(&[("a", 1120), ("b", 1000)]), true);
+        let worse = expected.compare(&counts(&[("a", 1060), ("b", 1000)]), true);
         let problem = &worse.problems[0];
         assert!(
-            problem.contains("112.0 +12.00 %: more than the 100.0"),
+            problem.contains("106.0 +6.00 %: more than the 100.0"),
             "{problem}"
         );
         assert!(problem.contains("--write a`"), "{problem}");
