@@ -124,8 +124,13 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
         rules.range_tombstone_adds_nothing(older, newer)
     });
     let output = Output::new(store, view, u64::MAX, BTreeSet::new());
+    let mut prepares = true;
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| {
-        store.check_working()
+        store.check_working()?;
+        // Writers may use up a log segment while this goes on, and would have to make the next one themselves. Should that
+        // fail, the step after this one tries again, and tells.
+        prepares = prepares && store.prepare_segment().is_ok();
+        Ok(())
     })?;
     let bytes = written.bytes();
     install(store, view, buffer, &written)
@@ -196,6 +201,7 @@ fn install(
         next
     });
     drop(manifest);
+    buffer.memtable.leave();
     written.counts.add_to(&store.counters);
     remove_logs_below(store, floor);
     crate::compact::shape_changed(store, id);

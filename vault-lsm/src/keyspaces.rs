@@ -183,6 +183,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         .commit(&store.env, &edits)
         .map_err(|error| store.poison_if_unknown(error))?;
     view.keyspace.dropped.store(true, Ordering::Release);
+    view.buffers().for_each(|buffer| buffer.memtable.leave());
     store.snapshots.keep_dropped(&view, || {
         store.views.update(|current| Some(current.without(id)));
     });

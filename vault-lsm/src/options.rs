@@ -83,7 +83,8 @@ pub struct Settings {
     pub log_bytes_max: Option<u64>,
     /// Bytes of manifest beyond which it is replaced by a new one, 1 KiB at least.
     pub manifest_bytes_max: u64,
-    /// Full memtables a keyspace may have waiting before its writers stand still, 1 to 64.
+    /// Memtables a keyspace may have waiting to be flushed, beside the one that takes writes, 1 to 64. Writers are slowed
+    /// down when half of all these are used up, and stand still when all are.
     pub memtables_waiting_max: u8,
     /// Who does the background work.
     pub background: BackgroundWork,

@@ -5,14 +5,15 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::slow::SlowFiles;
 use support::{
     DIRECTORY, Events, TWO_THREADS, assert_contents, assert_error, expected, key, keyspace_stats,
     manual, put_all, small_keyspace, small_settings, value,
 };
-use vault_core::vfs::{FileSystem, MemoryFileSystem};
+use vault_core::vfs::{DiskFileSystem, FileSystem, MemoryFileSystem};
 use vault_core::{
-    CompactionPolicy, Engine, Error, Event, KeyspaceId, Result, SequenceNumber, WriteBatch,
-    WriteOptions,
+    CompactionPolicy, Engine, Error, Event, KeyspaceId, KeyspaceOptions, Result, SequenceNumber,
+    WriteBatch, WriteOptions,
 };
 use vault_lsm::{Lsm, LsmOptions, Settings};
 
@@ -160,6 +161,89 @@ fn writers_are_delayed_before_they_are_stopped() {
     assert!(stats.delayed_for >= Duration::from_millis(1), "{stats:?}");
     assert!(events.count(|e| matches!(e, Event::WritesDelayed { .. })) >= 1);
     assert_contents(&store, ks, &expected(0..number, 1));
+    store.close().unwrap();
+}
+
+/// A flush takes long: writers get slower the fuller the memtables are, and nobody stands still for it.
+#[test]
+fn writers_are_slowed_down_by_flushes_before_they_stand_still() {
+    const VALUE_BYTES: usize = 4000;
+    let directory = tempfile::tempdir().unwrap();
+    let events = Events::default();
+    let options = LsmOptions::new(Settings::default())
+        .file_system(Arc::new(SlowFiles {
+            extension: "tab",
+            created_late: Duration::from_millis(100),
+            removed_late: Duration::ZERO,
+            disk: DiskFileSystem::new(),
+        }))
+        .listener(events.listener());
+    let store = Lsm::open(directory.path().join("store"), options).unwrap();
+    let options = KeyspaceOptions {
+        write_buffer_bytes: 4 << 20,
+        ..KeyspaceOptions::default()
+    };
+    let ks = store.create_keyspace("k", &options).unwrap();
+    let mut number: u64 = 0;
+    let reasons = loop {
+        for _ in 0..100 {
+            let options = WriteOptions::default();
+            let value = [number as u8; VALUE_BYTES];
+            store
+                .put(ks, &number.to_be_bytes(), &value, &options)
+                .unwrap();
+            number += 1;
+        }
+        let told = events.all().into_iter().filter_map(|event| match event {
+            Event::WritesDelayed {
+                keyspace, reason, ..
+            } if keyspace == ks => Some(reason),
+            _ => None,
+        });
+        let reasons: Vec<_> = told.collect();
+        if !reasons.is_empty() {
+            break reasons;
+        }
+        assert!(number < 1_000_000, "nobody was ever delayed");
+    };
+    assert_eq!(reasons[0], "flushes are behind");
+    let stats = store.stats().unwrap().backpressure;
+    assert_eq!(stats.stopped, 0, "{stats:?}");
+    store.close().unwrap();
+}
+
+/// At full pressure small writes go on at a crawl, none of them for long; only who writes much at once stands still.
+#[test]
+fn only_large_batches_stand_still_while_compactions_are_far_behind() {
+    const FAR_BEHIND_RUNS: usize = 12;
+    let fs = MemoryFileSystem::new();
+    let settings = Settings {
+        compaction_bytes_per_second: 1 << 10,
+        ..small_settings(TWO_THREADS)
+    };
+    let options = LsmOptions::new(settings).file_system(Arc::new(fs) as Arc<dyn FileSystem>);
+    let store = Lsm::open(DIRECTORY, options).unwrap();
+    let options = small_keyspace().policy(CompactionPolicy::Tiered {
+        runs_min: 2,
+        runs_max: 4,
+        size_ratio_percent: 100,
+    });
+    let ks = store.create_keyspace("k", &options).unwrap();
+    for number in 0..FAR_BEHIND_RUNS as u64 {
+        put_all(&store, ks, [number], 1);
+        store.flush(None).unwrap();
+    }
+    assert!(keyspace_stats(&store, ks).levels[0].runs >= FAR_BEHIND_RUNS);
+    put_all(&store, ks, 0..50, 2);
+    let stats = store.stats().unwrap().backpressure;
+    assert_eq!(stats.stopped, 0, "{stats:?}");
+    let mut batch = WriteBatch::new();
+    batch.put(ks, b"large", &[0; 100 << 10]);
+    store.write(&batch, &WriteOptions::default()).unwrap();
+    let stats = store.stats().unwrap().backpressure;
+    assert_eq!(stats.stopped, 1, "{stats:?}");
+    // What it would be due in at the lowest rate.
+    assert!(stats.stopped_for >= Duration::from_millis(90), "{stats:?}");
     store.close().unwrap();
 }
 

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::slow::SlowLogs;
+use support::slow::SlowFiles;
 use support::{
     TWO_THREADS, assert_contents, expected, keyspace_stats, protected, put_all, roomy_keyspace,
     small_keyspace, small_settings,
 };
 use vault_core::clock::{Clock, SystemClock};
+use vault_core::vfs::DiskFileSystem;
 use vault_core::{Engine, KeyspaceId, KeyspaceOptions, WriteOptions};
 use vault_lsm::{Lsm, LsmOptions, Settings};
 
@@ -122,7 +123,12 @@ fn a_settled_store_stands_still() {
         ..Settings::default()
     };
     let options = protected(LsmOptions::new(settings));
-    let options = options.file_system(Arc::new(SlowLogs::new()));
+    let options = options.file_system(Arc::new(SlowFiles {
+        extension: "log",
+        created_late: Duration::from_millis(100),
+        removed_late: Duration::from_millis(150),
+        disk: DiskFileSystem::new(),
+    }));
     let store = Lsm::open(&path, options).unwrap();
     let ks = store
         .create_keyspace("k", &KeyspaceOptions::default())

@@ -59,6 +59,8 @@ pub(crate) struct Memory {
     used: [CachePadded<AtomicU64>; CLASSES],
     /// Of the memtables, those that take writes.
     active_memtables: AtomicU64,
+    /// What those have that wait to be flushed.
+    waiting_memtables: AtomicU64,
     cache: Arc<BlockCache>,
     tables: Arc<MetadataBudget>,
     /// What the cache held when it was last looked at, and what it may hold now.
@@ -100,6 +102,7 @@ impl Memory {
             shares,
             used: Default::default(),
             active_memtables: AtomicU64::new(0),
+            waiting_memtables: AtomicU64::new(0),
             cache,
             tables,
             cache_seen: AtomicU64::new(0),

@@ -65,6 +65,11 @@ impl Memtable {
         self.tree.arena.account().seal();
     }
 
+    /// Notes that nobody waits for its flush any more.
+    pub(crate) fn leave(&self) {
+        self.tree.arena.account().leave();
+    }
+
     /// Bytes allocated, the untouched end of the current chunk included.
     pub(crate) fn allocated_bytes(&self) -> u64 {
         self.tree.arena.account().bytes()

@@ -4,8 +4,9 @@
 //! be compacted. Each keyspace's policy turns the latter two into a *pressure* (0 at rest, 1 slow down, 2
 //! stop). Between 1 and 2 writers are held to a rate that falls steadily, so that they settle at what the
 //! background can keep up with instead of running into a wall; each writer waits a little, none for long.
-//! Memtables are memory: when too many wait, writers of that keyspace stand still until one is flushed; and
-//! when all of them together have used up their share of the budget, all writers do.
+//! Memtables are memory, and that is a promise. The more of what they may take up is used while some of them wait for their
+//! flush, the slower writers get, by the same law. Should the last one get full all the same, writers of that keyspace stand
+//! still until one is flushed; and when all of them together have used up their share of the budget, all writers do.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ use crate::options::BackgroundWork;
 use crate::store::Store;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::view::{Pinned, View};
+use crate::write::commit::{is_full, keyspaces_of};
 
 /// Rate at pressure 1, in bytes a second.
 const RATE_MAX: f64 = 256.0 * 1024.0 * 1024.0;
@@ -30,8 +32,10 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 /// How long a stopped writer waits before it looks again, should it miss a notification.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
-/// How often a writer that stands still because compactions are behind looks again before it goes on.
-const STOP_CHECKS_MAX: usize = 10;
+/// Longest that a writer of a large batch stands still because compactions are far behind.
+const STOP_MAX: Duration = Duration::from_secs(1);
+/// The part of what memtables may take up that is left to them before writers are slowed down.
+const FILL_FREE: f64 = 0.5;
 
 /// Whether a writer may be made to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,34 +147,86 @@ pub(crate) fn admit(
         overdrawn: false,
     };
     let full = memtables_full(store, &view, batch).is_some();
+    let mut wait = Behind::Compactions(store.pacer.pressure());
     if full || store.memory.memtables_full(memory_of(batch)) {
         drop(view);
         admitted.overdrawn = wait_for_memtables(store, batch, patience)?;
     } else {
+        if store.memory.memtables_wait() {
+            let flushes = behind_flushes(store, &view, batch);
+            if flushes.pressure() > wait.pressure() {
+                wait = flushes;
+            }
+        }
         admitted.checked = Some(view);
     }
-    let pressure = store.pacer.pressure();
-    if pressure >= 1.0 {
-        delay(store, batch.encoded().len(), pressure, patience)?;
+    if wait.pressure() >= 1.0 {
+        delay(store, batch.encoded().len(), wait, patience)?;
     }
     Ok(admitted)
 }
 
-/// The first keyspace of the batch with too many memtables waiting.
+/// What writers are faster than, and how much that presses.
+#[derive(Clone, Copy)]
+enum Behind {
+    Compactions(f64),
+    Flushes(f64, KeyspaceId),
+}
+
+impl Behind {
+    const fn pressure(self) -> f64 {
+        let (Self::Compactions(pressure) | Self::Flushes(pressure, _)) = self;
+        pressure
+    }
+
+    fn keyspace(self, store: &Store) -> KeyspaceId {
+        match self {
+            Self::Compactions(_) => store.background.most_behind(),
+            Self::Flushes(_, keyspace) => keyspace,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Compactions(_) => "compaction is behind",
+            Self::Flushes(..) => "flushes are behind",
+        }
+    }
+}
+
+/// How much the memtables press that wait: from 1 where half of what they may take up is used, to 2 where all is.
+fn behind_flushes(store: &Store, view: &View, batch: &WriteBatch) -> Behind {
+    let max = store.memtables_waiting_max();
+    let memtable_max = store.memory.shares().memtable_max;
+    let fills = keyspaces_of(batch).filter_map(|id| {
+        let keyspace = view.keyspace(id)?;
+        let wanted = keyspace.options.write_buffer_bytes.min(memtable_max);
+        let active = keyspace.active.memtable.bytes() as f64 / wanted as f64;
+        let waiting = keyspace.sealed.len();
+        let fill = (waiting as f64 + active.min(1.0)) / (max + 1) as f64;
+        (waiting > 0).then_some((fill, id))
+    });
+    let first = keyspaces_of(batch).next().unwrap_or(KeyspaceId(0));
+    let all = (store.memory.memtables_fill(), first);
+    let (fill, keyspace) = fills.fold(all, |most, one| if one.0 > most.0 { one } else { most });
+    let pressure = match fill {
+        ..FILL_FREE => 0.0,
+        _ => 1.0 + ((fill - FILL_FREE) / (1.0 - FILL_FREE)).min(1.0),
+    };
+    Behind::Flushes(pressure, keyspace)
+}
+
+/// The first keyspace of the batch whose memtable is full while too many wait already.
 fn memtables_full(store: &Store, view: &View, batch: &WriteBatch) -> Option<KeyspaceId> {
-    let max = usize::from(store.settings.memtables_waiting_max);
-    let mut last = None;
-    batch
-        .iter()
-        .map(|operation| operation.keyspace)
-        .find(|&id| {
-            if last == Some(id) {
-                return false;
-            }
-            last = Some(id);
-            view.keyspace(id)
-                .is_some_and(|keyspace| keyspace.sealed.len() >= max)
-        })
+    if !store.memory.memtables_wait() {
+        return None;
+    }
+    let max = store.memtables_waiting_max();
+    let memtable_max = store.memory.shares().memtable_max;
+    keyspaces_of(batch).find(|&id| {
+        view.keyspace(id)
+            .is_some_and(|keyspace| keyspace.sealed.len() >= max && is_full(keyspace, memtable_max))
+    })
 }
 
 /// Which keyspace's memtables, if any, have to be flushed before the batch may be written: one of its own
@@ -251,7 +307,8 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
     Ok(overdrawn)
 }
 
-fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) -> Result<()> {
+fn delay(store: &Arc<Store>, bytes: usize, behind: Behind, patience: Patience) -> Result<()> {
+    let pressure = behind.pressure();
     let clock = &store.env.clock;
     if store.settings.background == BackgroundWork::Manual {
         // Nobody else would relieve the pressure.
@@ -270,8 +327,11 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
             return Err(Error::Busy { retry_after: wait });
         }
     }
-    if pressure >= 2.0 {
-        stop(store)?;
+    let due = Duration::from_secs_f64(bytes as f64 / rate);
+    if let Behind::Compactions(2.0..) = behind
+        && due > DELAY_MAX
+    {
+        stop(store, due.min(STOP_MAX))?;
     }
     let wait = store.pacer.book(clock.monotonic(), bytes, rate);
     if wait < DELAY_MIN {
@@ -279,9 +339,9 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
     }
     if !store.pacer.announced.swap(true, Ordering::Relaxed) {
         store.env.emit(&Event::WritesDelayed {
-            keyspace: store.background.most_behind(),
+            keyspace: behind.keyspace(store),
             bytes_per_second: rate as u64,
-            reason: "compaction is behind",
+            reason: behind.reason(),
         });
     }
     let began = clock.monotonic();
@@ -292,9 +352,9 @@ fn delay(store: &Arc<Store>, bytes: usize, pressure: f64, patience: Patience) ->
     Ok(())
 }
 
-/// Waits until compactions have caught up a little: at this pressure a delay for each write would not
-/// hold up writers of large batches. Not for ever: should compactions fail, writes go on slowly.
-fn stop(store: &Arc<Store>) -> Result<()> {
+/// Waits until compactions have caught up a little, for as long as a large batch would be due: the longest delay would not
+/// hold up its writer. Not for ever: should compactions fail, writes go on slowly.
+fn stop(store: &Arc<Store>, longest: Duration) -> Result<()> {
     let clock = &store.env.clock;
     let began = clock.monotonic();
     let reason = "compaction is far behind";
@@ -302,13 +362,16 @@ fn stop(store: &Arc<Store>) -> Result<()> {
         keyspace: store.background.most_behind(),
         reason,
     });
-    for _ in 0..STOP_CHECKS_MAX {
+    loop {
         let ticket = store.background.ticket();
         store.check_writable()?;
-        if store.pacer.pressure() < 2.0 {
+        let left = longest.saturating_sub(clock.monotonic().saturating_sub(began));
+        if store.pacer.pressure() < 2.0 || left.is_zero() {
             break;
         }
-        store.background.wait_for_progress(ticket, STOP_CHECK);
+        store
+            .background
+            .wait_for_progress(ticket, STOP_CHECK.min(left));
     }
     store
         .counters

@@ -214,13 +214,23 @@ impl Store {
         let memtable_max = self.memory.shares().memtable_max;
         for id in keyspaces_of(batch) {
             let keyspace = view.keyspace(id);
-            if keyspace.is_some_and(|keyspace| is_full(keyspace, memtable_max)) {
+            // Where as many wait as may, it stays until one of them is flushed: nobody writes to it until then.
+            let seals = |keyspace: &Arc<KeyspaceView>| {
+                let waiting = keyspace.sealed.len();
+                is_full(keyspace, memtable_max) && waiting < self.memtables_waiting_max()
+            };
+            if keyspace.is_some_and(seals) {
                 self.seal(commit, id);
             }
         }
         if self.memory.seal_is_due() {
             self.seal_largest(commit.last_sequence);
         }
+    }
+
+    /// How many memtables of a keyspace may wait for their flush.
+    pub(super) fn memtables_waiting_max(&self) -> usize {
+        usize::from(self.settings.memtables_waiting_max)
     }
 
     /// Seals the largest memtable that takes writes, if there is one that is not empty.
@@ -308,13 +318,14 @@ struct Unpublished<'a> {
 }
 
 /// The keyspaces of a batch, each run of the same once.
-fn keyspaces_of(batch: &WriteBatch) -> impl Iterator<Item = KeyspaceId> {
+pub(super) fn keyspaces_of(batch: &WriteBatch) -> impl Iterator<Item = KeyspaceId> {
     let mut last = None;
     let ids = batch.iter().map(|operation| operation.keyspace);
     ids.filter(move |&id| last.replace(id) != Some(id))
 }
 
-fn is_full(keyspace: &KeyspaceView, memtable_max: u64) -> bool {
+/// Whether a keyspace's memtable takes up what it may.
+pub(super) fn is_full(keyspace: &KeyspaceView, memtable_max: u64) -> bool {
     let (memtable, wanted) = (
         &keyspace.active.memtable,
         keyspace.options.write_buffer_bytes,
