@@ -24,7 +24,7 @@ use vault_crypto::{Algorithm, EncryptedProtection, SecretKey};
 
 const SIZES: [usize; 2] = [140, 4 << 10];
 /// As long as what is bound to a block.
-const AAD_BYTES: usize = 53;
+const AAD_BYTES: usize = 16;
 /// A file seals no more blocks than this.
 const ORDINALS: u64 = 1 << 32;
 

@@ -19,6 +19,7 @@ use crate::compact::written::OutputTables;
 use crate::counters::Operation;
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::manifest::Edit;
+use crate::options::BackgroundWork;
 use crate::store::{Store, lock, unknown_keyspace};
 use crate::tombstones::Fragments;
 use crate::version::Placed;
@@ -124,7 +125,7 @@ fn flush_buffer(store: &Arc<Store>, view: &KeyspaceView, buffer: &Arc<WriteBuffe
         rules.range_tombstone_adds_nothing(older, newer)
     });
     let output = Output::new(store, view, u64::MAX, BTreeSet::new());
-    let mut prepares = true;
+    let mut prepares = store.settings.background != BackgroundWork::Manual;
     let written = output.write(memtable.cursor(), &tombstones, &rules, &mut |_| {
         store.check_working()?;
         // Writers may use up a log segment while this goes on, and would have to make the next one themselves. Should that

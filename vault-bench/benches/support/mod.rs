@@ -10,7 +10,7 @@ use vault_lsm::benching::{Part, Round, Work};
 /// A record of the log, and a block of a table, each with how many operations are run at once.
 const SEALED: [(usize, u64); 2] = [(140, 4_000), (4 << 10, 400)];
 /// As long as what is bound to a block.
-const AAD_BYTES: usize = 53;
+const AAD_BYTES: usize = 16;
 /// The providers whose code is compiled from Rust.
 const RUST: &str = "rust";
 

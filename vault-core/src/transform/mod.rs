@@ -199,4 +199,9 @@ pub trait BlockTransform: Send + Sync + fmt::Debug {
     fn quick_bytes(&self) -> usize {
         0
     }
+
+    /// Blocks of a multiple of so many bytes are sealed faster than somewhat shorter ones; 1 to 16.
+    fn stride(&self) -> usize {
+        1
+    }
 }

@@ -111,6 +111,11 @@ pub trait Aead: Send + Sync {
     fn quick_bytes(&self) -> usize {
         0
     }
+
+    /// As [`BlockTransform::stride`](vault_core::transform::BlockTransform::stride).
+    fn stride(&self) -> usize {
+        1
+    }
 }
 
 /// An implementation of an algorithm.

@@ -94,6 +94,15 @@ impl Aead for Keyed {
             0
         }
     }
+
+    fn stride(&self) -> usize {
+        // Whole blocks of AES: 81 ns for 128 bytes, 117 for 116.
+        if !self.is_chacha() && super::has_aes_instructions() {
+            16
+        } else {
+            1
+        }
+    }
 }
 
 impl Drop for Keyed {

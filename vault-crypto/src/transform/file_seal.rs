@@ -25,13 +25,13 @@ const BOUND_BYTES: usize = HEADER_BYTES - 4;
 const CHECKSUM_BYTES: usize = 4;
 /// Ordinals end here, so that no key seals more blocks.
 const ORDINALS: u64 = 1 << 32;
-/// Bytes that are authenticated with a block.
-const AAD_BYTES: usize = 53;
+/// Bytes that are authenticated with a block: one block of AES. The rest of what a block belongs to is bound by the file's
+/// key and by the nonce (docs/adr/0034-what-is-authenticated.md).
+const AAD_BYTES: usize = 16;
 // Where the parts that differ from block to block stand in them.
-const AAD_ORDINAL: usize = 31;
-const AAD_TYPE: usize = 39;
-const AAD_CODEC: usize = 44;
-const AAD_LEN: usize = 45;
+const AAD_TYPE: usize = 5;
+const AAD_CODEC: usize = 6;
+const AAD_LEN: usize = 8;
 
 /// What a file is open for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl FileSeal {
             identity: header.identity,
             parameters,
             bound: *bound,
-            aad: aad_template(header, parameters.epoch),
+            aad: aad_template(header),
             checked: !header.identity.kind.ends_in_checksums(),
             spent: (used == Use::Writing).then(Spent::new),
             aead: ShardedLock::new(None),
@@ -213,7 +213,6 @@ impl FileSeal {
     #[inline]
     fn aad(&self, block: &BlockIdentity, len: usize) -> [u8; AAD_BYTES] {
         let mut aad = self.aad;
-        aad[AAD_ORDINAL..AAD_TYPE].copy_from_slice(&block.ordinal.to_le_bytes());
         aad[AAD_TYPE] = block.block_type;
         aad[AAD_CODEC] = block.codec;
         aad[AAD_LEN..].copy_from_slice(&(len as u64).to_le_bytes());
@@ -222,20 +221,11 @@ impl FileSeal {
 }
 
 /// What is authenticated with every block of a file.
-fn aad_template(header: &FileHeader, epoch: u32) -> [u8; AAD_BYTES] {
-    let FileIdentity {
-        store,
-        kind,
-        number,
-        domain,
-    } = header.identity;
+fn aad_template(header: &FileHeader) -> [u8; AAD_BYTES] {
+    let FileIdentity { kind, domain, .. } = header.identity;
     let mut aad = [0; AAD_BYTES];
-    aad[..2].copy_from_slice(&header.version.to_le_bytes());
-    aad[2..18].copy_from_slice(&store);
-    aad[18..22].copy_from_slice(&domain.to_le_bytes());
-    aad[22] = kind as u8;
-    aad[23..AAD_ORDINAL].copy_from_slice(&number.to_le_bytes());
-    aad[AAD_TYPE + 1..AAD_CODEC].copy_from_slice(&epoch.to_le_bytes());
+    aad[..4].copy_from_slice(&domain.to_le_bytes());
+    aad[4] = kind as u8;
     aad
 }
 
@@ -313,6 +303,10 @@ impl BlockTransform for FileSeal {
 
     fn quick_bytes(&self) -> usize {
         self.aead().as_ref().map_or(0, |aead| aead.quick_bytes())
+    }
+
+    fn stride(&self) -> usize {
+        self.aead().as_ref().map_or(1, |aead| aead.stride())
     }
 }
 

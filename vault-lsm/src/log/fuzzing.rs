@@ -33,6 +33,7 @@ impl LogRecord<'_> {
                 operations,
             } => {
                 let head = BatchHead {
+                    padding: 0,
                     synced: self.0.synced,
                     first_sequence: *first_sequence,
                     count: *count,

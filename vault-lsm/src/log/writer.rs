@@ -55,6 +55,8 @@ pub(crate) struct Segment {
     capacity: usize,
     /// Records of up to this length are written at once: handing over would take longer.
     quick_bytes: usize,
+    /// Payloads are padded to a multiple of this.
+    stride: usize,
 }
 
 /// How bytes get into the file.
@@ -94,6 +96,7 @@ impl Segment {
         } else {
             blocks.quick_bytes()
         };
+        let stride = blocks.stride();
         match made {
             Ok((target, capacity)) => Ok(Self {
                 number,
@@ -105,6 +108,7 @@ impl Segment {
                 path,
                 capacity,
                 quick_bytes,
+                stride,
             }),
             Err(error) => {
                 // Nothing refers to the file yet. What removal leaves behind, the next opening removes.
@@ -346,7 +350,9 @@ impl LogWriter {
             synced,
             first_sequence,
             count,
+            padding: 0,
         };
+        let head = head.padded(operations, active.segment.stride);
         match active.reserve(&head, operations, alone, &mut self.buffer) {
             Ok((bytes, unwritten)) => {
                 self.position += bytes;
@@ -439,7 +445,7 @@ impl Active {
         buffer: &mut Vec<u8>,
     ) -> Result<(u64, Option<Unwritten>)> {
         let overhead = self.segment.blocks.overhead();
-        let len = FRAME_BYTES + head.len() + operations.len() + overhead;
+        let len = FRAME_BYTES + head.payload_len(operations) + overhead;
         if alone && (len <= self.segment.quick_bytes || !self.segment.is_mapped()) {
             lay_out(buffer, head, operations);
             self.put(buffer)?;

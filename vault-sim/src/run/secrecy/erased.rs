@@ -24,7 +24,7 @@ use crate::plan::CANARY;
 use crate::run::{DIRECTORY, Simulation, Step};
 
 /// Bytes that are authenticated with each block of a file; a keyring's are others.
-const AAD_BYTES: usize = 53;
+const AAD_BYTES: usize = 16;
 /// Newer than any format.
 const VERSION_MAX: u16 = u16::MAX;
 
@@ -124,14 +124,9 @@ impl Watch {
 
     fn problem_of(&self, aad: &[u8], text: &[u8]) -> Option<String> {
         let aad: &[u8; AAD_BYTES] = aad.try_into().ok()?;
-        let domain = u32::from_le_bytes([aad[18], aad[19], aad[20], aad[21]]);
-        let place = || {
-            let kind = aad[22];
-            format!(
-                "a block of a file of kind {kind}, number {:?}",
-                &aad[23..31]
-            )
-        };
+        let [a, b, c, d, kind, ..] = *aad;
+        let domain = u32::from_le_bytes([a, b, c, d]);
+        let place = || format!("a block of a file of kind {kind}");
         if !self.domains.contains(&domain) {
             return Some(format!(
                 "{} opens, of keyspace {domain}, which is gone",
@@ -325,7 +320,7 @@ mod tests {
         let seen = |oracle: &Oracle, text: &Vec<u8>, domain: u32| {
             let watch = Watch::new(Algorithm::ChaCha20Poly1305, oracle, &Lost::default());
             let mut aad = [0; AAD_BYTES];
-            aad[18..22].copy_from_slice(&domain.to_le_bytes());
+            aad[..4].copy_from_slice(&domain.to_le_bytes());
             watch.look_at(&aad, &[b"before", &text[..], b"behind"].concat());
             watch.seen.into_inner().unwrap().problem.is_some()
         };
