@@ -23,7 +23,10 @@ use support::{
     TWO_THREADS, assert_contents, expected, key, keyspace_stats, protected, put_all,
     small_keyspace, small_settings, value, wait_until,
 };
-use vault_core::{Engine, Error, ErrorKind, KeyRange, KeyspaceId, Result, WriteOptions};
+use vault_core::{
+    Engine, Error, ErrorKind, KeyRange, KeyspaceId, KeyspaceOptions, Result, WriteOptions,
+};
+use vault_lsm::check::{RepairPermission, SalvageOptions, VerifyOptions, repair, salvage, verify};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -43,7 +46,7 @@ fn files_that_may_not_grow() {
                 }
                 // The tables of other options are longer.
                 let pairs = (0..5_000).map(|number| (key(number), value(number, 9)));
-                let long = vault_core::KeyspaceOptions::default();
+                let long = KeyspaceOptions::default();
                 let ingested = store
                     .create_keyspace("long", &long)
                     .and_then(|id| store.ingest(id, pairs));
@@ -165,6 +168,68 @@ fn opening_and_closing_with_few_descriptors() {
             opened > 5 && refused.iter().all(|&count| count > 0),
             "{opened} {refused:?}"
         );
+    });
+}
+
+/// Whoever checks a store opens far fewer files than it has, and takes none for lost because it cannot be opened just now.
+#[test]
+fn checking_many_files_with_few_descriptors() {
+    alone("checking_many_files_with_few_descriptors", || {
+        const FILES: u64 = 80;
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("store");
+        let options = options(BackgroundWork::Manual);
+        let store = Lsm::open(&directory, options.clone()).unwrap();
+        let apart = KeyspaceOptions {
+            large_value_bytes: Some(64),
+            ..small_keyspace()
+        };
+        let ks = store.create_keyspace("k", &apart).unwrap();
+        for number in 0..FILES {
+            put_all(&store, ks, [number], 1);
+            store.flush(None).unwrap();
+        }
+        assert!(keyspace_stats(&store, ks).blobs.files >= FILES);
+        store.close().unwrap();
+        drop(store);
+        let all = VerifyOptions::default();
+        let mut go_on = |_: &_| ControlFlow::Continue(());
+        let mut refused = 0;
+        for spare in [1, 2, 4, 50] {
+            leave_descriptors(spare);
+            match verify(&directory, &options, &all, &mut go_on) {
+                Ok(report) => assert!(report.findings.is_empty(), "{:?}", report.findings),
+                Err(error) => {
+                    refused += 1;
+                    assert_error(Err::<(), _>(error), is_descriptors);
+                }
+            }
+            let planned = repair(&directory, &options, RepairPermission::Plan, &mut go_on);
+            match planned {
+                Ok(report) => assert!(report.plan.actions.is_empty(), "{:?}", report.plan),
+                Err(error) => assert_error(Err::<(), _>(error), is_descriptors),
+            }
+        }
+        assert!((1..4).contains(&refused), "{refused}");
+        let copy = parent.path().join("copy");
+        let report = salvage(
+            &directory,
+            &copy,
+            &options,
+            &SalvageOptions::default(),
+            &mut go_on,
+        );
+        assert!(
+            report
+                .unwrap()
+                .files
+                .iter()
+                .all(|file| file.problems.is_empty())
+        );
+        set(Resource::Nofile, None);
+        let store = Lsm::open(&copy, options).unwrap();
+        let ks = store.keyspace("k").unwrap().unwrap();
+        assert_contents(&store, ks, &expected(0..FILES, 1));
     });
 }
 

@@ -4,12 +4,14 @@
 //! each value for itself, by a pointer to it ([`BlobSources`]), and a file from its first record to its last
 //! ([`inspect`]), garbage included.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vault_core::transform::{FileHeader, FileIdentity, FileKind, HEADER_BYTES, Unopened};
-use vault_core::vfs::read_up_to;
+use vault_core::transform::{
+    BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, Unopened,
+};
+use vault_core::vfs::{FileSystem, read_up_to};
 use vault_core::{Error, Result, Slice};
 
 use super::file::BlobSource;
@@ -17,6 +19,9 @@ use super::record::{RECORD_BYTES_MIN, Record};
 use super::{BLOB_VERSION, BlobMeta, Pointer};
 use crate::frame::{self, FRAME_BYTES, record_identity};
 use crate::layout::header_checksum;
+use crate::memory::Memory;
+use crate::store::lock;
+use crate::sync::Mutex;
 use crate::table::TableEnv;
 
 /// Which blob file is to be read, and what is known of it beforehand.
@@ -79,17 +84,73 @@ impl Inspection {
     }
 }
 
-/// Blob files that values are looked up in, by number: those of which at least the header is sound.
+/// Blob files that values are looked up in, by number: those of which at least the header is sound. A store may have more of them than
+/// a process may have files open, so that only the last ones used are.
 #[derive(Default)]
-pub(crate) struct BlobSources(BTreeMap<u64, BlobSource>);
+pub(crate) struct BlobSources {
+    sound: BTreeMap<u64, Closed>,
+    /// The last used stands in front.
+    open: Mutex<VecDeque<(u64, Arc<BlobSource>)>>,
+}
+
+/// How many blob files are open at once.
+const OPEN_MAX: usize = 32;
+
+/// What is kept of a file that is not open.
+struct Closed {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    transform: Arc<dyn BlockTransform>,
+    header_checksum: u32,
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Closed {
+    /// Opens the file again, whose header was sound.
+    fn open(&self) -> Result<BlobSource> {
+        let file = self.fs.open(&self.path);
+        Ok(BlobSource {
+            file: file.map_err(|e| Error::io("open", &self.path, e))?,
+            path: self.path.clone(),
+            transform: Arc::clone(&self.transform),
+            header_checksum: self.header_checksum,
+            memory: Arc::clone(&self.memory),
+            bytes: self.bytes,
+        })
+    }
+}
 
 impl BlobSources {
+    /// The file with this number, open; `None` where there is no sound one.
+    ///
+    /// # Errors
+    /// It could be opened before and cannot be now: nothing can be said of what is in it.
+    fn source(&self, number: u64) -> Result<Option<Arc<BlobSource>>> {
+        let Some(closed) = self.sound.get(&number) else {
+            return Ok(None);
+        };
+        let mut open = lock(&self.open);
+        let used = match open.iter().position(|(at, _)| *at == number) {
+            Some(0) => return Ok(open.front().map(|(_, source)| Arc::clone(source))),
+            Some(place) => open.remove(place),
+            None => None,
+        };
+        let (_, source) = match used {
+            Some(used) => used,
+            None => (number, Arc::new(closed.open()?)),
+        };
+        open.truncate(OPEN_MAX - 1);
+        open.push_front((number, Arc::clone(&source)));
+        Ok(Some(source))
+    }
+
     /// The value of `key` that a pointer leads to; else what is there in its place.
     ///
     /// # Errors
-    /// [`Error::Locked`].
+    /// [`Error::Locked`], [`Error::TooManyOpenFiles`]; [`Error::Io`] where the file could be opened before and cannot be now.
     pub(crate) fn value(&self, key: &[u8], pointer: &Pointer) -> Result<Result<Slice, String>> {
-        let Some(source) = self.0.get(&pointer.file) else {
+        let Some(source) = self.source(pointer.file)? else {
             return Ok(Err(
                 "no blob file with this number that can be read".to_owned()
             ));
@@ -107,11 +168,12 @@ impl BlobSources {
     /// Opens a file for looking values up, and notes what is wrong with its header and its length.
     ///
     /// # Errors
-    /// What makes it impossible to judge the file at all: [`Error::NewerFormat`], [`Error::Locked`].
+    /// What makes it impossible to judge the file at all: [`Error::NewerFormat`], [`Error::TooManyOpenFiles`],
+    /// [`Error::Locked`].
     pub(crate) fn open(&mut self, env: &TableEnv, request: &Request<'_>) -> Result<Inspection> {
         let mut inspection = Inspection::default();
-        if let Some(source) = open(env, request, &mut inspection)? {
-            self.0.insert(request.number, source);
+        if let Some(closed) = look_at_header(env, request, &mut inspection)? {
+            self.sound.insert(request.number, closed);
         }
         Ok(inspection)
     }
@@ -119,17 +181,17 @@ impl BlobSources {
     /// Reads a file that was [opened](Self::open) from its first record to its last.
     ///
     /// # Errors
-    /// What `progress` says.
+    /// What `progress` says; [`Error::Io`] where the file could be opened before and cannot be now.
     pub(crate) fn walk(
         &self,
         request: &Request<'_>,
         inspection: &mut Inspection,
         progress: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let Some(source) = self.0.get(&request.number) else {
+        let Some(source) = self.source(request.number)? else {
             return Ok(());
         };
-        walk(source, inspection, progress)?;
+        walk(&source, inspection, progress)?;
         let read = (inspection.values, inspection.value_bytes);
         if let Some((_, meta)) = request.expected
             && inspection.problems.is_empty()
@@ -143,12 +205,12 @@ impl BlobSources {
     }
 }
 
-/// Opens the file and reads its header. `None` where nothing behind it can be opened.
-fn open(
+/// Reads the header. `None` where nothing behind it can be opened.
+fn look_at_header(
     env: &TableEnv,
     request: &Request<'_>,
     inspection: &mut Inspection,
-) -> Result<Option<BlobSource>> {
+) -> Result<Option<Closed>> {
     let path = request.path;
     let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
     let read = opened.and_then(|file| {
@@ -157,11 +219,13 @@ fn open(
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
         inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Blob, BLOB_VERSION)?;
-        Ok((file, len, bytes, header))
+        Ok((len, bytes, header))
     });
-    let (file, len, bytes, header) = match read {
+    let (len, bytes, header) = match read {
         Ok(read) => read,
-        Err(error @ (Error::NewerFormat { .. } | Error::Locked)) => return Err(error),
+        Err(
+            error @ (Error::NewerFormat { .. } | Error::TooManyOpenFiles { .. } | Error::Locked),
+        ) => return Err(error),
         Err(error) => {
             inspection.note_error(Fault::Header, 0, "a blob file with a sound header", &error);
             return Ok(None);
@@ -199,8 +263,8 @@ fn open(
             return Ok(None);
         }
     };
-    Ok(Some(BlobSource {
-        file,
+    Ok(Some(Closed {
+        fs: Arc::clone(&env.fs),
         path: path.to_path_buf(),
         transform,
         header_checksum: header_checksum(&bytes),

@@ -225,6 +225,7 @@ fn open(
         Ok(read) => read,
         Err(
             error @ (Error::NewerFormat { .. }
+            | Error::TooManyOpenFiles { .. }
             | Error::Encrypted { .. }
             | Error::NotEncrypted { .. }),
         ) => {
