@@ -244,7 +244,9 @@ impl Version {
         for (_, _, file) in self.tables() {
             for &BlobUse { file, bytes, .. } in &file.meta().blobs {
                 if let Ok(at) = place_of(&blobs, file) {
-                    blobs[at].live += bytes;
+                    // Tables cannot use more of it than there is, whatever a manifest says.
+                    let most = blobs[at].file.meta().value_bytes;
+                    blobs[at].live = blobs[at].live.saturating_add(bytes).min(most);
                 }
             }
         }

@@ -208,11 +208,14 @@ impl TableMeta {
 
     /// Whether the fields agree with each other.
     fn is_sound(&self) -> bool {
-        let apart = self.blobs.iter().try_fold(0_u64, |sum, blob| {
-            blob.bytes.checked_add(sum)?;
-            sum.checked_add(blob.values)
-        });
-        apart.is_some_and(|values| values <= self.entries - self.tombstones.min(self.entries))
+        let apart = self
+            .blobs
+            .iter()
+            .try_fold((0_u64, 0_u64), |(values, bytes), blob| {
+                let values = values.checked_add(blob.values)?;
+                Some((values, bytes.checked_add(blob.bytes)?))
+            });
+        apart.is_some_and(|(values, _)| values <= self.entries - self.tombstones.min(self.entries))
             && self.smallest <= self.largest
             && self.sequence_min <= self.sequence_max
             && self.sequence_max <= SEQUENCE_MAX
@@ -322,6 +325,15 @@ mod tests {
             },
             TableMeta {
                 blobs: [blob(7, 3), blob(8, 6)].into(),
+                ..meta()
+            },
+            TableMeta {
+                blobs: [7, 8]
+                    .map(|file| BlobUse {
+                        bytes: u64::MAX - 1,
+                        ..blob(file, 1)
+                    })
+                    .into(),
                 ..meta()
             },
         ];
