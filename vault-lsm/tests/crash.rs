@@ -8,7 +8,7 @@
 //! - after the end of the process it holds everything acknowledged.
 //!
 //! By default a slice of the operations is visited. `VAULT_SWEEP=full cargo test --release --test crash` visits
-//! all. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
+//! all, `half-0` and `half-1` every other one. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
 //! takes a quarter of an hour; else of every 3rd.
 
 #![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
@@ -27,7 +27,7 @@ use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOpti
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};
-use sweep::{DIRECTORY, keyspace_options, noise, open, options, thinned, workload};
+use sweep::{DIRECTORY, half, keyspace_options, noise, open, options, thinned, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -39,7 +39,9 @@ const POLICIES: [(CrashPolicy, u64); 4] = [
 ];
 
 fn full() -> bool {
-    exhaustive() || std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
+    exhaustive()
+        || half().is_some()
+        || std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
 }
 
 fn exhaustive() -> bool {
@@ -50,7 +52,12 @@ fn exhaustive() -> bool {
 /// is another story.
 fn crash_points(operations: u64, stride: u64) -> impl Iterator<Item = u64> {
     const FIRST: u64 = 24;
-    (0..=operations).filter(move |n| full() || *n < FIRST || n % thinned(stride) == 0)
+    let (step, first) = match (full(), half()) {
+        (true, Some(half)) => (2, half),
+        (true, None) => (1, 0),
+        (false, _) => (thinned(stride), 0),
+    };
+    (0..=operations).filter(move |n| *n < FIRST || n % step == first)
 }
 
 fn operations() -> u64 {
