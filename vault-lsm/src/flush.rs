@@ -245,6 +245,7 @@ pub(crate) fn remove_logs_below(store: &Store, floor: u64) {
         let kept = segments.split_off(&floor);
         std::mem::replace(&mut *segments, kept)
     };
+    store.log_sync.forget_below(floor);
     store.rotation.logs_removed(floor);
     for &number in BTreeMap::keys(&removed) {
         // The manifest no longer names it: should this fail, the next opening removes it.

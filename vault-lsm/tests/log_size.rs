@@ -5,11 +5,11 @@ mod support;
 
 use support::{
     DIRECTORY, assert_contents, expected, files_in_memory, keyspace_stats, manual, put_all,
-    roomy_keyspace, small_keyspace, threaded,
+    roomy_keyspace, small_keyspace, small_settings, threaded,
 };
 use vault_core::Engine;
 use vault_core::vfs::MemoryFileSystem;
-use vault_lsm::{BackgroundWork, Lsm};
+use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 
 const LOG_BYTES_MAX: u64 = 512 << 10;
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -93,4 +93,34 @@ fn flushing_lets_the_log_go() {
     store.close().unwrap();
     let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
     assert_contents(&store, ks, &expected(0..3_000, 1));
+}
+
+/// Segments that the log has let go of are gone: nothing holds them open, or else their bytes would stay on the disk, and be
+/// written to it, until somebody syncs.
+#[test]
+#[cfg(target_os = "linux")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the descriptors of this process are listed where the system shows them"
+)]
+fn segments_that_are_removed_are_not_held_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let options = support::protected(LsmOptions::new(small_settings(support::TWO_THREADS)));
+    let store = Lsm::open(&path, options).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    put_all(&store, ks, 0..20_000, 1);
+    store.settle().unwrap();
+    let stats = store.stats().unwrap();
+    assert!(stats.written.log_bytes > 20 * SEGMENT_BYTES);
+    let held: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| fd.unwrap().path().read_link().ok())
+        .filter(|file| file.starts_with(directory.path()))
+        .filter(|file| file.to_string_lossy().ends_with(".log (deleted)"))
+        .collect();
+    assert!(held.is_empty(), "{held:?}");
+    // Syncing what is left makes all of it durable, as ever.
+    store.sync().unwrap();
+    store.close().unwrap();
 }

@@ -42,8 +42,8 @@ pub(crate) struct LogSync {
 
 #[derive(Default)]
 struct State {
-    /// Segments with records that are not known to be durable, oldest first.
-    dirty: Vec<(Arc<dyn File>, PathBuf)>,
+    /// Segments with records that are not known to be durable, oldest first. One whose records are all in tables is none of them.
+    dirty: Vec<Dirty>,
     /// The sync that is running, or the next one.
     round: usize,
     /// Up to where the running sync reaches (while that is open: everywhere); `None` while none runs.
@@ -54,6 +54,14 @@ struct State {
     /// call.
     asleep: [usize; 2],
     failed: Option<Arc<Error>>,
+}
+
+/// A segment that a sync has to reach.
+#[derive(Clone)]
+struct Dirty {
+    number: u64,
+    file: Arc<dyn File>,
+    path: PathBuf,
 }
 
 impl LogSync {
@@ -102,8 +110,19 @@ impl LogSync {
     }
 
     /// Notes that the next records go to another file. Called under the commit lock.
-    pub(crate) fn begin_segment(&self, file: Arc<dyn File>, path: PathBuf) {
-        self.lock().dirty.push((file, path));
+    pub(crate) fn begin_segment(&self, number: u64, file: Arc<dyn File>, path: PathBuf) {
+        self.lock().dirty.push(Dirty { number, file, path });
+    }
+
+    /// Notes that nothing below this segment is needed any more: it is in tables, which are durable. Those segments are not synced,
+    /// and not held open, or else their bytes would stay on the disk and be written to it for nothing.
+    pub(crate) fn forget_below(&self, floor: u64) {
+        let mut state = self.lock();
+        let kept = state.dirty.partition_point(|dirty| dirty.number < floor);
+        let forgotten: Vec<Dirty> = state.dirty.drain(..kept).collect();
+        drop(state);
+        // Closing a long file takes a while.
+        drop(forgotten);
     }
 
     /// Waits until everything up to `position` is durable, syncing where nobody else does.
@@ -169,8 +188,8 @@ impl LogSync {
         match outcome {
             Ok(()) => {
                 // All but the newest are complete: nothing is appended to them any more.
-                let complete = files.len().saturating_sub(1);
-                state.dirty.drain(..complete);
+                let newest = files.last().map_or(0, |dirty| dirty.number);
+                state.dirty.retain(|dirty| dirty.number >= newest);
                 self.synced.store(target, Ordering::Release);
             }
             Err(error) => state.failed = Some(Arc::new(error)),
@@ -199,8 +218,9 @@ impl LogSync {
     }
 }
 
-fn sync_all(files: &[(Arc<dyn File>, PathBuf)]) -> Result<()> {
-    files
-        .iter()
-        .try_for_each(|(file, path)| file.sync().map_err(|e| Error::io("sync", path, e)))
+fn sync_all(files: &[Dirty]) -> Result<()> {
+    files.iter().try_for_each(|dirty| {
+        let synced = dirty.file.sync();
+        synced.map_err(|e| Error::io("sync", &dirty.path, e))
+    })
 }

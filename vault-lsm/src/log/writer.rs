@@ -420,6 +420,7 @@ impl LogWriter {
         let put = active.put(&mut buffer);
         self.position += buffer.len() as u64;
         self.sync.begin_segment(
+            active.segment.number,
             Arc::clone(&active.segment.file),
             active.segment.path.clone(),
         );
