@@ -48,8 +48,9 @@ const MOVE_FRACTION: u64 = 4;
 /// Tables that one step of a manual compaction takes from a level: it can be cancelled between steps.
 const MANUAL_TABLES_MAX: usize = 8;
 
-/// While nobody writes, level 0 is merged with as many times its own bytes.
-pub const REST_RATIO: u64 = 4;
+/// While nobody writes, level 0 is merged with as many times its own bytes: what a byte costs on its way through one level of
+/// the usual fanout.
+pub const REST_RATIO: u64 = 10;
 
 pub(super) struct Leveled {
     level0_runs: usize,
