@@ -304,7 +304,7 @@ impl Bench for LogAppend {
 }
 
 fn new_log(last: u64) -> (LogWriter, Arc<LogSync>) {
-    let sync = Arc::new(LogSync::new(0));
+    let sync = Arc::new(LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))));
     let writer = LogWriter::new(last, 0, 0, SEGMENT_BYTES, Arc::clone(&sync));
     (writer, sync)
 }

@@ -251,7 +251,7 @@ impl Opening {
         for &number in manifest.state().logs.keys() {
             log_segments.insert(number, self.log_bytes(number)?);
         }
-        let log_sync = Arc::new(LogSync::new(log.position));
+        let log_sync = Arc::new(LogSync::new(log.position, Arc::clone(&self.env.clock)));
         let segment_bytes = self.table_env.memory.shares().log_segment_bytes;
         let writer = LogWriter::new(
             log.last,
@@ -289,7 +289,10 @@ impl Opening {
         self.check_directory(&state)?;
         let view = self.view(&state)?;
         let replayed = self.replay(&state, &view, true)?;
-        let log_sync = Arc::new(LogSync::new(replayed.replay.position));
+        let log_sync = Arc::new(LogSync::new(
+            replayed.replay.position,
+            Arc::clone(&self.env.clock),
+        ));
         let progress = replayed.progress;
         Ok(self.into_store(view, progress, log_sync, BTreeMap::new(), None))
     }

@@ -11,6 +11,7 @@
 //! - A segment's header is durable and the manifest knows its number before its first record.
 //! - *synced* positions only grow, and never pass what has been appended.
 
+mod company;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod pages;

@@ -3,9 +3,8 @@
 //! A writer that asked for [`Durability::Sync`](vault_core::Durability::Sync) appends its record
 //! and then, holding no lock, waits here until the durable position has passed it. The
 //! first to arrive syncs for everybody who has appended by then; those who come while it is at it wait,
-//! and one of them is the next. Before it syncs, the next waits a moment for as many writers as there were
-//! in the round before: those who were just woken are about to write again, and would otherwise miss
-//! the round by a hair. (Group commit: DeWitt et al., "Implementation techniques for main
+//! and one of them is the next. Before it syncs, the next waits a moment for others: those who were just woken are about to
+//! write again, and would otherwise miss the round by a hair. For how many, [`company`](super::company) knows. (Group commit: DeWitt et al., "Implementation techniques for main
 //! memory database systems", 1984.)
 //!
 //! A sync that failed is final: nothing is known about what was written since the last good one, and
@@ -15,15 +14,18 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
+use vault_core::clock::Clock;
 use vault_core::vfs::File;
 use vault_core::{Error, Result};
 
+use super::company::Company;
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
-use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::sync::{Condvar, MODELLED, Mutex, MutexGuard, thread};
 
-/// Times the next leader lets other threads go first while it waits for company.
-const YIELDS_MAX: usize = 64;
+/// Times the next leader lets other threads go first while it waits for company, at least.
+const YIELDS_MIN: usize = if MODELLED { 1 } else { 64 };
 
 /// The durable end of the log, and the files that must be synced to move it.
 pub(crate) struct LogSync {
@@ -31,11 +33,12 @@ pub(crate) struct LogSync {
     appended: AtomicU64,
     /// Log position up to which everything is durable.
     synced: AtomicU64,
-    /// Writers that wait, the one that syncs included.
-    waiting: AtomicUsize,
     state: Mutex<State>,
     /// Those who wait for an even round, and for an odd one.
     rounds: [Condvar; 2],
+    /// How many these are. Changed under the lock. Where there are none, nobody is woken, which would be a system call.
+    asleep: [AtomicUsize; 2],
+    clock: Arc<dyn Clock>,
     syncs: AtomicU64,
     waits: AtomicU64,
 }
@@ -48,11 +51,7 @@ struct State {
     round: usize,
     /// Up to where the running sync reaches (while that is open: everywhere); `None` while none runs.
     syncing: Option<u64>,
-    /// Writers that waited when the last sync began.
-    last_group: usize,
-    /// Writers that sleep, by the round that they wait for: where there are none, nobody is woken, which would be a system
-    /// call.
-    asleep: [usize; 2],
+    company: Company,
     failed: Option<Arc<Error>>,
 }
 
@@ -66,13 +65,14 @@ struct Dirty {
 
 impl LogSync {
     /// Starts with everything up to `position` durable.
-    pub(crate) fn new(position: u64) -> Self {
+    pub(crate) fn new(position: u64, clock: Arc<dyn Clock>) -> Self {
         Self {
             appended: AtomicU64::new(position),
             synced: AtomicU64::new(position),
-            waiting: AtomicUsize::new(0),
             state: Mutex::default(),
             rounds: [Condvar::new(), Condvar::new()],
+            asleep: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            clock,
             syncs: AtomicU64::new(0),
             waits: AtomicU64::new(0),
         }
@@ -128,13 +128,6 @@ impl LogSync {
     /// Waits until everything up to `position` is durable, syncing where nobody else does.
     pub(crate) fn wait_for(&self, position: u64) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.wait_in_turn(position);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        outcome
-    }
-
-    fn wait_in_turn(&self, position: u64) -> Result<()> {
         let mut state = self.lock();
         loop {
             if self.synced() >= position {
@@ -149,42 +142,44 @@ impl LogSync {
                 // Whom the running sync does not reach waits for the next one.
                 Some(target) => {
                     let round = state.round + usize::from(target < position);
-                    state.asleep[round % 2] += 1;
+                    self.asleep[round % 2].fetch_add(1, Ordering::Relaxed);
                     let ended = self.rounds[round % 2].wait(state);
-                    let mut state = ended.unwrap_or_else(PoisonError::into_inner);
-                    state.asleep[round % 2] -= 1;
+                    let state = ended.unwrap_or_else(PoisonError::into_inner);
+                    self.asleep[round % 2].fetch_sub(1, Ordering::Relaxed);
                     state
                 }
-                None => self.sync(state),
+                None => {
+                    self.sync(state);
+                    self.lock()
+                }
             };
         }
     }
 
     /// Syncs for everybody who has appended by now, and wakes them.
-    fn sync<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn sync(&self, mut state: MutexGuard<'_, State>) {
         // Nobody else may begin. Whoever comes while this one waits for company has appended already, and
         // so is reached: only who comes later waits for the next round, and can lead it.
         state.syncing = Some(u64::MAX);
-        let expected = state.last_group;
+        let round = state.round;
+        let (expected, patience) = (state.company.expected(), state.company.patience());
         drop(state);
-        for _ in 0..YIELDS_MAX {
-            if self.waiting.load(Ordering::Relaxed) >= expected {
-                break;
-            }
-            thread::yield_now();
-        }
+        let (begun, waited) = self.wait_for_company(round, expected, patience);
         let mut state = self.lock();
+        state.company.gathered(self.company(round), waited);
         // Order matters: a file that gets records up to `target` is in `dirty` before the position is
         // published, so reading the position first and the files second misses none.
         let target = self.position();
         state.syncing = Some(target);
-        state.last_group = self.waiting.load(Ordering::Relaxed);
         let files = state.dirty.clone();
         drop(state);
         let outcome = sync_all(&files);
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        let ended = self.clock.monotonic();
+        let took = ended.saturating_sub(begun).saturating_sub(waited);
 
         let mut state = self.lock();
+        state.company.synced(took);
         match outcome {
             Ok(()) => {
                 // All but the newest are complete: nothing is appended to them any more.
@@ -194,23 +189,50 @@ impl LogSync {
             }
             Err(error) => state.failed = Some(Arc::new(error)),
         }
-        let round = state.round;
         state.syncing = None;
         state.round += 1;
-        let asleep = state.asleep;
-        if asleep[round % 2] > 0 {
-            self.rounds[round % 2].notify_all();
-        }
-        let next = (round + 1) % 2;
-        if asleep[next] > 0 {
-            if state.failed.is_some() {
-                self.rounds[next].notify_all();
+        let failed = state.failed.is_some();
+        let asleep = |round: usize| self.asleep[round % 2].load(Ordering::Relaxed);
+        let (served, late) = (asleep(round), asleep(round + 1));
+        // Whoever is woken wants the lock first.
+        drop(state);
+        if late > 0 {
+            let late = &self.rounds[(round + 1) % 2];
+            if failed {
+                late.notify_all();
             } else {
-                // One of those who came too late leads the next round; the others go on waiting for it.
-                self.rounds[next].notify_one();
+                // One of those who came too late leads the next round; the others go on waiting for it. It is the first to be
+                // woken, for the disk has nothing to do until it runs.
+                late.notify_one();
             }
         }
-        state
+        if served > 0 {
+            self.rounds[round % 2].notify_all();
+        }
+    }
+
+    /// Waits for so many writers, the leader included. Gives when that began and how long it took.
+    fn wait_for_company(
+        &self,
+        round: usize,
+        expected: usize,
+        patience: Duration,
+    ) -> (Duration, Duration) {
+        let begun = self.clock.monotonic();
+        let mut yields = 0;
+        loop {
+            let waited = self.clock.monotonic().saturating_sub(begun);
+            if self.company(round) >= expected || (yields >= YIELDS_MIN && waited >= patience) {
+                return (begun, waited);
+            }
+            thread::yield_now();
+            yields += 1;
+        }
+    }
+
+    /// Writers that this round's sync is for, the leader included.
+    fn company(&self, round: usize) -> usize {
+        1 + self.asleep[round % 2].load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic as plain;
 use std::sync::atomic::Ordering::SeqCst;
 
+use vault_core::clock::ManualClock;
 use vault_core::vfs::{CrashPolicy, File, WriteMap};
-use vault_core::{Durability, Engine, Error, Reader, WriteOptions};
+use vault_core::{Durability, Engine, Error, Reader, Timestamp, WriteOptions};
 
 use super::commit::{self, Opened, beside};
 use super::explore::{fails, holds};
@@ -82,7 +83,7 @@ struct Log {
 impl Log {
     fn new(fails: bool) -> Arc<Self> {
         let log = Self {
-            sync: LogSync::new(0),
+            sync: LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))),
             commit: Mutex::default(),
             fails,
         };

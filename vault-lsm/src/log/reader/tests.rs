@@ -57,7 +57,7 @@ fn reopened(fs: &MemoryFileSystem) -> Env {
 
 /// Writes `batches` of 100 bytes into segments of 4 KiB; syncs after those in `synced`.
 fn write(env: &Env, batches: u64, synced: &[u64]) -> (Vec<u64>, (u64, u64)) {
-    let sync = Arc::new(LogSync::new(0));
+    let sync = Arc::new(LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))));
     let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
     let source = Source(env, std::cell::Cell::new(0));
     for i in 0..batches {
@@ -130,7 +130,7 @@ fn an_unsynced_tail_is_cut_and_a_synced_middle_is_refused() {
 /// Fills a segment that begins at position `base`, and writes the first record of the next one. Gives the path of
 /// the first. With `durable`, each of its records is.
 fn fill_a_segment(env: &Env, base: u64, durable: bool) -> PathBuf {
-    let sync = Arc::new(LogSync::new(base));
+    let sync = Arc::new(LogSync::new(base, Arc::new(ManualClock::new(Timestamp(0)))));
     let mut writer = LogWriter::new(0, 0, base, 4096, Arc::clone(&sync));
     let source = Source(env, std::cell::Cell::new(0));
     for sequence in 1.. {
@@ -196,7 +196,7 @@ fn a_missing_segment_is_refused() {
 fn a_segment_begun_in_vain_does_not_hide_where_the_log_goes_on() {
     let fs = MemoryFileSystem::new();
     let env = env(&fs);
-    let sync = Arc::new(LogSync::new(0));
+    let sync = Arc::new(LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))));
     let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
     let source = Source(&env, std::cell::Cell::new(0));
     let mut append = |sequence: u64| {
@@ -269,7 +269,7 @@ fn a_hole_is_where_the_log_ends() {
     for synced_first in [false, true] {
         let fs = MemoryFileSystem::new();
         let env = env(&fs);
-        let sync = Arc::new(LogSync::new(0));
+        let sync = Arc::new(LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))));
         let mut writer = LogWriter::new(0, 0, 0, 1 << 20, Arc::clone(&sync));
         let source = Source(&env, std::cell::Cell::new(0));
         for sequence in 1..=3 {
@@ -301,7 +301,7 @@ fn a_record_that_was_being_written_when_it_was_first_read_is_looked_at_again() {
     const HALF: usize = 40;
     let fs = MemoryFileSystem::new();
     let env = env(&fs);
-    let sync = Arc::new(LogSync::new(0));
+    let sync = Arc::new(LogSync::new(0, Arc::new(ManualClock::new(Timestamp(0)))));
     let mut writer = LogWriter::new(0, 0, 0, 4096, Arc::clone(&sync));
     let source = Source(&env, std::cell::Cell::new(0));
     let mut ends = Vec::new();
