@@ -23,8 +23,6 @@ use vault_crypto::source::RawKey;
 use vault_crypto::{Algorithm, EncryptedProtection, SecretKey};
 
 const SIZES: [usize; 2] = [140, 4 << 10];
-/// As long as what is bound to a block.
-const AAD_BYTES: usize = 16;
 /// A file seals no more blocks than this.
 const ORDINALS: u64 = 1 << 32;
 
@@ -62,7 +60,7 @@ fn seals(c: &mut Criterion) {
         let cipher = provider(algorithm).key(&SecretKey::from_bytes(&mut [7; 32]));
         for size in SIZES {
             let mut group = c.benchmark_group(format!("{name}/{size}"));
-            let aad = [3; AAD_BYTES];
+            let aad = vec![3; algorithm.bound_bytes()];
             let mut buffer = vec![5; size];
             let mut ordinal = 0_u64;
             group.bench_function("seal/cipher", |b| {

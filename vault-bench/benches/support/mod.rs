@@ -9,8 +9,6 @@ use vault_lsm::benching::{Part, Round, Work};
 
 /// A record of the log, and a block of a table, each with how many operations are run at once.
 const SEALED: [(usize, u64); 2] = [(140, 4_000), (4 << 10, 400)];
-/// As long as what is bound to a block.
-const AAD_BYTES: usize = 16;
 /// The providers whose code is compiled from Rust.
 const RUST: &str = "rust";
 
@@ -44,7 +42,7 @@ fn seal(name: String, provider: &'static dyn Provider, bytes: usize, operations:
         let mut buffer = vec![5; bytes];
         let mut ordinal = 0_u64;
         Round::over(
-            vec![[3; AAD_BYTES]],
+            vec![vec![3; provider.algorithm().bound_bytes()]],
             Work::Bytes(bytes as u64),
             move |aad| {
                 ordinal += 1;
@@ -61,7 +59,7 @@ fn seal(name: String, provider: &'static dyn Provider, bytes: usize, operations:
 fn open(name: String, provider: &'static dyn Provider, bytes: usize, operations: u64) -> Part {
     Part::new(name, operations, move |_| {
         let cipher = provider.key(&SecretKey::from_bytes(&mut [7; 32]));
-        let (nonce, aad) = ([1; 12], [3; AAD_BYTES]);
+        let (nonce, aad) = ([1; 12], vec![3; provider.algorithm().bound_bytes()]);
         let mut sealed = vec![5; bytes];
         let tag = cipher
             .seal(&nonce, &aad, &mut sealed)

@@ -42,6 +42,16 @@ impl Algorithm {
         self as u16
     }
 
+    /// How many bytes are authenticated with each block of a file: whole steps of what the algorithm is computed in at once, or what
+    /// follows would be out of step.
+    #[must_use]
+    pub const fn bound_bytes(self) -> usize {
+        match self {
+            Self::ChaCha20Poly1305 => 64,
+            Self::Aes256Gcm => 16,
+        }
+    }
+
     /// The algorithm of this number, if there is one.
     #[must_use]
     pub fn from_id(id: u16) -> Option<Self> {

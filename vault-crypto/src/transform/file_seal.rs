@@ -4,6 +4,7 @@
 //! keys are held, so that locking, which takes those away first, meets every key there is.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -25,13 +26,13 @@ const BOUND_BYTES: usize = HEADER_BYTES - 4;
 const CHECKSUM_BYTES: usize = 4;
 /// Ordinals end here, so that no key seals more blocks.
 const ORDINALS: u64 = 1 << 32;
-/// Bytes that are authenticated with a block: one block of AES. The rest of what a block belongs to is bound by the file's
-/// key and by the nonce (docs/adr/0034-what-is-authenticated.md).
-const AAD_BYTES: usize = 16;
+/// The most bytes that are authenticated with a block ([`Algorithm::bound_bytes`]). The first 16 say something; the rest of what a
+/// block belongs to is bound by the file's key and by the nonce (docs/adr/0034-what-is-authenticated.md).
+const AAD_BYTES: usize = 64;
 // Where the parts that differ from block to block stand in them.
 const AAD_TYPE: usize = 5;
 const AAD_CODEC: usize = 6;
-const AAD_LEN: usize = 8;
+const AAD_LEN: Range<usize> = 8..16;
 
 /// What a file is open for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +150,10 @@ impl FileSeal {
         })
     }
 
+    const fn bound_bytes(&self) -> usize {
+        self.parameters.algorithm.bound_bytes()
+    }
+
     /// The keyspace whose key seals the file.
     pub(crate) const fn domain(&self) -> u32 {
         self.identity.domain
@@ -210,12 +215,13 @@ impl FileSeal {
         Error::UnacceptableKeyring { path, problem }
     }
 
+    /// What is authenticated with a block: the first [`Self::bound_bytes`] of this.
     #[inline]
     fn aad(&self, block: &BlockIdentity, len: usize) -> [u8; AAD_BYTES] {
         let mut aad = self.aad;
         aad[AAD_TYPE] = block.block_type;
         aad[AAD_CODEC] = block.codec;
-        aad[AAD_LEN..].copy_from_slice(&(len as u64).to_le_bytes());
+        aad[AAD_LEN].copy_from_slice(&(len as u64).to_le_bytes());
         aad
     }
 }
@@ -250,9 +256,10 @@ impl BlockTransform for FileSeal {
         let tag = self.with_aead(|aead| {
             // Only when there is a key: a block that was refused because the store is locked is not sealed.
             spent.spend(block.ordinal)?;
-            aead.seal(&nonce(block.ordinal), &aad, text).or_else(|_| {
-                unsupported("the cipher", "blocks of more than 64 GiB").map(|()| [0; TAG_BYTES])
-            })
+            aead.seal(&nonce(block.ordinal), &aad[..self.bound_bytes()], text)
+                .or_else(|_| {
+                    unsupported("the cipher", "blocks of more than 64 GiB").map(|()| [0; TAG_BYTES])
+                })
         })??;
         buffer.extend_from_slice(&tag);
         if self.checked {
@@ -281,7 +288,8 @@ impl BlockTransform for FileSeal {
             return Err(Unopened::Damaged);
         }
         let aad = self.aad(block, text.len());
-        let opened = self.with_aead(|aead| aead.open(&nonce(block.ordinal), &aad, text, tag));
+        let aad = &aad[..self.bound_bytes()];
+        let opened = self.with_aead(|aead| aead.open(&nonce(block.ordinal), aad, text, tag));
         match opened {
             Ok(Ok(())) => Ok(text),
             Err(Error::Locked) => Err(Unopened::Locked),

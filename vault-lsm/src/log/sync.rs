@@ -4,8 +4,8 @@
 //! and then, holding no lock, waits here until the durable position has passed it. The
 //! first to arrive syncs for everybody who has appended by then; those who come while it is at it wait,
 //! and one of them is the next. Before it syncs, the next waits a moment for others: those who were just woken are about to
-//! write again, and would otherwise miss the round by a hair. For how many, [`company`](super::company) knows. (Group commit: DeWitt et al., "Implementation techniques for main
-//! memory database systems", 1984.)
+//! write again, and would otherwise miss the round by a hair. For how many, [`company`](super::company) knows. (Group commit:
+//! DeWitt et al., "Implementation techniques for main memory database systems", 1984.)
 //!
 //! A sync that failed is final: nothing is known about what was written since the last good one, and
 //! trying again could report success for data that is gone. Everyone who waits gets

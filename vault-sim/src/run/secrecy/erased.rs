@@ -23,7 +23,7 @@ use crate::oracle::{Id, Oracle};
 use crate::plan::CANARY;
 use crate::run::{DIRECTORY, Simulation, Step};
 
-/// Bytes that are authenticated with each block of a file; a keyring's are others.
+/// Bytes that say something of those that are authenticated with each block of a file; a keyring's are others.
 const AAD_BYTES: usize = 16;
 /// Newer than any format.
 const VERSION_MAX: u16 = u16::MAX;
@@ -123,7 +123,12 @@ impl Watch {
     }
 
     fn problem_of(&self, aad: &[u8], text: &[u8]) -> Option<String> {
-        let aad: &[u8; AAD_BYTES] = aad.try_into().ok()?;
+        if aad.len() != Algorithm::Aes256Gcm.bound_bytes()
+            && aad.len() != Algorithm::ChaCha20Poly1305.bound_bytes()
+        {
+            return None;
+        }
+        let aad: &[u8; AAD_BYTES] = aad.first_chunk()?;
         let [a, b, c, d, kind, ..] = *aad;
         let domain = u32::from_le_bytes([a, b, c, d]);
         let place = || format!("a block of a file of kind {kind}");
