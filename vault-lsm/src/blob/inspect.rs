@@ -11,7 +11,7 @@ use std::sync::Arc;
 use vault_core::transform::{
     BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, Unopened,
 };
-use vault_core::vfs::{FileSystem, read_up_to};
+use vault_core::vfs::{File, FileSystem, read_up_to};
 use vault_core::{Error, Result, Slice};
 
 use super::file::BlobSource;
@@ -84,17 +84,42 @@ impl Inspection {
     }
 }
 
-/// Blob files that values are looked up in, by number: those of which at least the header is sound. A store may have more of them than
-/// a process may have files open, so that only the last ones used are.
+/// Blob files that values are looked up in, by number: those of which at least the header is sound. They stay open, so that beside a
+/// writer none of them goes; but a store may have more of them than a process may have files open: then only the last ones used are.
 #[derive(Default)]
 pub(crate) struct BlobSources {
     sound: BTreeMap<u64, Closed>,
-    /// The last used stands in front.
-    open: Mutex<VecDeque<(u64, Arc<BlobSource>)>>,
+    open: Mutex<Open>,
 }
 
-/// How many blob files are open at once.
-const OPEN_MAX: usize = 32;
+/// The files that are open. The last used stands in front.
+#[derive(Default)]
+struct Open {
+    sources: VecDeque<(u64, Arc<BlobSource>)>,
+    /// How many may be; `None`: nothing has set a limit yet.
+    most: Option<usize>,
+}
+
+impl Open {
+    fn add(&mut self, number: u64, source: Arc<BlobSource>) {
+        self.sources.push_front((number, source));
+        self.sources.truncate(self.most.unwrap_or(usize::MAX));
+    }
+
+    /// Does what opens a file; where there are too many, closes half of these, for good, and tries again.
+    fn making_room<T>(&mut self, mut open: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            match open() {
+                Err(Error::TooManyOpenFiles { .. }) if self.sources.len() > 1 => {
+                    let most = self.sources.len() / 2;
+                    self.sources.truncate(most);
+                    self.most = Some(most);
+                }
+                opened => return opened,
+            }
+        }
+    }
+}
 
 /// What is kept of a file that is not open.
 struct Closed {
@@ -110,14 +135,18 @@ impl Closed {
     /// Opens the file again, whose header was sound.
     fn open(&self) -> Result<BlobSource> {
         let file = self.fs.open(&self.path);
-        Ok(BlobSource {
-            file: file.map_err(|e| Error::io("open", &self.path, e))?,
+        Ok(self.with(file.map_err(|e| Error::io("open", &self.path, e))?))
+    }
+
+    fn with(&self, file: Arc<dyn File>) -> BlobSource {
+        BlobSource {
+            file,
             path: self.path.clone(),
             transform: Arc::clone(&self.transform),
             header_checksum: self.header_checksum,
             memory: Arc::clone(&self.memory),
             bytes: self.bytes,
-        })
+        }
     }
 }
 
@@ -131,17 +160,16 @@ impl BlobSources {
             return Ok(None);
         };
         let mut open = lock(&self.open);
-        let used = match open.iter().position(|(at, _)| *at == number) {
-            Some(0) => return Ok(open.front().map(|(_, source)| Arc::clone(source))),
-            Some(place) => open.remove(place),
+        let used = match open.sources.iter().position(|(at, _)| *at == number) {
+            Some(0) => return Ok(open.sources.front().map(|(_, source)| Arc::clone(source))),
+            Some(place) => open.sources.remove(place),
             None => None,
         };
-        let (_, source) = match used {
-            Some(used) => used,
-            None => (number, Arc::new(closed.open()?)),
+        let source = match used {
+            Some((_, source)) => source,
+            None => Arc::new(open.making_room(|| closed.open())?),
         };
-        open.truncate(OPEN_MAX - 1);
-        open.push_front((number, Arc::clone(&source)));
+        open.add(number, Arc::clone(&source));
         Ok(Some(source))
     }
 
@@ -172,9 +200,14 @@ impl BlobSources {
     /// [`Error::Locked`].
     pub(crate) fn open(&mut self, env: &TableEnv, request: &Request<'_>) -> Result<Inspection> {
         let mut inspection = Inspection::default();
-        if let Some(closed) = look_at_header(env, request, &mut inspection)? {
+        let mut open = lock(&self.open);
+        let looked = open.making_room(|| look_at_header(env, request, &mut inspection))?;
+        if let Some((closed, file)) = looked {
+            let source = Arc::new(closed.with(file));
+            open.add(request.number, source);
             self.sound.insert(request.number, closed);
         }
+        drop(open);
         Ok(inspection)
     }
 
@@ -210,7 +243,7 @@ fn look_at_header(
     env: &TableEnv,
     request: &Request<'_>,
     inspection: &mut Inspection,
-) -> Result<Option<Closed>> {
+) -> Result<Option<(Closed, Arc<dyn File>)>> {
     let path = request.path;
     let opened = env.fs.open(path).map_err(|e| Error::io("open", path, e));
     let read = opened.and_then(|file| {
@@ -219,9 +252,9 @@ fn look_at_header(
         let len = file.len().map_err(|e| Error::io("measure", path, e))?;
         inspection.bytes = len;
         let header = FileHeader::decode(path, &bytes[..read], FileKind::Blob, BLOB_VERSION)?;
-        Ok((len, bytes, header))
+        Ok((file, len, bytes, header))
     });
-    let (len, bytes, header) = match read {
+    let (file, len, bytes, header) = match read {
         Ok(read) => read,
         Err(
             error @ (Error::NewerFormat { .. } | Error::TooManyOpenFiles { .. } | Error::Locked),
@@ -263,14 +296,15 @@ fn look_at_header(
             return Ok(None);
         }
     };
-    Ok(Some(Closed {
+    let closed = Closed {
         fs: Arc::clone(&env.fs),
         path: path.to_path_buf(),
         transform,
         header_checksum: header_checksum(&bytes),
         memory: Arc::clone(&env.memory),
         bytes: len,
-    }))
+    };
+    Ok(Some((closed, file)))
 }
 
 /// Reads all records. Behind one without a frame, where the next begins is not known, and that is the end of it: pointers
