@@ -521,10 +521,11 @@ fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     lock(mutex)
 }
 
-/// Marks an error after which nobody knows what is on disk: [`Store::poison_if_unknown`] acts on it.
+/// Marks an error after which nobody knows what is on disk: [`Store::poison_if_unknown`] acts on it. Whoever goes on
+/// while the store is closed finds the directory let go of, and has changed nothing there.
 pub(crate) fn outcome_unknown(error: Error) -> Error {
     match error {
-        Error::Poisoned { .. } => error,
+        Error::Poisoned { .. } | Error::Closed => error,
         cause => Error::Poisoned {
             cause: Arc::new(cause),
         },

@@ -207,7 +207,6 @@ impl BlobSources {
             open.add(request.number, source);
             self.sound.insert(request.number, closed);
         }
-        drop(open);
         Ok(inspection)
     }
 
