@@ -1,7 +1,7 @@
 //! The tree over the entries: a B+-tree that one writer changes while any number of threads read.
 //!
 //! Writing an entry costs a descent, the copy of the record into the arena and an append of eight
-//! bytes to a leaf: leaves are sorted only when they are split. Consecutive keys skip the descent.
+//! bytes to a leaf: leaves are sorted only when they are split. Keys that come in order skip the descent.
 //!
 //! What makes it safe without locks for readers:
 //! - Published slots never change, and replaced nodes stay as they are until the memtable goes.
@@ -48,10 +48,13 @@ pub(super) struct Tree {
 struct Writer {
     bump: Bump,
     newest: u64,
+    /// The leaf that the latest descent came to.
+    reached: Ref,
+    /// Nowhere but while keys come in order.
     finger: Finger,
 }
 
-/// The leaf of the latest insert, with the first eight bytes of the keys of its bounds: most keys
+/// The leaf of the latest inserts, with the first eight bytes of the keys of its bounds: most keys
 /// that don't belong there are told apart by these alone.
 #[derive(Default)]
 struct Finger {
@@ -162,9 +165,16 @@ impl Tree {
             if self.descend(target, false, |node| reached = node).is_none() {
                 reached = self.plant(&mut writer.bump);
             }
-            writer.finger = Finger::on(&self.arena, reached);
+            // The bounds of a leaf are two entries, which lie anywhere: looking at them costs as much as a descent, and
+            // is worth it only where the next keys are likely to come here too.
+            writer.finger = if reached == writer.reached {
+                Finger::on(&self.arena, reached)
+            } else {
+                Finger::default()
+            };
+            writer.reached = reached;
         }
-        if !Leaf::at(&self.arena, writer.finger.leaf).append(&self.arena, key, entry) {
+        if !Leaf::at(&self.arena, writer.reached).append(&self.arena, key, entry) {
             self.split(&mut writer.bump, target, entry);
             writer.finger = Finger::default();
         }
