@@ -16,6 +16,7 @@ use super::block::Block;
 use super::filter::Filter;
 use super::index::IndexPartition;
 use super::recycle;
+use crate::sync::thread_number;
 
 /// What an entry takes beside its block: the slot, the hash table, the allocation's header.
 const ENTRY_OVERHEAD_BYTES: u64 = 160;
@@ -23,7 +24,7 @@ const ENTRY_OVERHEAD_BYTES: u64 = 160;
 const BLOCK_BYTES_EXPECTED: u64 = 4 << 10;
 /// Most slots that are made room for at the start; the tables grow beyond that where needed.
 const SLOTS_EXPECTED_MAX: u64 = 1 << 20;
-/// Counters of hits and misses, so that threads seldom share one. A power of two.
+/// Counters of hits and misses: each thread has its own, unless there are more. A power of two.
 const COUNTERS: usize = 16;
 
 /// A block as it is used.
@@ -114,7 +115,7 @@ impl BlockCache {
     #[inline]
     pub(super) fn get(&self, key: CacheKey) -> Option<Cached> {
         let found = self.blocks.as_ref()?.get(&key);
-        let counter = &self.counters[key.ordinal as usize % COUNTERS];
+        let counter = &self.counters[thread_number() % COUNTERS];
         if found.is_some() {
             counter.hits.fetch_add(1, Relaxed);
         } else {

@@ -107,12 +107,13 @@ impl TableCursor {
     fn bring_back(&mut self) -> Result<()> {
         let entry = self.entry;
         let index = self.load_partition(self.partition)?;
-        let handle = self.table.data_handle(self.partition, &index, self.number);
+        let (partition, number) = (self.partition, self.number);
         // The window over what comes next stays as it is.
         let block = if self.scan {
+            let handle = self.table.data_handle(partition, &index, number);
             self.table.source.data_block(&handle)?
         } else {
-            self.table.data_block(&handle)?
+            self.table.data_block(partition, &index, number)?
         };
         self.block = Some(block);
         self.charge();
@@ -171,7 +172,7 @@ impl TableCursor {
             _ => self.break_streak(step),
         }
         if !self.scan
-            && let Some(block) = self.table.cached_data_block(handle)
+            && let Some(block) = self.table.cached_data_block(handle.ordinal)
         {
             return Ok(block);
         }
@@ -192,7 +193,7 @@ impl TableCursor {
             self.table.source.data_block(handle)?
         };
         if !self.scan {
-            self.table.keep_data_block(handle, &block);
+            self.table.keep_data_block(handle.ordinal, &block);
         }
         Ok(block)
     }

@@ -32,6 +32,8 @@ pub(super) const ORDINAL_FIRST: u64 = 1;
 pub(super) struct Fences {
     /// Kept inside where it is short: it is the first thing that a search looks at.
     prefix: Slice,
+    /// Beside it, as they are looked at next.
+    spread: Spread,
     heads: Box<[u64]>,
     /// Where each fence ends in `keys`.
     ends: Box<[u32]>,
@@ -57,7 +59,7 @@ impl Fences {
             std::cmp::Ordering::Equal => {}
         }
         let head = head_of(rest);
-        let mut low = lower_bound(&self.heads, head);
+        let mut low = lower_bound(&self.heads, &self.spread, head);
         if self.heads.get(low) != Some(&head) {
             return low;
         }
@@ -116,24 +118,49 @@ impl Fences {
     }
 }
 
-/// The first of the ascending `heads` that is not below `head`.
+/// Between which numbers the heads lie, and how close.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    first: u64,
+    last: u64,
+    /// Heads for each number between the first and the last.
+    density: f64,
+}
+
+impl Spread {
+    fn of(heads: &[u64]) -> Self {
+        let (first, last) = match (heads.first(), heads.last()) {
+            (Some(&first), Some(&last)) => (first, last),
+            _ => (0, 0),
+        };
+        let steps = heads.len().saturating_sub(1) as f64;
+        let density = if last > first {
+            steps / (last - first) as f64
+        } else {
+            0.0
+        };
+        Self {
+            first,
+            last,
+            density,
+        }
+    }
+}
+
+/// The first of the ascending `heads`, which are `spread` like that, that is not below `head`.
 ///
 /// Keys are mostly spread evenly over a stretch as short as that of one partition, so the search begins where `head` would
 /// be if they all were, and goes on from there in steps that double: one or two cache lines are touched instead of one for each
 /// halving. Keys that are spread otherwise cost it twice the steps of a binary search at most.
 #[inline]
-fn lower_bound(heads: &[u64], head: u64) -> usize {
+fn lower_bound(heads: &[u64], spread: &Spread, head: u64) -> usize {
     /// So many heads lie in a few cache lines anyway.
     const FEW: usize = 32;
-    let (Some(&first), Some(&last)) = (heads.first(), heads.last()) else {
-        return 0;
-    };
-    if heads.len() <= FEW || head <= first || head > last {
+    if heads.len() <= FEW || head <= spread.first || head > spread.last {
         return heads.partition_point(|&fence| fence < head);
     }
-    // In 128 bits exactly, but a guess needs no more than a quotient of floats, which takes a quarter of the time.
-    let part = (head - first) as f64 / (last - first) as f64;
-    let guess = ((heads.len() - 1) as f64 * part) as usize;
+    // In 128 bits exactly, but a guess needs no more than floats, which take a quarter of the time.
+    let guess = ((head - spread.first) as f64 * spread.density) as usize;
     let guess = guess.min(heads.len() - 1);
     let mut step = 4;
     let (low, high) = if heads[guess] < head {
@@ -199,6 +226,7 @@ impl FencesDecoder {
     fn finish(self, prefix: &[u8]) -> Option<Fences> {
         let fences = Fences {
             prefix: Slice::from(prefix),
+            spread: Spread::of(&self.heads),
             heads: self.heads.into(),
             ends: self.ends.into(),
             keys: self.keys.into(),
@@ -238,6 +266,8 @@ pub(super) struct DataBlock {
 #[derive(Debug)]
 pub(super) struct IndexPartition {
     pub(super) fences: Fences,
+    /// Of the first data block.
+    ordinal: u64,
     blocks: Box<[DataBlock]>,
 }
 
@@ -288,8 +318,15 @@ impl IndexPartition {
         }
         Some(Self {
             fences: fences.finish(prefix)?,
+            ordinal: partition.ordinal,
             blocks: blocks.into(),
         })
+    }
+
+    /// The ordinal of data block `number`.
+    #[inline]
+    pub(super) const fn ordinal(&self, number: usize) -> u64 {
+        self.ordinal + number as u64
     }
 
     /// The data blocks in order; at least one.
@@ -449,7 +486,8 @@ mod tests {
                     .flat_map(|&h| [h.wrapping_sub(1), h, h.wrapping_add(1)]);
                 for head in near.chain([0, 1 << 33, u64::MAX]) {
                     let expected = heads.partition_point(|&fence| fence < head);
-                    assert_eq!(lower_bound(&heads, head), expected, "{head} in {heads:?}");
+                    let found = lower_bound(&heads, &Spread::of(&heads), head);
+                    assert_eq!(found, expected, "{head} in {heads:?}");
                 }
             }
         }

@@ -198,28 +198,35 @@ impl Table {
         end.saturating_sub(start)
     }
 
-    /// A data block, out of the cache or the file.
-    pub(super) fn data_block(&self, handle: &Handle) -> Result<Block> {
-        if let Some(block) = self.cached_data_block(handle) {
+    /// A data block, out of the cache or the file. Where it is in the file is looked up only to read it there.
+    pub(super) fn data_block(
+        &self,
+        partition: usize,
+        index: &IndexPartition,
+        number: usize,
+    ) -> Result<Block> {
+        let ordinal = index.ordinal(number);
+        if let Some(block) = self.cached_data_block(ordinal) {
             return Ok(block);
         }
-        let block = self.source.data_block(handle)?;
-        self.keep_data_block(handle, &block);
+        let handle = self.data_handle(partition, index, number);
+        let block = self.source.data_block(&handle)?;
+        self.keep_data_block(ordinal, &block);
         Ok(block)
     }
 
     /// A data block, if the cache has it.
-    pub(super) fn cached_data_block(&self, handle: &Handle) -> Option<Block> {
-        match self.cache.get(self.cache_key(handle.ordinal)) {
+    pub(super) fn cached_data_block(&self, ordinal: u64) -> Option<Block> {
+        match self.cache.get(self.cache_key(ordinal)) {
             Some(Cached::Data(block)) => Some(block),
             _ => None,
         }
     }
 
     /// Offers a data block to the cache.
-    pub(super) fn keep_data_block(&self, handle: &Handle, block: &Block) {
+    pub(super) fn keep_data_block(&self, ordinal: u64, block: &Block) {
         self.cache
-            .insert(self.cache_key(handle.ordinal), Cached::Data(block.clone()));
+            .insert(self.cache_key(ordinal), Cached::Data(block.clone()));
     }
 
     /// Where the data block `number` of a partition is.
@@ -234,7 +241,7 @@ impl Table {
             offset: partition.offset + u64::from(block.offset),
             stored_len: block.stored_len,
             plain_len: block.plain_len,
-            ordinal: partition.ordinal + number as u64,
+            ordinal: index.ordinal(number),
             block_type: BlockType::Data,
             codec: block.codec,
         }
@@ -292,7 +299,7 @@ impl Table {
         let index = self.index(partition)?;
         let mut number = index.fences.find(key, from_trailer);
         loop {
-            let block = self.data_block(&self.data_handle(partition, &index, number))?;
+            let block = self.data_block(partition, &index, number)?;
             let mut entry = block.lower_bound(key, from_trailer);
             while entry < block.len() {
                 if !block.has_key(entry, key) {
