@@ -97,7 +97,7 @@ pub enum CompactionPolicy {
 impl CompactionPolicy {
     /// The leveled policy with its usual numbers.
     pub const LEVELED: Self = Self::Leveled {
-        level0_runs: 4,
+        level0_runs: 6,
         base_bytes: 256 << 20,
         fanout: 10,
     };

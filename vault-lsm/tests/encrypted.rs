@@ -14,6 +14,8 @@ mod backpressure;
 mod checkpoints;
 #[path = "clock_jumps.rs"]
 mod clock_jumps;
+#[path = "closing.rs"]
+mod closing;
 #[path = "compaction_by_hand.rs"]
 mod compaction_by_hand;
 #[path = "conformance.rs"]
