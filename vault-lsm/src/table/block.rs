@@ -27,6 +27,9 @@ pub(super) const SUFFIX_ENDS_U16: u16 = 0xffff;
 /// Suffix length that says: each suffix has its own, ends are `u32`.
 pub(super) const SUFFIX_ENDS_U32: u16 = 0xfffe;
 
+/// Longer values are not copied out of a block of their own: it is hardly longer.
+const COPIED_BYTES_MAX: usize = 1 << 10;
+
 /// Why a block cannot be used.
 pub(super) type Problem = &'static str;
 
@@ -239,6 +242,17 @@ impl Block {
     pub(super) fn value_slice(&self, entry: usize) -> Slice {
         let (start, end) = self.value_range(entry);
         Slice::shared(&self.bytes, start, end - start)
+    }
+
+    /// The stored value of an entry, copied unless it is long.
+    #[inline]
+    pub(super) fn value_apart(&self, entry: usize) -> Slice {
+        let value = self.value(entry);
+        if value.len() <= COPIED_BYTES_MAX {
+            Slice::from(value)
+        } else {
+            self.value_slice(entry)
+        }
     }
 
     #[inline]

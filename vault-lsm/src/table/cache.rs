@@ -1,7 +1,8 @@
 //! The cache of decoded blocks, shared by all tables of a store.
 //!
 //! A hit takes a read lock of one shard and no other lock. What is evicted is decided by the cache
-//! (a variant of CLOCK with a ghost list), so that a scan does not flush what lookups keep using.
+//! (a variant of CLOCK with a ghost list), and which data blocks come in at all while it is full by the
+//! [`doorkeeper`](super::doorkeeper): a scan does not flush what lookups keep using.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
@@ -13,6 +14,7 @@ use quick_cache::{Lifecycle, Weighter};
 use vault_core::stats::CacheStats;
 
 use super::block::Block;
+use super::doorkeeper::Doorkeeper;
 use super::filter::Filter;
 use super::index::IndexPartition;
 use super::recycle;
@@ -58,6 +60,9 @@ type Blocks = Cache<CacheKey, Cached, Weight, FoldBuilder, Recycling>;
 pub(crate) struct BlockCache {
     /// `None` with a capacity of zero.
     blocks: Option<Blocks>,
+    doorkeeper: Doorkeeper,
+    /// Whether a block was evicted since there was room last: then the next ones are asked for at the door.
+    full: AtomicBool,
     /// While the keys are wiped nothing that was decoded before is kept.
     shut: AtomicBool,
     counters: [Counter; COUNTERS],
@@ -66,8 +71,8 @@ pub(crate) struct BlockCache {
 impl BlockCache {
     /// A cache of `capacity_bytes`, what it needs for itself included. Zero: nothing is kept.
     pub(crate) fn new(capacity_bytes: u64) -> Self {
+        let slots = (capacity_bytes / BLOCK_BYTES_EXPECTED).clamp(1, SLOTS_EXPECTED_MAX);
         let blocks = (capacity_bytes > 0).then(|| {
-            let slots = (capacity_bytes / BLOCK_BYTES_EXPECTED).clamp(1, SLOTS_EXPECTED_MAX);
             Cache::with(
                 slots as usize,
                 capacity_bytes,
@@ -78,6 +83,8 @@ impl BlockCache {
         });
         Self {
             blocks,
+            doorkeeper: Doorkeeper::new(slots),
+            full: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             counters: Default::default(),
         }
@@ -102,6 +109,7 @@ impl BlockCache {
     pub(crate) fn set_capacity(&self, bytes: u64) {
         if let Some(blocks) = &self.blocks {
             blocks.set_capacity(bytes);
+            self.full.store(false, Relaxed);
         }
     }
 
@@ -109,6 +117,7 @@ impl BlockCache {
     pub(crate) fn remove_tables(&self, numbers: &BTreeSet<u64>) {
         if let Some(blocks) = &self.blocks {
             blocks.retain(|key, _| !numbers.contains(&key.table));
+            self.full.store(false, Relaxed);
         }
     }
 
@@ -124,9 +133,20 @@ impl BlockCache {
         found
     }
 
+    /// Whether a data block is to be [inserted](Self::insert), after it was not found.
+    #[inline]
+    pub(super) fn admits(&self, key: CacheKey) -> bool {
+        let full = self.full.load(Relaxed);
+        self.blocks.is_some() && (!full || self.doorkeeper.knows(FoldBuilder.hash_one(key)))
+    }
+
     pub(super) fn insert(&self, key: CacheKey, block: Cached) {
         if let Some(blocks) = &self.blocks {
-            blocks.insert(key, block);
+            let mut evicted = Evicted::default();
+            blocks.insert_with_lifecycle(key, block, &mut evicted);
+            if evicted.first[0].is_some() && !self.full.load(Relaxed) {
+                self.full.store(true, Relaxed);
+            }
             // Asked afterwards: either the clearing finds the block, or this finds that it was cleared.
             if self.shut.load(SeqCst) {
                 blocks.remove(&key);
@@ -140,6 +160,7 @@ impl BlockCache {
         self.shut.store(true, SeqCst);
         if let Some(blocks) = &self.blocks {
             blocks.clear();
+            self.full.store(false, Relaxed);
         }
     }
 
@@ -276,6 +297,31 @@ mod tests {
         }
         let bytes = cache.stats().bytes;
         assert!(bytes > 0 && bytes <= 64 << 10, "{bytes}");
+    }
+
+    #[test]
+    fn a_full_cache_takes_in_what_is_wanted_again() {
+        const MANY: u64 = 100_000;
+        let cache = BlockCache::new(4 << 20);
+        let offer = |ordinal: u64| {
+            let admitted = cache.admits(key(1, ordinal));
+            if admitted {
+                cache.insert(key(1, ordinal), filter());
+            }
+            admitted
+        };
+        let room = (0..MANY).take_while(|_| !cache.full.load(Relaxed));
+        let first = room.filter(|&ordinal| !offer(ordinal)).count();
+        assert_eq!(first, 0, "turned away while there was room");
+
+        let once = (MANY..2 * MANY).filter(|&ordinal| offer(ordinal)).count() as u64;
+        assert!(once < MANY * 4 / 10, "{once} of {MANY} that come once");
+        let again = (0..100).filter(|&n| offer(3 * MANY + n) || offer(3 * MANY + n));
+        assert!(again.count() > 90, "what is wanted twice is taken in");
+
+        cache.remove_tables(&[1].into());
+        assert!(offer(4 * MANY), "there is room again");
+        assert!(!BlockCache::new(0).admits(key(1, 1)), "nothing is kept");
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl TableCursor {
             let handle = self.table.data_handle(partition, &index, number);
             self.table.source.data_block(&handle)?
         } else {
-            self.table.data_block(partition, &index, number)?
+            self.table.data_block(partition, &index, number)?.0
         };
         self.block = Some(block);
         self.charge();

@@ -32,6 +32,7 @@ mod block_builder;
 mod budget;
 mod cache;
 mod cursor;
+mod doorkeeper;
 mod fetch;
 mod filter;
 mod footer;

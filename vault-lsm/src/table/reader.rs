@@ -14,7 +14,7 @@ use super::fetch::{Handle, Source};
 use super::filter::Filter;
 use super::index::{IndexPartition, Partition, TopIndex};
 use super::open::{Parts, open_source, read_parts};
-use super::{BlockCache, BlockType, MetadataBudget, TableEnv, TableMeta};
+use super::{BlockCache, BlockType, MetadataBudget, TableEnv, TableMeta, recycle};
 use crate::internal_key::{RangeTombstone, sequence_of};
 use crate::sync::OnceLock;
 
@@ -198,21 +198,22 @@ impl Table {
         end.saturating_sub(start)
     }
 
-    /// A data block, out of the cache or the file. Where it is in the file is looked up only to read it there.
+    /// A data block, out of the cache or the file, and whether the cache holds it now. Where it is in the file is looked up
+    /// only to read it there.
     pub(super) fn data_block(
         &self,
         partition: usize,
         index: &IndexPartition,
         number: usize,
-    ) -> Result<Block> {
+    ) -> Result<(Block, bool)> {
         let ordinal = index.ordinal(number);
         if let Some(block) = self.cached_data_block(ordinal) {
-            return Ok(block);
+            return Ok((block, true));
         }
         let handle = self.data_handle(partition, index, number);
         let block = self.source.data_block(&handle)?;
-        self.keep_data_block(ordinal, &block);
-        Ok(block)
+        let kept = self.keep_data_block(ordinal, &block);
+        Ok((block, kept))
     }
 
     /// A data block, if the cache has it.
@@ -223,10 +224,14 @@ impl Table {
         }
     }
 
-    /// Offers a data block to the cache.
-    pub(super) fn keep_data_block(&self, ordinal: u64, block: &Block) {
-        self.cache
-            .insert(self.cache_key(ordinal), Cached::Data(block.clone()));
+    /// Offers a data block to the cache. Gives whether it was taken.
+    pub(super) fn keep_data_block(&self, ordinal: u64, block: &Block) -> bool {
+        let key = self.cache_key(ordinal);
+        let admitted = self.cache.admits(key);
+        if admitted {
+            self.cache.insert(key, Cached::Data(block.clone()));
+        }
+        admitted
     }
 
     /// Where the data block `number` of a partition is.
@@ -299,21 +304,13 @@ impl Table {
         let index = self.index(partition)?;
         let mut number = index.fences.find(key, from_trailer);
         loop {
-            let block = self.data_block(partition, &index, number)?;
-            let mut entry = block.lower_bound(key, from_trailer);
-            while entry < block.len() {
-                if !block.has_key(entry, key) {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                if f(
-                    self.shown_trailer(block.trailer(entry)),
-                    block.value_slice(entry),
-                )
-                .is_break()
-                {
-                    return Ok(ControlFlow::Break(()));
-                }
-                entry += 1;
+            let (block, kept) = self.data_block(partition, &index, number)?;
+            let visited = self.visit_block(&block, kept, key, from_trailer, f);
+            if !kept {
+                recycle::give(block.into_buffer());
+            }
+            if let Some(end) = visited {
+                return Ok(end);
             }
             number += 1;
             // The block ended within the key's versions, or before them.
@@ -321,6 +318,33 @@ impl Table {
                 return Ok(ControlFlow::Continue(()));
             }
         }
+    }
+
+    /// As [`Table::visit`], in one block. `None` where the key's versions may go on in the next one. Values out of a block that the
+    /// cache has not `kept` are copied, so that its buffer is free again at once.
+    #[inline]
+    fn visit_block(
+        &self,
+        block: &Block,
+        kept: bool,
+        key: &[u8],
+        from_trailer: u64,
+        f: &mut impl FnMut(u64, Slice) -> ControlFlow<()>,
+    ) -> Option<ControlFlow<()>> {
+        for entry in block.lower_bound(key, from_trailer)..block.len() {
+            if !block.has_key(entry, key) {
+                return Some(ControlFlow::Continue(()));
+            }
+            let value = if kept {
+                block.value_slice(entry)
+            } else {
+                block.value_apart(entry)
+            };
+            if f(self.shown_trailer(block.trailer(entry)), value).is_break() {
+                return Some(ControlFlow::Break(()));
+            }
+        }
+        None
     }
 
     #[inline]
