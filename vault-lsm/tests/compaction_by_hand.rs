@@ -11,13 +11,24 @@ use support::{
 };
 use vault_core::vfs::MemoryFileSystem;
 use vault_core::{
-    CompactionPolicy, CompactionProgress, Engine, Error, KeyRange, WriteBatch, WriteOptions,
+    CompactionPolicy, CompactionProgress, Engine, Error, KeyRange, KeyspaceOptions, WriteBatch,
+    WriteOptions,
 };
 use vault_lsm::Lsm;
 
 fn overwritten_store(fs: &MemoryFileSystem) -> (Lsm, vault_core::KeyspaceId) {
     let store = Lsm::open(DIRECTORY, manual(fs)).unwrap();
-    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    // Several merges leave tables in two levels, so that there is more than one thing to do by hand.
+    let policy = CompactionPolicy::Leveled {
+        level0_runs: 4,
+        base_bytes: 256 << 20,
+        fanout: 10,
+    };
+    let options = KeyspaceOptions {
+        policy,
+        ..small_keyspace()
+    };
+    let ks = store.create_keyspace("k", &options).unwrap();
     for version in 1..=3 {
         put_all(&store, ks, 0..2_000, version);
         store.flush(None).unwrap();

@@ -35,8 +35,8 @@ const BANNED_COMMENTS: [&str; 3] = ["FIXME", "XXX", "HACK"];
 
 /// The crate whose locks and atomics come through its module `sync`.
 const LOCKS_OF: &str = "vault-lsm";
-/// Files of it whose atomics only count: nothing is decided by them, and no model runs them.
-const COUNTS: [&str; 7] = [
+/// Files of it whose atomics only count, or say what is worth keeping in the cache: no answer depends on them, and no model runs them.
+const COUNTS: [&str; 8] = [
     "vault-lsm/src/counters.rs",
     "vault-lsm/src/layout.rs",
     "vault-lsm/src/memory/lease.rs",
@@ -44,6 +44,7 @@ const COUNTS: [&str; 7] = [
     "vault-lsm/src/memory/mod.rs",
     "vault-lsm/src/report/mod.rs",
     "vault-lsm/src/table/cache.rs",
+    "vault-lsm/src/table/doorkeeper.rs",
 ];
 
 /// Runs every check of this module.
