@@ -17,7 +17,7 @@ use vault_lsm::{BackgroundWork, Lsm, LsmOptions};
 const TABLES: &str = "tab";
 const KEYS: u64 = 100;
 /// How long a table takes to be created: the store is closed in the midst of it.
-const CREATED_LATE: Duration = Duration::from_millis(500);
+const CREATED_LATE: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_flush_that_a_caller_began_is_told_that_the_store_was_closed() {

@@ -118,11 +118,9 @@ fn power_is_lost_again_while_recovering() {
         (_, true) => 3,
         _ => thinned(97),
     };
-    // Half of a full sweep: every other one of its places.
-    let (stride, first) = half().map_or((stride, 0), |half| (2 * stride, half * stride));
     // By far the longest of the sweeps, so that it is shared out. Each place has a thread of its own: seeds are counted by
     // thread, and so are the same in each run.
-    let next = AtomicU64::new(first);
+    let next = AtomicU64::new(0);
     let recovered = AtomicU64::new(0);
     let take = || Some(next.fetch_add(stride, Ordering::Relaxed)).filter(|&n| n <= operations);
     let work = || {

@@ -27,7 +27,7 @@ pub(super) const SUFFIX_ENDS_U16: u16 = 0xffff;
 /// Suffix length that says: each suffix has its own, ends are `u32`.
 pub(super) const SUFFIX_ENDS_U32: u16 = 0xfffe;
 
-/// Longer values are not copied out of a block of their own: it is hardly longer.
+/// Longer values are not copied: the block that they hold on to instead is not much longer.
 const COPIED_BYTES_MAX: usize = 1 << 10;
 
 /// Why a block cannot be used.
@@ -246,7 +246,7 @@ impl Block {
 
     /// The stored value of an entry, copied unless it is long.
     #[inline]
-    pub(super) fn value_apart(&self, entry: usize) -> Slice {
+    pub(super) fn value_copied(&self, entry: usize) -> Slice {
         let value = self.value(entry);
         if value.len() <= COPIED_BYTES_MAX {
             Slice::from(value)

@@ -338,7 +338,7 @@ impl Table {
             let value = if kept {
                 block.value_slice(entry)
             } else {
-                block.value_apart(entry)
+                block.value_copied(entry)
             };
             if f(self.shown_trailer(block.trailer(entry)), value).is_break() {
                 return Some(ControlFlow::Break(()));

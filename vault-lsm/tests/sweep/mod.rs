@@ -204,7 +204,7 @@ fn options_with_least(fs: &MemoryFileSystem, least_generation: u64) -> LsmOption
 }
 
 /// A seed that no other opening of this test has had: a salt that is drawn twice seals two texts under one key, and lets
-/// one file pass for another. The same in each run, for a test has a thread of its own.
+/// one file pass for another. The same in each run, for a test has a thread of its own, or each of its places has one.
 fn next_seed() -> u64 {
     std::thread_local! {
         static NEXT: Cell<u64> = const { Cell::new(7) };
