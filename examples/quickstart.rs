@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vault_db::{
+use vault_db::engine::{
     CasOutcome, Engine, KeyspaceId, KeyspaceOptions, Lsm, LsmOptions, Reader, Snapshot, WriteBatch,
     WriteOptions, merge,
 };
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 /// Opens the store. Everything behind this line knows only the engine trait.
-fn open(path: &Path) -> vault_db::Result<Box<dyn Engine>> {
+fn open(path: &Path) -> vault_db::engine::Result<Box<dyn Engine>> {
     Ok(Box::new(Lsm::open(path, LsmOptions::default())?))
 }
 
@@ -211,7 +211,7 @@ impl<'a> Tour<'a> {
         let mut expected: Vec<_> = self.data.records.iter().collect();
         expected.retain(|record| record.key.starts_with(prefix));
         expected.sort_by(|a, b| a.key.cmp(&b.key));
-        let agrees = |found: &[(vault_db::Slice, vault_db::Slice)]| {
+        let agrees = |found: &[(vault_db::engine::Slice, vault_db::engine::Slice)]| {
             found.len() == expected.len()
                 && found.iter().zip(&expected).all(|((key, value), record)| {
                     *key == record.key[..] && *value == record.value[..]
@@ -220,7 +220,7 @@ impl<'a> Tour<'a> {
         let shown = prefix.escape_ascii().to_string();
         report.time(&format!("scan {shown}… forwards"), || {
             let found = self.engine.scan_prefix(self.records, prefix)?;
-            let found = found.collect::<vault_db::Result<Vec<_>>>()?;
+            let found = found.collect::<vault_db::engine::Result<Vec<_>>>()?;
             check(agrees(&found), || {
                 format!("scanning {shown} forwards gave other records")
             })?;
@@ -228,7 +228,7 @@ impl<'a> Tour<'a> {
         })?;
         report.time(&format!("scan {shown}… backwards"), || {
             let found = self.engine.scan_prefix(self.records, prefix)?;
-            let mut found = found.rev().collect::<vault_db::Result<Vec<_>>>()?;
+            let mut found = found.rev().collect::<vault_db::engine::Result<Vec<_>>>()?;
             found.reverse();
             check(agrees(&found), || {
                 format!("scanning {shown} backwards gave other records")
@@ -391,9 +391,10 @@ impl<'a> Tour<'a> {
     fn close(self, report: &mut Report) -> Outcome {
         report.time("close", || Ok((self.engine.close()?, 0)))?;
         let answer = self.engine.get(self.records, b"");
-        check(matches!(answer, Err(vault_db::Error::Closed)), || {
-            format!("reading a closed store gave {answer:?}")
-        })
+        check(
+            matches!(answer, Err(vault_db::engine::Error::Closed)),
+            || format!("reading a closed store gave {answer:?}"),
+        )
     }
 
     /// Everything that should have outlived the close.
@@ -430,7 +431,10 @@ impl<'a> Tour<'a> {
         }
         let mut expected = expected.into_iter();
         let mut entries = 0;
-        for entry in self.engine.scan(self.index, vault_db::KeyRange::all())? {
+        for entry in self
+            .engine
+            .scan(self.index, vault_db::engine::KeyRange::all())?
+        {
             let (label, key) = entry?;
             let agrees = expected
                 .next()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vault_db::stats::EngineStats;
+use vault_db::engine::stats::EngineStats;
 
 use crate::Outcome;
 

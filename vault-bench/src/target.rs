@@ -43,6 +43,8 @@ pub enum Verb {
     Expiry,
     /// [`Target::while_held`].
     Snapshot,
+    /// [`Target::transact`].
+    Transactions,
 }
 
 impl Verb {
@@ -53,6 +55,7 @@ impl Verb {
             Self::RangeDelete => "no range deletes",
             Self::Expiry => "no entries that expire",
             Self::Snapshot => "no snapshots",
+            Self::Transactions => "no transactions",
         }
     }
 }
@@ -126,6 +129,15 @@ pub trait Target: Send + Sync {
     /// As [`Target::delete_range`].
     fn put_until(&self, _key: &[u8], _value: &[u8], _expiry: Timestamp) -> Result<()> {
         Err(Error::engine("this engine", &"its entries don't expire"))
+    }
+
+    /// In one serializable transaction, reads each of the keys, which are there, and then sets each. Not durably. Runs again
+    /// until it has not collided with another.
+    ///
+    /// # Errors
+    /// As [`Target::delete_range`]; that a key is missing.
+    fn transact(&self, _entries: &[Entry]) -> Result<()> {
+        Err(Error::engine("this engine", &"it has no transactions"))
     }
 
     /// Takes a snapshot and holds it while `work` runs, which may read through it.
@@ -306,8 +318,9 @@ impl Target for EngineTarget {
         Ok(())
     }
 
-    fn offers(&self, _verb: Verb) -> bool {
-        true
+    fn offers(&self, verb: Verb) -> bool {
+        // The engine has batches and snapshots; transactions are the data layer's.
+        verb != Verb::Transactions
     }
 
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {

@@ -345,6 +345,23 @@ impl<'a> Worker<'a> {
                 let order = Permutation::new(n, mix(self.settings.seed ^ mix(self.generation)));
                 drive(how, |hands, i| write(hands, order.at(i), false))
             }
+            Workload::Transactions => drive(how, |hands, i| {
+                let (one, other) = (index(2 * i), index(2 * i + 1));
+                let bytes = self.settings.value_bytes;
+                let both = if one == other {
+                    vec![one]
+                } else {
+                    vec![one, other]
+                };
+                hands
+                    .batch
+                    .resize_with(both.len(), || Entry::with_value_bytes(bytes));
+                for (entry, index) in hands.batch.iter_mut().zip(both) {
+                    entry.fill(data::loaded(index), self.generation);
+                }
+                target.transact(&hands.batch)?;
+                Ok(1)
+            }),
             Workload::FillSync1 | Workload::FillSync16 => {
                 drive(how, |hands, i| write(hands, self.order.at(i), true))
             }

@@ -91,6 +91,8 @@ pub enum Workload {
     HeldSnapshot,
     /// Overwrites at 70 % of the rate that could be reached just before.
     Tails,
+    /// Serializable transactions that read two random keys and write both.
+    Transactions,
 }
 
 impl Workload {
@@ -272,6 +274,11 @@ impl Workload {
             "tails",
             "for an hour: overwrites at 70 % of the peak measured just before; latency from the intended start",
         ),
+        (
+            Self::Transactions,
+            "transactions",
+            "n / 4 serializable transactions that read two random keys and write both",
+        ),
     ];
 
     /// Its name.
@@ -305,6 +312,7 @@ impl Workload {
             | Self::YcsbD
             | Self::YcsbF => share(2),
             Self::Seek10 | Self::SeekRev10 => share(5),
+            Self::Transactions => share(4),
             Self::YcsbE => share(10),
             Self::Seek100 => share(20),
             Self::DeleteMix => n,
@@ -422,6 +430,7 @@ impl Workload {
             Self::DeleteHalfRange | Self::DrainRange => Some(Verb::RangeDelete),
             Self::DrainExpiry | Self::Expiry => Some(Verb::Expiry),
             Self::HeldSnapshot => Some(Verb::Snapshot),
+            Self::Transactions => Some(Verb::Transactions),
             _ => None,
         }
     }
@@ -438,6 +447,7 @@ impl Workload {
                 | Self::DeleteHalfRange
                 | Self::HeldSnapshot
                 | Self::Tails
+                | Self::Transactions
         ) || self.fills()
     }
 }

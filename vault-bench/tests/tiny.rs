@@ -82,6 +82,14 @@ impl Target for Sorted {
         true
     }
 
+    fn transact(&self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            let found = Target::get(self, &entry.key, &mut |_| ())?;
+            assert!(found, "a key is missing");
+        }
+        self.put_batch(entries)
+    }
+
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
         let mut map = self.map.lock().expect("nothing panics while it is held");
         let lost = |key: &[u8]| self.fault == Fault::LosesDeletes && key.ends_with(b"90");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use vault_db::check::KnownKeyspace;
+use vault_db::engine::check::KnownKeyspace;
 
 /// Works on Vault stores.
 #[derive(Debug, Parser)]

@@ -11,7 +11,7 @@ use vault_db::encryption::{
     Command, EncryptedProtection, EnvironmentVariable, KeyFile, KeySource, Passphrase, Secret,
     SecretBytes,
 };
-use vault_db::{Error, LsmOptions, Result};
+use vault_db::engine::{Error, LsmOptions, Result};
 
 use crate::arguments::Keys;
 use crate::output::Output;

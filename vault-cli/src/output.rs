@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use vault_db::check::VerifyProgress;
+use vault_db::engine::check::VerifyProgress;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use vault_db::{
+use vault_db::engine::{
     BackgroundWork, Engine, KeyspaceOptions, Lsm, LsmOptions, Reader, Settings, WriteOptions,
 };
 

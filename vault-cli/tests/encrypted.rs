@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem};
 use vault_db::encryption::{EncryptedProtection, Kdf, KeyFile, Passphrase, SecretBytes};
-use vault_db::{
+use vault_db::engine::{
     BackgroundWork, EncryptedStore, Engine, KeyspaceOptions, Lsm, LsmOptions, Reader, Settings,
     WriteOptions,
 };

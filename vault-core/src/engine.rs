@@ -50,6 +50,15 @@ pub struct KeyspaceInfo {
     pub options: KeyspaceOptions,
 }
 
+/// What is known of an entry without reading its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryInfo {
+    /// Length of its value, in bytes.
+    pub value_bytes: u64,
+    /// When it ceases to be visible.
+    pub expiry: Option<Timestamp>,
+}
+
 /// Reading, through an engine or through one of its snapshots.
 pub trait Reader: Send + Sync {
     /// Looks a key up.
@@ -59,6 +68,14 @@ pub trait Reader: Send + Sync {
     /// [`Corruption`](crate::Error::Corruption), [`Io`](crate::Error::Io),
     /// [`MergeFailed`](crate::Error::MergeFailed), [`Closed`](crate::Error::Closed).
     fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Slice>>;
+
+    /// Looks a key up without reading its value, where that saves something: a value that is kept apart stays where it
+    /// is. The entry is there exactly when [`Reader::get`] would give its value. What merge operands are folded into
+    /// has no expiry.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    fn entry_info(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<EntryInfo>>;
 
     /// Looks several keys up, all at one moment. The answers stand in the order of `keys`.
     ///

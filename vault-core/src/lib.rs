@@ -45,8 +45,8 @@ pub mod vfs;
 pub use batch::{Operation, WriteBatch};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use engine::{
-    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyspaceId, KeyspaceInfo,
-    Reader, SequenceNumber, Snapshot,
+    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, EntryInfo, KeyspaceId,
+    KeyspaceInfo, Reader, SequenceNumber, Snapshot,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventListener};

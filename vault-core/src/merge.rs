@@ -6,10 +6,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::codec::{Decoder, put_varint};
+
 /// Name of the built-in operator that adds 64-bit integers.
 pub const COUNTER: &str = "vault.counter";
 /// Name of the built-in operator that appends bytes.
 pub const APPEND: &str = "vault.append";
+
+/// Name of the built-in operator that adds up how much there is of something.
+pub const TALLY: &str = "vault.tally";
 
 /// Folds operands over a value. Implementations must be pure: the same input gives the same output
 /// in every process that ever opens the store.
@@ -84,6 +89,90 @@ impl MergeOperator for Counter {
     }
 }
 
+/// Adds up how much there is of something: of six numbers five are added, with wrapping around, and of the sixth the greatest
+/// stays. An absent value counts as zeros.
+///
+/// ```
+/// use vault_core::merge::{MergeOperator, Tally};
+/// let one = Tally::encode([1, 20, -3, 0, 1], 700);
+/// let other = Tally::encode([2, 5, 3, 1, 1], 600);
+/// let both = Tally.merge(b"books", Some(&one), &[&other]).unwrap();
+/// assert_eq!(Tally::decode(&both), Some(([3, 25, 0, 1, 2], 700)));
+/// ```
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally;
+
+/// The numbers of a tally that are added.
+const SUMS: usize = 5;
+
+impl Tally {
+    /// Lays a tally out: each of the sums as a zigzag-coded variable-length integer, then the greatest as a plain one.
+    #[must_use]
+    pub fn encode(sums: [i64; SUMS], greatest: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16);
+        for sum in sums {
+            put_varint(&mut out, (sum << 1 ^ sum >> 63) as u64);
+        }
+        put_varint(&mut out, greatest);
+        out
+    }
+
+    /// Takes a tally apart; `None` where it is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<([i64; SUMS], u64)> {
+        let mut decoder = Decoder::new(bytes);
+        let mut sums = [0; SUMS];
+        for sum in &mut sums {
+            let coded = decoder.varint()?;
+            *sum = (coded >> 1) as i64 ^ -((coded & 1) as i64);
+        }
+        let greatest = decoder.varint()?;
+        decoder.is_empty().then_some((sums, greatest))
+    }
+
+    fn read(bytes: &[u8]) -> Result<([i64; SUMS], u64), String> {
+        Self::decode(bytes).ok_or_else(|| {
+            format!(
+                "a tally is six variable-length integers, these {} bytes are not",
+                bytes.len()
+            )
+        })
+    }
+
+    fn add(tally: &mut ([i64; SUMS], u64), operand: &[u8]) -> Result<(), String> {
+        let (sums, greatest) = Self::read(operand)?;
+        for (sum, by) in tally.0.iter_mut().zip(sums) {
+            *sum = sum.wrapping_add(by);
+        }
+        tally.1 = tally.1.max(greatest);
+        Ok(())
+    }
+}
+
+impl MergeOperator for Tally {
+    fn name(&self) -> &str {
+        TALLY
+    }
+
+    fn merge(&self, _: &[u8], base: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>, String> {
+        let mut tally = base.map_or(Ok(([0; SUMS], 0)), Self::read)?;
+        for operand in operands {
+            Self::add(&mut tally, operand)?;
+        }
+        Ok(Self::encode(tally.0, tally.1))
+    }
+
+    fn combine(&self, _: &[u8], older: &[u8], newer: &[u8]) -> Option<Vec<u8>> {
+        let mut tally = Self::decode(older)?;
+        Self::add(&mut tally, newer).ok()?;
+        Some(Self::encode(tally.0, tally.1))
+    }
+
+    fn check_operand(&self, operand: &[u8]) -> Result<(), String> {
+        Self::read(operand).map(drop)
+    }
+}
+
 /// Appends each operand to the value; an absent value counts as empty.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Append;
@@ -106,7 +195,7 @@ impl MergeOperator for Append {
 /// The operators that every engine knows without being told.
 #[must_use]
 pub fn built_in() -> Vec<Arc<dyn MergeOperator>> {
-    vec![Arc::new(Counter), Arc::new(Append)]
+    vec![Arc::new(Counter), Arc::new(Tally), Arc::new(Append)]
 }
 
 #[cfg(test)]

@@ -51,6 +51,18 @@ impl Histogram {
         }
     }
 
+    /// How many durations lie within each of some ascending bounds, and not within the one before; then how many lie beyond
+    /// all of them. And the sum of all. A duration within a sixteenth of a bound may be counted on its other side.
+    #[must_use]
+    pub fn counts_within(&self, bounds: &[Duration]) -> (Vec<u64>, Duration) {
+        let mut counts = vec![0; bounds.len() + 1];
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            let top = Duration::from_nanos(bucket_top(bucket));
+            counts[bounds.partition_point(|bound| *bound < top)] += count.load(Relaxed);
+        }
+        (counts, Duration::from_nanos(self.sum_ns.load(Relaxed)))
+    }
+
     /// Sums up what was recorded.
     #[must_use]
     pub fn summary(&self) -> LatencySummary {

@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod secret;
 pub mod source;
 pub mod transform;
+mod verifier;
 
 pub use cipher::Algorithm;
 pub use kdf::{Kdf, KdfBounds, KdfProblem};
@@ -25,3 +26,4 @@ pub use keyring::{Keyring, KeyringInfo};
 pub use secret::{SecretBytes, SecretKey};
 pub use source::{KeyService, KeySource, Secret};
 pub use transform::{EncryptedProtection, KeyringTransform};
+pub use verifier::{SecretHash, sha256};

@@ -17,7 +17,7 @@ use vault_lsm::{Lsm, LsmOptions};
 ///
 /// ```
 /// use vault_db::encryption::{Passphrase, SecretBytes};
-/// use vault_db::{EncryptedStore, Engine, Error, KeyspaceOptions, LsmOptions, Reader, WriteOptions};
+/// use vault_db::engine::{EncryptedStore, Engine, Error, KeyspaceOptions, LsmOptions, Reader, WriteOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;

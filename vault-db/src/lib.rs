@@ -1,35 +1,62 @@
-//! What applications embed: a Vault store behind one dependency.
+//! What applications embed: named vaults of typed values, over one encrypted or plain store.
 //!
-//! For now this crate gathers the names that an embedder needs from the crates below it, so that
-//! `use vault_db::…` stays the same while typed vaults and transactions arrive on top, and adds encrypted
-//! stores ([`EncryptedStore`], [`encryption`]). Its dependencies are the whole bill: no async runtime, and no C,
-//! unless the feature `ring` asks for hardware-tuned ciphers.
-//!
-//! Begin at [`Lsm::open`]; what a store can do is [`Engine`] and [`Reader`], and what is special to this
-//! engine stands on [`Lsm`]. Errors tell by [`Error::kind`] what a program can do about them.
+//! Begin at [`Database`], or at [`EncryptedDatabase`]. A [`Vault`] is a dictionary with a name; several of its verbs that
+//! belong together go into a [`Transaction`]. Errors tell by [`Error::kind`] what a program can do about them.
 //!
 //! ```
-//! use vault_db::{Engine, KeyspaceOptions, Lsm, LsmOptions, Reader, WriteOptions};
+//! use vault_db::{Database, Result};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let directory = tempfile::tempdir()?;
+//! # fn main() -> Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path();
-//! let store = Lsm::open(path, LsmOptions::default())?;
-//! let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
-//! store.put(users, b"bob", b"guest", &WriteOptions::OS)?;
-//! store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
-//! let entries = store.scan_prefix(users, b"al")?.collect::<vault_db::Result<Vec<_>>>()?;
-//! assert_eq!(&entries[0].1[..], b"admin");
-//! store.close()?;
+//! let db = Database::open(path)?;
+//! let users = db.vault("users")?;
+//! users.put("alice", "admin")?;
+//! users.put("bob", "guest")?;
+//! assert_eq!(users.get::<String>("alice")?.as_deref(), Some("admin"));
+//!
+//! db.write(|tx| {
+//!     let users = tx.of(&users)?;
+//!     let role: Option<String> = users.pop("bob")?;
+//!     users.put("carol", &role)
+//! })?;
+//! assert_eq!(users.len()?, 2);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The crates below stay within reach: [`engine`] for the storage engine, [`encryption`] for what opens an encrypted
+//! database. The dependencies are the whole bill: no async runtime, and no C, unless the feature `ring` asks for
+//! hardware-tuned ciphers.
+//!
+//! # The path of a write through the source
+//! `vault/write` → `value/`, `key/` → `commit/` → the engine. A transaction: `transaction/` → `commit/many`. Vaults come
+//! and go in `database/`; what is known of them is laid out in `catalog/`.
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod bounds;
+mod catalog;
+mod commit;
+mod database;
 mod encrypted;
+mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod guard;
+mod key;
+mod metrics;
+mod migrate;
+mod name;
+mod portable;
+mod tenant;
+mod transaction;
+mod value;
+mod vault;
 
-/// What opens an encrypted store, and what can be chosen of how it is encrypted.
+/// What opens an encrypted database, and what can be chosen of how it is encrypted.
 pub mod encryption {
     pub use vault_crypto::keyring::{export, import, read_info};
     pub use vault_crypto::source::{
@@ -41,18 +68,60 @@ pub mod encryption {
     };
 }
 
-pub use encrypted::EncryptedStore;
-pub use vault_core::{
-    CasOutcome, Clock, CompactionOutcome, CompactionPolicy, CompactionProgress, Compression,
-    Cursor, Durability, Engine, Error, ErrorKind, Event, EventListener, FilterPolicy, KeyRange,
-    KeyspaceId, KeyspaceInfo, KeyspaceOptions, Limits, MergeOperator, Operation, Reader, Result,
-    Scan, SequenceNumber, Slice, Snapshot, SystemClock, Timestamp, WriteBatch, WriteOptions, merge,
-    stats,
+/// The storage engine underneath: keyspaces of byte strings.
+///
+/// ```
+/// use vault_db::engine::{Engine, KeyspaceOptions, Lsm, LsmOptions, Reader, WriteOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path();
+/// let store = Lsm::open(path, LsmOptions::default())?;
+/// let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
+/// store.put(users, b"bob", b"guest", &WriteOptions::OS)?;
+/// store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
+/// let entries = store.scan_prefix(users, b"al")?.collect::<vault_db::engine::Result<Vec<_>>>()?;
+/// assert_eq!(&entries[0].1[..], b"admin");
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// ```
+pub mod engine {
+    pub use crate::encrypted::EncryptedStore;
+    pub use vault_core::clock::ManualClock;
+    pub use vault_core::{
+        CasOutcome, Clock, CompactionOutcome, CompactionPolicy, CompactionProgress, Compression,
+        Cursor, Durability, Engine, EntryInfo, Error, ErrorKind, Event, EventListener,
+        FilterPolicy, KeyRange, KeyspaceId, KeyspaceInfo, KeyspaceOptions, Limits, MemoryEngine,
+        MergeOperator, Operation, Reader, Result, Scan, SequenceNumber, Slice, Snapshot,
+        SystemClock, Timestamp, WriteBatch, WriteOptions, merge, stats, vfs,
+    };
+    pub use vault_lsm::check;
+    pub use vault_lsm::{
+        BackgroundWork, CheckpointOutcome, IngestOutcome, Lsm, LsmOptions, OpenMode, Settings,
+    };
+}
+
+pub use access::{AccessRecord, AccessVerb, KeyAccesses};
+pub use bounds::{Bounds, VAULT_NAME_BYTES_MAX, VAULTS_CEILING};
+pub use database::{CopyProgress, Database, DatabaseBuilder, EncryptedDatabase};
+pub use error::{Error, Result};
+pub use guard::{
+    AccessControl, AuditAction, AuditEntry, Grant, Guarded, GuardedVault, Permission,
+    PrincipalInfo, Token, TokenInfo,
 };
-pub use vault_lsm::check;
-pub use vault_lsm::{
-    BackgroundWork, CheckpointOutcome, IngestOutcome, Lsm, LsmOptions, OpenMode, Settings,
+pub use key::{DecodeKey, EncodeKey, Key, KeyBounds};
+pub use migrate::{MigrationOutcome, MigrationProgress};
+pub use portable::{
+    ExportFormat, ExportProgress, ImportMode, ImportOptions, ImportOutcome, ImportProgress,
 };
+pub use tenant::{Quota, Tenant, TenantInfo};
+pub use transaction::{
+    Isolation, Savepoint, Transaction, TransactionOptions, TransactionScan, TransactionVault,
+};
+pub use value::Value;
+pub use vault::{Entry, Keys, RawScan, RawValue, Scan, Vault, VaultInfo, VaultStats};
+pub use vault_core::{Durability, ErrorKind, Timestamp};
 
 /// Holds the README to what compiles.
 #[cfg(doctest)]

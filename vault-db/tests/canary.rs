@@ -15,7 +15,7 @@ use std::time::Duration;
 use vault_db::encryption::{
     Algorithm, EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes,
 };
-use vault_db::{
+use vault_db::engine::{
     Clock as _, Compression, EncryptedStore, Engine, Error, Event, KeyRange, KeyspaceOptions, Lsm,
     LsmOptions, Reader, Result, SystemClock, WriteBatch, WriteOptions,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
-use vault_db::{
+use vault_db::engine::{
     Clock, EncryptedStore, Engine, Error, ErrorKind, KeyspaceOptions, Lsm, LsmOptions, Reader,
     Result, SystemClock, WriteOptions,
 };

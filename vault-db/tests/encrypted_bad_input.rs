@@ -20,7 +20,7 @@ use vault_db::encryption::{
     Command, EncryptedProtection, EnvironmentVariable, Kdf, KdfBounds, KeyFile, Passphrase, RawKey,
     SecretBytes, export, import,
 };
-use vault_db::{
+use vault_db::engine::{
     EncryptedStore, Engine, Error, ErrorKind, KeyspaceId, KeyspaceOptions, Lsm, LsmOptions, Reader,
     Result, WriteOptions,
 };

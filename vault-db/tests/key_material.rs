@@ -24,7 +24,7 @@ use std::sync::Arc;
 use keys_support::Patterns;
 use vault_crypto::cipher::{Provider, providers};
 use vault_db::encryption::{Command, EncryptedProtection, Kdf, KdfBounds, SecretKey};
-use vault_db::{
+use vault_db::engine::{
     EncryptedStore, Engine, KeyRange, KeyspaceOptions, LsmOptions, Reader, WriteBatch, WriteOptions,
 };
 

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use vault_core::stats::{EngineStats, KeyRotation, SpaceReport};
 use vault_core::{
-    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyRange, KeyspaceId,
-    KeyspaceInfo, KeyspaceOptions, Reader, Result, SequenceNumber, Slice, Snapshot, Timestamp,
-    WriteBatch, WriteOptions,
+    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, EntryInfo, KeyRange,
+    KeyspaceId, KeyspaceInfo, KeyspaceOptions, Reader, Result, SequenceNumber, Slice, Snapshot,
+    Timestamp, WriteBatch, WriteOptions,
 };
 
 use crate::background::{self, Background};
@@ -356,6 +356,17 @@ impl Reader for Lsm {
             .counters
             .end(Operation::Get, &timing, &*store.env.clock);
         found.map_err(|error| store.told(error))
+    }
+
+    #[inline]
+    fn entry_info(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<EntryInfo>> {
+        let store = self.store();
+        store.settings.limits.check_key(key)?;
+        let (view, sequence) = store.pin()?;
+        let view = view
+            .keyspace(keyspace)
+            .ok_or_else(|| unknown_keyspace(keyspace))?;
+        get::entry_info(view, key, sequence, &*store.env.clock).map_err(|error| store.told(error))
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vault_core::{Cursor, KeyRange, KeyspaceId, Reader, Result, SequenceNumber, Slice, Snapshot};
+use vault_core::{
+    Cursor, EntryInfo, KeyRange, KeyspaceId, Reader, Result, SequenceNumber, Slice, Snapshot,
+};
 
 use crate::counters::Operation;
 use crate::keyspace::KeyspaceView;
@@ -205,6 +207,15 @@ impl Reader for LsmSnapshot {
         let found = get::get(&*self.view(keyspace)?, key, *sequence, &*store.env.clock);
         store.counters.end(Operation::Get, &timing, clock);
         found.map_err(|error| store.told(error))
+    }
+
+    fn entry_info(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<EntryInfo>> {
+        let Held {
+            store, sequence, ..
+        } = &*self.held;
+        store.settings.limits.check_key(key)?;
+        let view = self.view(keyspace)?;
+        get::entry_info(&view, key, *sequence, &*store.env.clock).map_err(|error| store.told(error))
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {

@@ -36,7 +36,7 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -46,6 +46,7 @@ const STEPS: [Step; 18] = [
     ("layers", |context| report(layers::run(context.root))),
     ("cargo deny", deny),
     ("quickstart", quickstart),
+    ("examples", examples),
     ("sweeps", sweeps),
     ("secrecy", secrecy),
     ("models", models),
@@ -189,6 +190,42 @@ fn quickstart(context: &Context<'_>) -> Outcome {
     run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX))
 }
 
+/// Runs the other examples, each against the clock.
+fn examples(context: &Context<'_>) -> Outcome {
+    const OTHERS: [&str; 6] = [
+        "configuration",
+        "sessions",
+        "counters",
+        "api_keys",
+        "multi_tenant",
+        "cache",
+    ];
+    let built = cargo(
+        context,
+        &["build", "--release", "--package", "vault-db", "--examples"],
+    );
+    if built != Passed {
+        return built;
+    }
+    for example in OTHERS {
+        let mut command = cargo_command(context.root);
+        command.args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "vault-db",
+            "--example",
+            example,
+        ]);
+        let ran = run_for(&mut command, Duration::from_secs(QUICKSTART_SECONDS_MAX));
+        if ran != Passed {
+            return ran;
+        }
+    }
+    Passed
+}
+
 /// The tests visit a slice of the operations at which power is lost, files fail and bytes are damaged; here it
 /// is every other one, in release mode: the even ones or the odd ones, by the clock.
 fn sweeps(context: &Context<'_>) -> Outcome {
@@ -211,7 +248,25 @@ fn sweeps(context: &Context<'_>) -> Outcome {
             return swept;
         }
     }
-    Passed
+    // The data layer's are short enough to visit everything.
+    let of_data = [
+        "--test",
+        "crash",
+        "--test",
+        "migrating",
+        "--test",
+        "histories",
+        "--test",
+        "tenants",
+    ];
+    cargo(
+        context,
+        &[
+            &["test", "--release", "--package", "vault-db"],
+            &of_data[..],
+        ]
+        .concat(),
+    )
 }
 
 /// In release mode, with every provider of the ciphers: attacks on the files of encrypted stores and the sweeps in

@@ -28,6 +28,7 @@ pub mod filter;
 pub mod footer;
 pub mod frame;
 pub mod header;
+pub mod import;
 pub mod index;
 pub mod log;
 pub mod lz4;
@@ -42,6 +43,7 @@ pub mod record;
 pub mod seeds;
 pub mod sequences;
 pub mod store;
+pub mod stored;
 pub mod table;
 pub mod tombstones;
 pub mod top_index;
@@ -75,7 +77,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 25] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -125,6 +127,11 @@ pub const TARGETS: [Target; 23] = [
         store,
         "whole stores: scrubbed, opened, read, written, flushed, compacted, opened again"
     ),
+    target!(
+        stored,
+        "keys, values and records of the catalog, as the data layer keeps them"
+    ),
+    target!(import, "texts that a vault is imported from"),
     target!(
         sequences,
         "sequences of operations with crashes and faults, against a model"

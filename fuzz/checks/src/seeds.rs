@@ -72,6 +72,7 @@ pub fn all() -> Result<Seeds> {
         "edges",
         b"\x01\x01a\xffb\x00\x02abc\xff\xff\x01\x01\xff\xff\x00".to_vec(),
     );
+    data_layer(&mut seeds);
     for number in 0..8 {
         let bytes = crate::sequences::seed(number, 300 + 100 * number as usize);
         seeds.add("sequences", &number.to_string(), bytes);
@@ -114,6 +115,33 @@ impl Gathered {
 }
 
 /// A blob file behind its first key and a pointer to its value.
+/// Keys, values and texts of the data layer.
+fn data_layer(seeds: &mut Gathered) {
+    // Two keys and a value, in the order in which `Arbitrary` takes them; lengths stand at the end.
+    let keys: [&[u8]; 3] = [
+        b"\x02text",
+        b"\x05\x02a\x00\x15\x07\x05\x01b\x00\xff\x00\x00",
+        b"\x13\xfe",
+    ];
+    let values: [&[u8]; 3] = [
+        b"\x01\x82\xa1a\x01\xa1b\x93\xc0\xc3\xcb\x3f\xf0\0\0\0\0\0\0",
+        b"\x81\0\0\0\0\0\0\0\x01\xc4\x01\x07",
+        b"\0raw",
+    ];
+    for (n, (key, value)) in keys.iter().zip(values).enumerate() {
+        seeds.add("stored", &n.to_string(), [key, keys[0], value].concat());
+    }
+    let texts = [
+        r#"{"format": "vault-json-v1", "vault": "v", "entries": [{"key": "a", "value": {"b": [1, -2, 3.5, null, true]}, "expires_at": 9}]}"#,
+        "{\"format\":\"vault-jsonl-v1\"}\n{\"key\":{\"$tuple\":[\"a\",{\"$integer\":5}]},\"value\":{\"$map\":[[1,{\"$bytes\":\"AAE=\"}]]}}\n{\"entries\":1}\n",
+        r#"{"format": "vaults-base64-v1", "data": {"AmE=": "AAEC"}}"#,
+        r#"{"format": "vault-json-v1", "entries": [{"key": {"$bytes": "AA=="}, "value": {"$raw": "AAE="}}, {"key": {"$bool": true}, "value": 1}]}"#,
+    ];
+    for (n, text) in texts.iter().enumerate() {
+        seeds.add("import", &n.to_string(), text.as_bytes().to_vec());
+    }
+}
+
 fn blob(seeds: &mut Gathered, name: &str, bytes: &[u8]) {
     let mut record = Decoder::new(bytes.get(HEADER_BYTES..).unwrap_or_default());
     let found = (|| {

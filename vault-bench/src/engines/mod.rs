@@ -4,6 +4,8 @@
 mod memory;
 #[cfg(feature = "vault")]
 mod vault;
+#[cfg(feature = "vault")]
+mod vault_db;
 
 use crate::target::EngineKind;
 
@@ -53,6 +55,8 @@ pub fn own() -> Vec<EngineKind> {
     let kinds: Vec<Vec<EngineKind>> = vec![
         #[cfg(feature = "vault")]
         vault::kinds(),
+        #[cfg(feature = "vault")]
+        vault_db::kinds(),
         #[cfg(feature = "memory")]
         vec![memory::kind()],
     ];

@@ -109,14 +109,31 @@ fn open(
     protection: Arc<dyn Protection>,
 ) -> Result<Box<dyn Target>> {
     let own = |e: vault_core::Error| Error::engine(name, &e);
+    let options = options(settings).protection(protection);
+    let engine = Lsm::open(dir, options).map_err(own)?;
+    let keyspace_options = KeyspaceOptions {
+        compression: Compression::Lz4,
+        filter: FilterPolicy::Bloom { bits_per_key: 10 },
+        write_buffer_bytes: settings.write_buffer_bytes(),
+        ..KeyspaceOptions::default()
+    };
+    let keyspace = engine
+        .create_keyspace("bench", &keyspace_options)
+        .map_err(own)?;
+    let settling = engine.clone();
+    let target = EngineTarget::new(name, Arc::new(engine), keyspace);
+    Ok(Box::new(target.settle_with(move || settling.settle())))
+}
+
+/// How the engine is opened.
+pub(super) fn options(settings: &Settings) -> LsmOptions {
     // Each put says its durability; the default is named for those that come from the engine itself.
     // The budget for blocks, filters and indexes is one and the same for every engine: what Vault keeps
     // apart for filters and indexes is taken from the cache.
     let metadata_bytes = settings.cache_bytes() / 16;
     let mut options = LsmOptions::default()
         .cache_bytes(settings.cache_bytes() - metadata_bytes)
-        .durability(Durability::Os)
-        .protection(protection);
+        .durability(Durability::Os);
     options.settings.table_metadata_bytes = Some(metadata_bytes);
     // The other parts of the budget are what they are by default, however large the cache is; but where memory is limited,
     // all of it together is bounded, and memtables have two fifths of what is left beside the cache: 2.4 write buffers, where
@@ -131,17 +148,5 @@ fn open(
     {
         options = options.background(BackgroundWork::Threads { compaction });
     }
-    let engine = Lsm::open(dir, options).map_err(own)?;
-    let keyspace_options = KeyspaceOptions {
-        compression: Compression::Lz4,
-        filter: FilterPolicy::Bloom { bits_per_key: 10 },
-        write_buffer_bytes: settings.write_buffer_bytes(),
-        ..KeyspaceOptions::default()
-    };
-    let keyspace = engine
-        .create_keyspace("bench", &keyspace_options)
-        .map_err(own)?;
-    let settling = engine.clone();
-    let target = EngineTarget::new(name, Arc::new(engine), keyspace);
-    Ok(Box::new(target.settle_with(move || settling.settle())))
+    options
 }

@@ -4,7 +4,7 @@ mod repair;
 mod salvage;
 mod verify;
 
-use vault_db::Result;
+use vault_db::engine::Result;
 
 use crate::arguments::Command;
 use crate::output::{Outcome, Output};

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use vault_db::check::{self, RepairPermission, RepairReport, RepairVerdict};
-use vault_db::{LsmOptions, Result};
+use vault_db::engine::check::{self, RepairPermission, RepairReport, RepairVerdict};
+use vault_db::engine::{LsmOptions, Result};
 
 use crate::arguments::Repair;
 use crate::keys::with_options;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use vault_db::Result;
-use vault_db::check::{self, SalvageOptions, SalvageReport};
+use vault_db::engine::Result;
+use vault_db::engine::check::{self, SalvageOptions, SalvageReport};
 
 use crate::arguments::Salvage;
 use crate::keys::with_options;

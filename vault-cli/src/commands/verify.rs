@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use vault_db::Result;
-use vault_db::check::{
+use vault_db::engine::Result;
+use vault_db::engine::check::{
     self, Assurance, Finding, ScrubReport, Severity, VerifyOptions, VerifyReport,
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Verify, output: &mut Output) -> Result<Outcome> {
 }
 
 fn without_keys(arguments: &Verify, output: &mut Output) -> Result<Outcome> {
-    let options = vault_db::LsmOptions::default();
+    let options = vault_db::engine::LsmOptions::default();
     let report = check::scrub(&arguments.store, &options, &mut |progress| {
         output.progress(progress);
         ControlFlow::Continue(())

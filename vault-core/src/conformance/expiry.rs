@@ -3,7 +3,7 @@
 use super::START;
 use super::harness::{Fixture, Harness, assert_refused, backward, forward, got, keys};
 use crate::clock::Timestamp;
-use crate::engine::CasOutcome;
+use crate::engine::{CasOutcome, EntryInfo};
 use crate::error::Error;
 use crate::merge::APPEND;
 use crate::options::WriteOptions;
@@ -43,6 +43,68 @@ pub fn expired_puts_are_absent<H: Harness>(harness: &H) {
         "a new put has no expiry"
     );
     assert_eq!(keys(&*f, ks), [b"a".to_vec(), b"b".to_vec()]);
+}
+
+/// What is known of an entry without its value is what its value would tell, wherever it lies and however it came about.
+pub fn entries_are_known_without_their_values<H: Harness>(harness: &H) {
+    let f = Fixture::new(harness);
+    let ks = f.merging("k", APPEND);
+    let large = vec![7; 100_000];
+    f.batch(|b| {
+        b.put(ks, b"plain", b"12345")
+            .put(ks, b"large", &large)
+            .put(ks, b"empty", b"")
+            .put(ks, b"gone", b"1")
+            .put(ks, b"under a range", b"1")
+            .put_until(ks, b"until", b"123", at(1_000))
+            .put_until(ks, b"merged until", b"123", at(1_000));
+    });
+    let snapshot = f.snapshot().unwrap();
+    f.batch(|b| {
+        b.delete(ks, b"gone")
+            .delete_range(ks, b"under", b"underneath")
+            .merge(ks, b"plain", b"67")
+            .merge(ks, b"only merged", b"1234")
+            .merge(ks, b"merged until", b"45");
+    });
+    let info = |value_bytes, expiry| {
+        Some(EntryInfo {
+            value_bytes,
+            expiry,
+        })
+    };
+    for round in 0..2 {
+        let expected: [(&[u8], Option<EntryInfo>); 9] = [
+            (b"plain", info(7, None)),
+            (b"large", info(100_000, None)),
+            (b"empty", info(0, None)),
+            (b"gone", None),
+            (b"under a range", None),
+            (b"until", info(3, Some(at(1_000)))),
+            (b"merged until", info(5, None)),
+            (b"only merged", info(4, None)),
+            (b"missing", None),
+        ];
+        for (key, expected) in expected {
+            let found = f.entry_info(ks, key).unwrap();
+            assert_eq!(found, expected, "round {round}, key {}", key.escape_ascii());
+        }
+        let before = |key: &[u8]| snapshot.entry_info(ks, key).unwrap();
+        assert_eq!(before(b"gone"), info(1, None));
+        assert_eq!(before(b"plain"), info(5, None));
+        assert_eq!(before(b"only merged"), None);
+        f.settle();
+        f.compact_all(ks);
+    }
+    f.advance_ms(1_000);
+    assert_eq!(f.entry_info(ks, b"until").unwrap(), None);
+    assert_eq!(f.entry_info(ks, b"merged until").unwrap(), info(2, None));
+    assert_eq!(snapshot.entry_info(ks, b"until").unwrap(), None);
+    let nowhere = crate::engine::KeyspaceId(u32::MAX);
+    assert_refused!(
+        f.entry_info(nowhere, b"k"),
+        Error::UnknownKeyspace { id: u32::MAX }
+    );
 }
 
 /// An expired entry reads as a delete at its place: nothing older comes back.

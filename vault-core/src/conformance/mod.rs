@@ -173,6 +173,7 @@ macro_rules! __conformance_cases {
             cursors::cursors_see_one_moment,
             cursors::cursors_change_direction,
             expiry::expired_puts_are_absent,
+            expiry::entries_are_known_without_their_values,
             expiry::expired_hides_older,
             expiry::expired_operands,
             expiry::expiry_reaches_snapshots_and_cursors,

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::{Operation, OperationKind};
 use crate::clock::Timestamp;
-use crate::engine::SequenceNumber;
+use crate::engine::{EntryInfo, SequenceNumber};
 use crate::error::{Error, Result, printable};
 use crate::limits::VALUE_BYTES_CEILING;
 use crate::merge::MergeOperator;
@@ -108,6 +108,24 @@ impl History {
         self.keys.get(key).map_or(Ok(None), |versions| {
             resolve(key, versions, sequence, now, operator)
         })
+    }
+
+    /// What is known of the entry that [`History::get`] gives the value of.
+    pub(super) fn entry_info(
+        &self,
+        key: &[u8],
+        sequence: SequenceNumber,
+        now: Timestamp,
+        operator: Option<&dyn MergeOperator>,
+    ) -> Result<Option<EntryInfo>> {
+        let Some(versions) = self.keys.get(key) else {
+            return Ok(None);
+        };
+        let found = resolve_entry(key, versions, sequence, now, operator)?;
+        Ok(found.map(|(value, expiry)| EntryInfo {
+            value_bytes: value.len() as u64,
+            expiry,
+        }))
     }
 
     /// The keys of a range with their versions, from either end.
@@ -222,6 +240,17 @@ pub(super) fn resolve(
     now: Timestamp,
     operator: Option<&dyn MergeOperator>,
 ) -> Result<Option<Slice>> {
+    Ok(resolve_entry(key, versions, sequence, now, operator)?.map(|(value, _)| value))
+}
+
+/// As [`resolve`], with the expiry of a value that nothing was merged into.
+fn resolve_entry(
+    key: &[u8],
+    versions: &[Version],
+    sequence: SequenceNumber,
+    now: Timestamp,
+    operator: Option<&dyn MergeOperator>,
+) -> Result<Option<(Slice, Option<Timestamp>)>> {
     let seen = versions.partition_point(|version| version.sequence <= sequence);
     let mut operands: Vec<&[u8]> = Vec::new();
     let mut base = None;
@@ -231,7 +260,7 @@ pub(super) fn resolve(
         }
         match &version.change {
             Change::Put(value) => {
-                base = Some(value);
+                base = Some((value, version.expiry));
                 break;
             }
             Change::Delete => break,
@@ -239,7 +268,7 @@ pub(super) fn resolve(
         }
     }
     if operands.is_empty() {
-        return Ok(base.cloned());
+        return Ok(base.map(|(value, expiry)| (value.clone(), expiry)));
     }
     operands.reverse();
     let operator =
@@ -250,7 +279,7 @@ pub(super) fn resolve(
         problem,
     };
     let merged = operator
-        .merge(key, base.map(|value| &value[..]), &operands)
+        .merge(key, base.map(|(value, _)| &value[..]), &operands)
         .map_err(failed)?;
     if merged.len() > VALUE_BYTES_CEILING {
         let problem = format!(
@@ -259,7 +288,7 @@ pub(super) fn resolve(
         );
         return Err(failed(problem));
     }
-    Ok(Some(Slice::from(merged)))
+    Ok(Some((Slice::from(merged), None)))
 }
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ use self::view::{MemorySnapshot, View};
 use crate::batch::WriteBatch;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::engine::{
-    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, KeyspaceId, KeyspaceInfo,
-    Reader, SequenceNumber, Snapshot,
+    CasOutcome, CompactionOutcome, CompactionProgress, Cursor, Engine, EntryInfo, KeyspaceId,
+    KeyspaceInfo, Reader, SequenceNumber, Snapshot,
 };
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -205,6 +205,12 @@ impl Reader for MemoryEngine {
             let keyspace = state.keyspace(keyspace)?;
             shared.get(keyspace, key, state.latest, shared.clock.now())
         })
+    }
+
+    fn entry_info(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<EntryInfo>> {
+        let shared = &self.shared;
+        let state = shared.reading()?;
+        shared.entry_info(state.keyspace(keyspace)?, key, state.latest)
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {
@@ -523,6 +529,17 @@ impl Shared {
     ) -> Result<Option<Slice>> {
         self.limits.check_key(key)?;
         read(&keyspace.history).get(key, sequence, now, keyspace.operator.as_deref())
+    }
+
+    fn entry_info(
+        &self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        sequence: SequenceNumber,
+    ) -> Result<Option<EntryInfo>> {
+        self.limits.check_key(key)?;
+        let operator = keyspace.operator.as_deref();
+        read(&keyspace.history).entry_info(key, sequence, self.clock.now(), operator)
     }
 
     /// Applies a batch that has been checked. Nobody reads through the engine meanwhile, and views

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::history::resolve;
 use super::{Keyspace, Shared, read};
-use crate::engine::{Cursor, KeyspaceId, Reader, SequenceNumber, Snapshot};
+use crate::engine::{Cursor, EntryInfo, KeyspaceId, Reader, SequenceNumber, Snapshot};
 use crate::error::{Error, Result};
 use crate::range::KeyRange;
 use crate::slice::Slice;
@@ -80,6 +80,12 @@ impl Reader for MemorySnapshot {
         let keyspace = view.keyspace(keyspace)?;
         let now = view.shared.clock.now();
         view.shared.get(keyspace, key, view.sequence, now)
+    }
+
+    fn entry_info(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<EntryInfo>> {
+        let view = &self.0;
+        view.shared
+            .entry_info(view.keyspace(keyspace)?, key, view.sequence)
     }
 
     fn multi_get(&self, keyspace: KeyspaceId, keys: &[&[u8]]) -> Result<Vec<Option<Slice>>> {

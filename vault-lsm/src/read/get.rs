@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use vault_core::{Clock, Error, Result, SequenceNumber, Slice};
+use vault_core::{Clock, EntryInfo, Error, Result, SequenceNumber, Slice};
 
 use crate::blob::Pointer;
 use crate::internal_key::seek_trailer;
@@ -17,11 +17,45 @@ pub(crate) fn get(
     snapshot: SequenceNumber,
     clock: &dyn Clock,
 ) -> Result<Option<Slice>> {
+    let resolver = resolve(view, key, snapshot, clock)?;
+    finish(view, key, resolver)
+}
+
+/// As [`get`], without reading a value that is kept apart.
+pub(crate) fn entry_info(
+    view: &KeyspaceView,
+    key: &[u8],
+    snapshot: SequenceNumber,
+    clock: &dyn Clock,
+) -> Result<Option<EntryInfo>> {
+    let resolver = resolve(view, key, snapshot, clock)?;
+    if let Some(info) = resolver.entry_info() {
+        return Ok(info);
+    }
+    let folded = finish(view, key, resolver)?;
+    Ok(folded.map(|value| EntryInfo {
+        value_bytes: value.len() as u64,
+        expiry: None,
+    }))
+}
+
+#[inline]
+fn resolve<'a>(
+    view: &'a KeyspaceView,
+    key: &'a [u8],
+    snapshot: SequenceNumber,
+    clock: &'a dyn Clock,
+) -> Result<Resolver<'a>> {
     let operator = view.keyspace.operator.as_deref();
     let mut resolver = Resolver::new(key, snapshot, clock, operator);
     if !ask_memtables(view, key, snapshot, &mut resolver)? {
         ask_runs(view, key, snapshot, &mut resolver)?;
     }
+    Ok(resolver)
+}
+
+#[inline]
+fn finish(view: &KeyspaceView, key: &[u8], resolver: Resolver<'_>) -> Result<Option<Slice>> {
     resolver
         .finish(|pointer| value_apart(view, key, pointer))
         .map_err(|error| view.keyspace.discreet(error))

@@ -14,7 +14,9 @@ use std::ops::ControlFlow;
 use vault_core::batch::OperationKind;
 use vault_core::error::printable;
 use vault_core::limits::VALUE_BYTES_CEILING;
-use vault_core::{Clock, Error, MergeOperator, Result, SequenceNumber, Slice};
+use vault_core::{
+    Clock, EntryInfo, Error, MergeOperator, Result, SequenceNumber, Slice, Timestamp,
+};
 
 use crate::blob::Pointer;
 use crate::internal_key::{is_apart, kind_of, sequence_of, split_expiry};
@@ -32,6 +34,8 @@ pub(crate) struct Resolver<'a> {
     /// How many operands are gathered before they are combined.
     operands_max: usize,
     outcome: Outcome,
+    /// Expiry of the value that the outcome is.
+    expiry: Option<Timestamp>,
 }
 
 /// Operands that are held one by one. A counter may have a million that no flush has folded yet: beyond
@@ -67,6 +71,7 @@ impl<'a> Resolver<'a> {
             operands: Vec::new(),
             operands_max: OPERANDS_MAX,
             outcome: Outcome::Open,
+            expiry: None,
         }
     }
 
@@ -97,6 +102,7 @@ impl<'a> Resolver<'a> {
         let gone =
             sequence < self.hidden_below || expiry.is_some_and(|expiry| expiry <= self.clock.now());
         let skipped = stored.len() - user_value.len();
+        self.expiry = expiry;
         self.outcome = match kind_of(trailer).ok_or(Malformed)? {
             _ if gone => Outcome::Absent,
             OperationKind::Put if is_apart(trailer) => {
@@ -125,6 +131,23 @@ impl<'a> Resolver<'a> {
             // It can't be done: no more is tried.
             None => self.operands_max = usize::MAX,
         }
+    }
+
+    /// What is known of the entry that the reader sees, without reading its value. `None` where operands are to be folded
+    /// first.
+    pub(crate) fn entry_info(&self) -> Option<Option<EntryInfo>> {
+        if !self.operands.is_empty() {
+            return None;
+        }
+        let value_bytes = match &self.outcome {
+            Outcome::Value(value) => value.len() as u64,
+            Outcome::Apart(pointer) => u64::from(pointer.raw),
+            Outcome::Absent | Outcome::Open => return Some(None),
+        };
+        Some(Some(EntryInfo {
+            value_bytes,
+            expiry: self.expiry,
+        }))
     }
 
     /// What the reader sees. A value that is kept apart is read by `apart`, and no other is.

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OptimisticTxDatabase,
+    PersistMode, Readable, Snapshot,
 };
 use vault_bench::data::Entry;
 use vault_bench::settings::Settings;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
 struct Fjall {
     keyspace: Keyspace,
     database: Database,
+    /// The same database, with its optimistic transactions.
+    transactions: OptimisticTxDatabase,
     clock: SystemClock,
 }
 
@@ -46,13 +49,15 @@ fn own<T>(result: fjall::Result<T>) -> Result<T> {
 }
 
 fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
-    let mut builder = Database::builder(dir)
+    let mut builder = OptimisticTxDatabase::builder(dir)
         // One cache for blocks, filters and indexes, as large as everyone's.
         .cache_size(settings.cache_bytes());
     if settings.background_threads > 0 {
         builder = builder.worker_threads(settings.background_threads);
     }
-    let database = own(builder.open())?;
+    let transactions = own(builder.open())?;
+    // All but transactions goes past their bookkeeping, as in a database without them.
+    let database = transactions.inner().clone();
     let options = || {
         KeyspaceCreateOptions::default()
             // fjall allows up to four full ones to wait for their flush on top of this.
@@ -68,6 +73,7 @@ fn open(dir: &Path, settings: &Settings) -> Result<Box<dyn Target>> {
     Ok(Box::new(Fjall {
         keyspace,
         database,
+        transactions,
         clock: SystemClock::new(),
     }))
 }
@@ -156,7 +162,24 @@ impl Target for Fjall {
     }
 
     fn offers(&self, verb: Verb) -> bool {
-        verb == Verb::Snapshot
+        matches!(verb, Verb::Snapshot | Verb::Transactions)
+    }
+
+    fn transact(&self, entries: &[Entry]) -> Result<()> {
+        loop {
+            let mut transaction = own(self.transactions.write_tx())?;
+            for entry in entries {
+                if own(transaction.get(&self.keyspace, entry.key.as_slice()))?.is_none() {
+                    return Err(Error::engine(NAME, &"a key that was loaded is missing"));
+                }
+            }
+            for entry in entries {
+                transaction.insert(&self.keyspace, entry.key.as_slice(), entry.value.as_slice());
+            }
+            if own(transaction.commit())?.is_ok() {
+                return Ok(());
+            }
+        }
     }
 
     fn while_held(&self, work: &mut dyn FnMut(&dyn Held) -> Result<()>) -> Result<()> {

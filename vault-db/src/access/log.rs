@@ -1,0 +1,104 @@
+//! The latest accesses that were sampled, over all vaults.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use vault_core::Timestamp;
+
+use crate::database::lock;
+use crate::key::Key;
+
+/// Accesses that are kept.
+pub(crate) const RECORDS_MAX: usize = 1024;
+/// Bytes of a key that are kept; of a longer one, none are.
+const KEY_BYTES_MAX: usize = 128;
+
+/// What was done to a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccessVerb {
+    /// A key was read.
+    Read,
+    /// A key, or several, were written.
+    Write,
+    /// A key, or all, were removed.
+    Delete,
+    /// A scan was begun.
+    Scan,
+}
+
+impl AccessVerb {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Delete, Self::Scan];
+
+    /// Its name, in small letters.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// assert_eq!(vault_db::AccessVerb::Read.name(), "read");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+/// One access that was sampled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRecord {
+    /// The vault's name at present; its number where it was deleted.
+    pub vault: String,
+    /// What was done.
+    pub verb: AccessVerb,
+    /// To which key; `None` where it was none, several, or a very long one.
+    pub key: Option<Key>,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// As a record is kept.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) vault: u32,
+    pub(crate) verb: AccessVerb,
+    pub(crate) key: Vec<u8>,
+    pub(crate) at: Timestamp,
+    pub(crate) took: Duration,
+}
+
+/// The latest accesses that were sampled: a ring.
+#[derive(Default)]
+pub(crate) struct AccessLog {
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+impl AccessLog {
+    pub(crate) fn note(&self, mut record: Kept) {
+        if record.key.len() > KEY_BYTES_MAX {
+            record.key = Vec::new();
+        }
+        let mut kept = lock(&self.kept);
+        if kept.len() >= RECORDS_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(record);
+    }
+
+    /// The records, the latest first.
+    pub(crate) fn latest(&self) -> Vec<Kept> {
+        lock(&self.kept).iter().rev().cloned().collect()
+    }
+
+    pub(crate) fn clear(&self) {
+        lock(&self.kept).clear();
+    }
+}

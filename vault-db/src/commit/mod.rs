@@ -1,0 +1,305 @@
+//! Commits: every change to a vault goes through here, with what it does to the vault's tally.
+//!
+//! # One change
+//! 1. The stripe of the key is locked: nobody else changes this key from here on.
+//! 2. The engine is asked what is there, without reading the value. This may wait for the disk.
+//! 3. The batch is applied: the entry, what it adds to the vault's tally, and the list of what expires. Additions to the
+//!    tally are operands that the engine folds, so that commits to one vault need not wait for each other.
+//! 4. The stripe is let go; then the thread waits for the disk, if the database's writes are to be durable, and shares one
+//!    `fdatasync` with others.
+//!
+//! # Several changes
+//! The same, with the stripes of all keys, in the order of vaults and numbers, so that no two wait for each other. A
+//! transaction holds the stripes of what it relied on as well (all of a vault's, where that was a range), and is checked
+//! before step 3 against what was written there of late ([`Recent`]).
+//!
+//! # Whole vaults
+//! Clearing and deleting a vault holds all of its stripes.
+
+mod expire;
+mod many;
+mod recent;
+mod stripes;
+
+use std::sync::atomic::{Ordering, fence};
+
+use vault_core::{EntryInfo, SequenceNumber, Timestamp, WriteBatch};
+
+pub(crate) use many::{Footprint, NewValue, Outcome, Relied, VaultChanges};
+pub(crate) use recent::Recent;
+pub(crate) use stripes::{Stripe, Stripes};
+
+use crate::catalog::{self, Delta, Keyspaces};
+use crate::database::{Shared, VaultState};
+use crate::error::{Error, Result};
+use crate::tenant::QuotaRoom;
+
+/// What a key is to become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum New<'a> {
+    /// A stored value, envelope and all.
+    Value {
+        stored: &'a [u8],
+        expiry: Option<Timestamp>,
+    },
+    Absent,
+}
+
+/// What whoever looks at an entry wants done with it.
+pub(crate) enum Verdict {
+    Keep,
+    Remove,
+    Replace {
+        stored: Vec<u8>,
+        expiry: Option<Timestamp>,
+    },
+}
+
+impl Shared {
+    /// Sets or removes one key. Gives what was there before.
+    pub(crate) fn change(
+        &self,
+        vault: &VaultState,
+        key: &[u8],
+        new: New<'_>,
+    ) -> Result<Option<EntryInfo>> {
+        self.check_entry(key, new)?;
+        let mut stripe = vault.stripes.lock(key);
+        vault.check()?;
+        let old = self
+            .engine
+            .entry_info(vault.keyspace, key)
+            .map_err(|error| vault.told(error))?;
+        self.commit_one(vault, &mut stripe, key, old, new)?;
+        drop(stripe);
+        self.make_durable()?;
+        Ok(old)
+    }
+
+    /// Shows one key's stored value to `decide`, and does what it says, with nobody between. `decide` must not come back
+    /// to this database.
+    pub(crate) fn decide<R>(
+        &self,
+        vault: &VaultState,
+        key: &[u8],
+        decide: impl FnOnce(Option<&[u8]>) -> Result<(Verdict, R)>,
+    ) -> Result<R> {
+        self.bounds.check_key(key)?;
+        let mut stripe = vault.stripes.lock(key);
+        vault.check()?;
+        let current = self
+            .engine
+            .get(vault.keyspace, key)
+            .map_err(|error| vault.told(error))?;
+        let (verdict, outcome) = decide(current.as_deref())?;
+        let new = match &verdict {
+            Verdict::Keep => return Ok(outcome),
+            Verdict::Remove => New::Absent,
+            Verdict::Replace { stored, expiry } => New::Value {
+                stored,
+                expiry: *expiry,
+            },
+        };
+        self.check_entry(key, new)?;
+        let old = current.map(|current| EntryInfo {
+            value_bytes: current.len() as u64,
+            expiry: crate::value::Stored::parse(&current).and_then(|stored| stored.expiry),
+        });
+        self.commit_one(vault, &mut stripe, key, old, new)?;
+        drop(stripe);
+        self.make_durable()?;
+        Ok(outcome)
+    }
+
+    pub(crate) fn check_entry(&self, key: &[u8], new: New<'_>) -> Result<()> {
+        self.bounds.check_key(key)?;
+        match new {
+            New::Value { stored, .. } => self.bounds.check_value(stored),
+            New::Absent => Ok(()),
+        }
+    }
+
+    /// Commits a change to a key whose stripe is held, and which is `old` now.
+    fn commit_one(
+        &self,
+        vault: &VaultState,
+        stripe: &mut Stripe<'_>,
+        key: &[u8],
+        old: Option<EntryInfo>,
+        new: New<'_>,
+    ) -> Result<()> {
+        if old.is_none() && matches!(new, New::Absent) {
+            return Ok(());
+        }
+        let keyspaces = self.keyspaces()?;
+        let mut batch = WriteBatch::with_capacity(key.len() + 96 + new.stored_bytes());
+        let mut delta = Delta {
+            updated: self.now(),
+            ..Delta::default()
+        };
+        self.plan(keyspaces, &mut batch, &mut delta, vault, key, old, new)?;
+        let sequence = self.commit_counted(keyspaces, &mut batch, &[(vault, delta)])?;
+        self.remember(stripe, |recent| recent.note(key, sequence));
+        Ok(())
+    }
+
+    /// Applies a batch with what it adds to the tallies of vaults, whose keys are held.
+    pub(crate) fn commit_counted(
+        &self,
+        keyspaces: Keyspaces,
+        batch: &mut WriteBatch,
+        deltas: &[(&VaultState, Delta)],
+    ) -> Result<SequenceNumber> {
+        for (vault, delta) in deltas {
+            batch.merge(
+                keyspaces.catalog,
+                &catalog::tally_key(vault.id),
+                &delta.encode(),
+            );
+        }
+        let room = Room::take(self.bounds.keys_per_vault_max, deltas)?;
+        let quota = take_quota(deltas)?;
+        let sequence = self.apply(batch)?;
+        for (vault, delta) in deltas {
+            vault.counts.add(delta);
+            if let Some(owner) = &vault.owner {
+                owner.usage.add(delta);
+            }
+        }
+        drop((room, quota));
+        Ok(sequence)
+    }
+
+    /// Adds a change to a batch, and what it does to the tally.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one plain part of the change"
+    )]
+    pub(crate) fn plan(
+        &self,
+        keyspaces: Keyspaces,
+        batch: &mut WriteBatch,
+        delta: &mut Delta,
+        vault: &VaultState,
+        key: &[u8],
+        old: Option<EntryInfo>,
+        new: New<'_>,
+    ) -> Result<()> {
+        let new_expiry = new.expiry();
+        if let Some(old) = old {
+            delta.remove(key, old.value_bytes, old.expiry.is_some());
+            if let Some(expiry) = old.expiry
+                && new_expiry != Some(expiry)
+            {
+                batch.delete(
+                    keyspaces.expiry,
+                    &catalog::expiry_key(vault.id, expiry, key),
+                );
+            }
+        }
+        let New::Value { stored, expiry } = new else {
+            if old.is_some() {
+                batch.delete(vault.keyspace, key);
+            }
+            return Ok(());
+        };
+        let value_bytes = stored.len() as u64;
+        delta.insert(key, value_bytes, expiry.is_some());
+        match expiry {
+            None => batch.put(vault.keyspace, key, stored),
+            Some(expiry) => {
+                let index_key = catalog::expiry_key(vault.id, expiry, key);
+                if old.is_none() {
+                    // Only where the clock went back: the entry had expired, and is still counted.
+                    let counted = self.engine.get(keyspaces.expiry, &index_key)?;
+                    if let Some(bytes) = counted.as_deref().and_then(parse_bytes) {
+                        delta.remove(key, bytes, true);
+                    }
+                }
+                batch.put(keyspaces.expiry, &index_key, &value_bytes.to_le_bytes());
+                batch.put_until(vault.keyspace, key, stored, expiry)
+            }
+        };
+        Ok(())
+    }
+
+    /// Has a commit that was just applied remembered, if a transaction is open that may have to know of it.
+    ///
+    /// A transaction counts itself in before it takes its moment. Where this commit lies behind that moment, the count
+    /// is seen here: a fence on either side orders them.
+    #[inline]
+    pub(crate) fn remember(&self, recent: &mut Recent, note: impl FnOnce(&mut Recent)) {
+        fence(Ordering::SeqCst);
+        if !self.transactions.is_any() {
+            if !recent.is_empty() {
+                *recent = Recent::default();
+            }
+            return;
+        }
+        if recent.is_due() {
+            recent.forget_before(self.transactions.oldest());
+        }
+        note(recent);
+    }
+}
+
+/// Room for entries that a commit is about to add, where vaults may have only so many. Given back when it is dropped.
+struct Room<'a>(Vec<(&'a VaultState, u64)>);
+
+impl<'a> Room<'a> {
+    fn take(max: u64, deltas: &[(&'a VaultState, Delta)]) -> Result<Self> {
+        let mut room = Self(Vec::new());
+        if max == u64::MAX {
+            return Ok(room);
+        }
+        for &(vault, delta) in deltas {
+            let Ok(entries @ 1..) = u64::try_from(delta.entries) else {
+                continue;
+            };
+            if !vault.counts.take_room(entries, max) {
+                let vault = vault.name().to_string();
+                return Err(Error::VaultFull { vault, max });
+            }
+            room.0.push((vault, entries));
+        }
+        Ok(room)
+    }
+}
+
+/// Room for what a commit is about to add, in the quotas of the tenants whose vaults it changes.
+fn take_quota(deltas: &[(&VaultState, Delta)]) -> Result<Vec<QuotaRoom>> {
+    let of_tenants = deltas
+        .iter()
+        .filter_map(|(vault, delta)| Some((vault.owner.as_ref()?, delta)));
+    let rooms = of_tenants.map(|(owner, delta)| QuotaRoom::take(owner, delta));
+    rooms.collect()
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        for (vault, entries) in &self.0 {
+            vault.counts.give_back(*entries);
+        }
+    }
+}
+
+impl New<'_> {
+    const fn expiry(&self) -> Option<Timestamp> {
+        match self {
+            Self::Value { expiry, .. } => *expiry,
+            Self::Absent => None,
+        }
+    }
+
+    const fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Value { stored, .. } => stored.len(),
+            Self::Absent => 0,
+        }
+    }
+}
+
+/// The bytes of an entry's value, as `vault.expiry` has them.
+pub(crate) fn parse_bytes(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_le_bytes)
+}

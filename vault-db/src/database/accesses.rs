@@ -1,0 +1,71 @@
+//! Keeping what is noted of accesses.
+
+use vault_core::{WriteBatch, WriteOptions};
+
+use super::shared::Shared;
+use crate::access::{Access, AccessRecord};
+use crate::catalog;
+use crate::key::{DecodeKey, Key};
+
+impl Shared {
+    /// Writes what is noted of a vault's accesses to the catalog. Where that fails it is left for another time: nothing
+    /// depends on it.
+    pub(crate) fn save_access(&self, access: &Access) {
+        let Some(keyspaces) = self.keyspaces.filter(|_| self.writable) else {
+            return;
+        };
+        let Some(saved) = access.to_save() else {
+            return;
+        };
+        let written = catalog::encode(&saved).and_then(|encoded| {
+            let mut batch = WriteBatch::new();
+            batch.put(
+                keyspaces.catalog,
+                &catalog::access_key(access.vault()),
+                &encoded,
+            );
+            Ok(self.engine.write(&batch, &WriteOptions::OS)?)
+        });
+        if written.is_err() {
+            access.not_saved();
+        }
+    }
+
+    /// Writes what is noted of every vault's accesses.
+    pub(crate) fn save_accesses(&self) {
+        let vaults: Vec<_> = self.registry().all().cloned().collect();
+        for vault in vaults {
+            self.save_access(&vault.access);
+        }
+    }
+
+    /// Forgets every key that was noted, after having saved it.
+    pub(crate) fn forget_accessed_keys(&self) {
+        self.accesses.clear();
+        for vault in self.registry().all() {
+            vault.access.forget_keys();
+        }
+    }
+
+    /// The latest accesses that were sampled, of a tenant's vaults.
+    pub(crate) fn recent_accesses(&self, tenant: u32) -> Vec<AccessRecord> {
+        let names: std::collections::BTreeMap<u32, String> = {
+            let registry = self.registry();
+            let vaults = registry.of_tenant(tenant);
+            vaults
+                .map(|(name, state)| (state.id, name.to_owned()))
+                .collect()
+        };
+        let latest = self.accesses.latest().into_iter();
+        let told = latest.filter_map(|kept| {
+            Some(AccessRecord {
+                vault: names.get(&kept.vault)?.clone(),
+                verb: kept.verb,
+                key: Key::decode_key(&kept.key).ok(),
+                at: kept.at,
+                took: kept.took,
+            })
+        });
+        told.collect()
+    }
+}

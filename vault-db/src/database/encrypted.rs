@@ -1,0 +1,192 @@
+//! Encrypted databases: a type of their own, so that nobody opens one for a plain one by accident.
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+
+use vault_crypto::{Kdf, KeySource};
+
+use super::{Database, DatabaseBuilder};
+use crate::encrypted::EncryptedStore;
+use crate::error::Result;
+
+/// A database of which every byte on disk is encrypted and authenticated: entries, names of vaults, counts, everything.
+///
+/// It does all that [`Database`] does, which it derefs to, and what concerns its keys. Each vault has a key of its own,
+/// which is destroyed with the vault.
+///
+/// ```
+/// use vault_db::EncryptedDatabase;
+/// use vault_db::encryption::{Passphrase, SecretBytes};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// let passphrase = || Passphrase::new(SecretBytes::from_string("correct horse".to_owned())?);
+/// let db = EncryptedDatabase::open(&path, passphrase()?)?;
+/// db.vault("api keys")?.put("openai", "sk-...")?;
+/// db.lock()?;
+/// assert!(db.vault("api keys")?.get::<String>("openai").is_err());
+/// db.unlock(&passphrase()?)?;
+/// assert!(db.vault("api keys")?.get::<String>("openai")?.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EncryptedDatabase {
+    database: Database,
+    store: EncryptedStore,
+}
+
+impl EncryptedDatabase {
+    /// Opens the encrypted database in a directory, or creates it, under the secret from `source`: a
+    /// [passphrase](crate::encryption::Passphrase), a [key file](crate::encryption::KeyFile), a key service.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::open(&path, key)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EncryptedStore::open`] and [`Database::open`].
+    pub fn open(directory: impl AsRef<Path>, source: impl KeySource + 'static) -> Result<Self> {
+        Self::builder().open_encrypted(directory, source)
+    }
+
+    /// Begins to say how a database is to be opened; [`DatabaseBuilder::open_encrypted`] ends it.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::builder().memory_bytes(64 << 20).open_encrypted(&path, key)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> DatabaseBuilder {
+        DatabaseBuilder::default()
+    }
+
+    pub(super) const fn new(database: Database, store: EncryptedStore) -> Self {
+        Self { database, store }
+    }
+
+    /// Wipes the keys from memory. Every operation answers [`Locked`](vault_core::Error::Locked) until
+    /// [`EncryptedDatabase::unlock`]. Names of vaults and how much is in them can still be listed; keys that were noted for
+    /// statistics are forgotten.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::open(&path, key)?;
+    /// let vault = db.vault("v")?;
+    /// db.lock()?;
+    /// assert!(vault.put("a", &1).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Engine`](crate::Error::Engine).
+    pub fn lock(&self) -> Result<()> {
+        let shared = self.database.shared();
+        shared.save_accesses();
+        self.store.lock()?;
+        shared.forget_accessed_keys();
+        Ok(())
+    }
+
+    /// Makes the database usable again. Costs one key derivation.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = || RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::open(&path, key())?;
+    /// db.lock()?;
+    /// db.unlock(&key())?;
+    /// db.vault("v")?.put("a", &1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WrongKey`](vault_core::Error::WrongKey): it stays locked. What the source says.
+    pub fn unlock(&self, source: &dyn KeySource) -> Result<()> {
+        Ok(self.store.unlock(source)?)
+    }
+
+    /// Replaces the passphrase or key, at once, however large the database is.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let db = EncryptedDatabase::open(&path, key(7))?;
+    /// db.change_secret(&key(8), None)?;
+    /// db.close()?;
+    /// assert!(EncryptedDatabase::open(&path, key(7)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EncryptedStore::change_secret`].
+    pub fn change_secret(&self, new: &dyn KeySource, kdf: Option<Kdf>) -> Result<()> {
+        Ok(self.store.change_secret(new, kdf)?)
+    }
+
+    /// The store underneath, for everything else that concerns keys.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::EncryptedDatabase;
+    /// # use vault_db::encryption::{Kdf, RawKey, SecretKey};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let key = RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::open(&path, key)?;
+    /// assert_eq!(db.store().keyring_info().epoch, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn store(&self) -> &EncryptedStore {
+        &self.store
+    }
+}
+
+impl Deref for EncryptedDatabase {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl fmt::Debug for EncryptedDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptedDatabase")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}

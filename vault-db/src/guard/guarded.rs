@@ -1,0 +1,204 @@
+//! A database behind access control.
+
+use std::fmt;
+use std::io::BufRead;
+use std::sync::Arc;
+
+use super::control::AccessControl;
+use super::guarded_vault::GuardedVault;
+use super::policy::Permission;
+use crate::database::NO_TENANT;
+use crate::error::Result;
+use crate::portable::{ImportOptions, ImportOutcome};
+use crate::vault::{Vault, VaultInfo};
+
+/// What somebody came in with.
+#[derive(Clone)]
+pub(super) enum Credential {
+    /// A principal's secret, of this version.
+    Secret { principal: String, version: u64 },
+    /// A token of this hash.
+    Token { hash: [u8; 32] },
+}
+
+/// A database as one principal may use it. Every call is checked anew: a role that is taken away, or a token that is revoked,
+/// takes effect with the next.
+///
+/// [`AccessControl::log_in`] and [`AccessControl::with_token`] give one. It has no transactions over several vaults: what
+/// needs them runs beside the database, and guards its own verbs.
+#[derive(Clone)]
+pub struct Guarded {
+    control: AccessControl,
+    credential: Arc<Credential>,
+}
+
+impl Guarded {
+    pub(super) fn new(control: AccessControl, credential: Credential) -> Self {
+        Self {
+            control,
+            credential: Arc::new(credential),
+        }
+    }
+
+    /// Whether the secret or token is still good. Gives the principal's name.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert_eq!(guarded.check()?, "service");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`BadCredentials`](crate::Error::BadCredentials), [`InvalidToken`](crate::Error::InvalidToken).
+    pub fn check(&self) -> Result<String> {
+        self.control.check(&self.credential)
+    }
+
+    /// Whether this is allowed on a vault now. A refusal goes into the audit log.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert!(guarded.allow(Permission::Read, "payroll").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Denied`](crate::Error::Denied), and as [`Guarded::check`].
+    pub fn allow(&self, permission: Permission, vault: &str) -> Result<()> {
+        self.control.allow(&self.credential, permission, vault)
+    }
+
+    /// The vault of this name. Where there is none it is created, which needs [`Permission::Admin`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// guarded.vault("app-notes")?.put("a", &1)?;
+    /// assert!(guarded.vault("payroll").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Denied`](crate::Error::Denied), and as [`Database::vault`](crate::Database::vault).
+    pub fn vault(&self, name: &str) -> Result<GuardedVault> {
+        let shared = self.control.shared();
+        let exists = shared.registry().find(NO_TENANT, name).is_some();
+        if !exists {
+            self.allow(Permission::Admin, name)?;
+        } else if !self.control.allows_any(&self.credential, name)? {
+            // Refused for want of the least that could be asked.
+            self.allow(Permission::Read, name)?;
+        }
+        let state = shared.vault(NO_TENANT, name)?;
+        let vault = Vault::new(Arc::clone(shared), state);
+        Ok(GuardedVault::new(self.clone(), vault))
+    }
+
+    /// What is known of the vaults that the principal may do anything with, in the order of their names.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert_eq!(guarded.vaults()?.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Guarded::check`].
+    pub fn vaults(&self) -> Result<Vec<VaultInfo>> {
+        self.check()?;
+        let all = self.control.shared().vaults_of(NO_TENANT).into_iter();
+        let mut allowed = Vec::new();
+        for info in all {
+            if self.control.allows_any(&self.credential, &info.name)? {
+                allowed.push(info);
+            }
+        }
+        Ok(allowed)
+    }
+
+    /// Reads a vault from text, as [`Database::import`](crate::Database::import). Needs [`Permission::Admin`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+    /// guarded.import("app-letters", text.as_bytes(), &vault_db::ImportOptions::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Denied`](crate::Error::Denied), and as [`Database::import`](crate::Database::import).
+    pub fn import(
+        &self,
+        name: &str,
+        input: impl BufRead,
+        options: &ImportOptions,
+    ) -> Result<ImportOutcome> {
+        self.allow(Permission::Admin, name)?;
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        self.control
+            .shared()
+            .import(NO_TENANT, name, input, options, go_on)
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded")
+            .field("principal", &self.check().ok())
+            .finish_non_exhaustive()
+    }
+}

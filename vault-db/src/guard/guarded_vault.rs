@@ -1,0 +1,330 @@
+//! A vault behind access control.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::guarded::Guarded;
+use super::policy::Permission;
+use crate::error::Result;
+use crate::key::{DecodeKey, EncodeKey, KeyBounds};
+use crate::portable::ExportFormat;
+use crate::vault::{Keys, RawValue, Scan, Vault, VaultInfo, VaultStats};
+
+/// A vault as one principal may use it. The verbs are those of [`Vault`], each checked before it does anything.
+///
+/// # Errors
+/// Every verb gives [`Denied`](crate::Error::Denied) where the principal's roles do not allow it,
+/// [`BadCredentials`](crate::Error::BadCredentials) or [`InvalidToken`](crate::Error::InvalidToken) where it is not let in any
+/// more, and else what the verb of [`Vault`] gives.
+#[derive(Clone)]
+pub struct GuardedVault {
+    guarded: Guarded,
+    vault: Vault,
+}
+
+macro_rules! verbs {
+    ($(
+        $(#[$doc:meta])*
+        $permission:ident: fn $verb:ident $(<$($generic:ident: $($bound:path),+ $(,)?);+>)? ($($argument:ident: $type:ty),*) -> $result:ty;
+    )*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// As [`GuardedVault`] says.
+        pub fn $verb $(<$($generic: $($bound +)+),+>)? (&self, $($argument: $type),*) -> Result<$result> {
+            self.allow(Permission::$permission)?;
+            self.vault.$verb($($argument),*)
+        }
+    )*};
+}
+
+impl GuardedVault {
+    pub(super) const fn new(guarded: Guarded, vault: Vault) -> Self {
+        Self { guarded, vault }
+    }
+
+    fn allow(&self, permission: Permission) -> Result<()> {
+        // By the name of now: a rename takes the vault to other rules.
+        self.guarded.allow(permission, &self.vault.name())
+    }
+
+    /// The vault's name.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert_eq!(vault.name(), "app-users");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.vault.name()
+    }
+
+    verbs! {
+        /// Reads a value: [`Vault::get`]. Needs [`Permission::Read`].
+        Read: fn get<V: DeserializeOwned>(key: impl EncodeKey) -> Option<V>;
+        /// Reads raw bytes: [`Vault::get_raw`]. Needs [`Permission::Read`].
+        Read: fn get_raw(key: impl EncodeKey) -> Option<RawValue>;
+        /// Whether a key is there: [`Vault::contains`]. Needs [`Permission::Read`].
+        Read: fn contains(key: impl EncodeKey) -> bool;
+        /// How long a key will be there: [`Vault::time_to_live`]. Needs [`Permission::Read`].
+        Read: fn time_to_live(key: impl EncodeKey) -> Option<Option<Duration>>;
+        /// How many entries there are: [`Vault::len`]. Needs [`Permission::Read`].
+        Read: fn len() -> u64;
+        /// Whether there are none: [`Vault::is_empty`]. Needs [`Permission::Read`].
+        Read: fn is_empty() -> bool;
+        /// What is known of the vault: [`Vault::info`]. Needs [`Permission::Read`].
+        Read: fn info() -> VaultInfo;
+        /// How it is used, keys included: [`Vault::stats`]. Needs [`Permission::Scan`].
+        Scan: fn stats() -> VaultStats;
+        /// All keys: [`Vault::keys`]. Needs [`Permission::Scan`].
+        Scan: fn keys<K: DecodeKey>() -> Keys<K>;
+        /// All entries: [`Vault::items`]. Needs [`Permission::Scan`].
+        Scan: fn items<K: DecodeKey; V: DeserializeOwned>() -> Scan<K, V>;
+        /// The entries of a range: [`Vault::range`]. Needs [`Permission::Scan`].
+        Scan: fn range<K: DecodeKey; V: DeserializeOwned>(bounds: impl KeyBounds) -> Scan<K, V>;
+        /// The entries with a prefix: [`Vault::prefix`]. Needs [`Permission::Scan`].
+        Scan: fn prefix<K: DecodeKey; V: DeserializeOwned>(prefix: impl EncodeKey) -> Scan<K, V>;
+        /// Sets a key to bytes: [`Vault::put_raw`]. Needs [`Permission::Write`].
+        Write: fn put_raw(key: impl EncodeKey, bytes: &[u8]) -> ();
+        /// Removes a key: [`Vault::remove`]. Needs [`Permission::Delete`].
+        Delete: fn remove(key: impl EncodeKey) -> bool;
+        /// Removes every entry: [`Vault::clear`]. Needs [`Permission::Delete`].
+        Delete: fn clear() -> u64;
+        /// Says what the vault is for: [`Vault::describe`]. Needs [`Permission::Admin`].
+        Admin: fn describe(description: Option<&str>) -> ();
+        /// Deletes the vault: [`Vault::delete`]. Needs [`Permission::Admin`].
+        Admin: fn delete() -> u64;
+        /// Writes the vault as text: [`Vault::export`]. Needs [`Permission::Admin`].
+        Admin: fn export(format: ExportFormat, out: impl Write) -> u64;
+    }
+
+    /// Sets a key to a value: [`Vault::put`]. Needs [`Permission::Write`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// vault.put("alice", "admin")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn put<V: Serialize + ?Sized>(&self, key: impl EncodeKey, value: &V) -> Result<()> {
+        self.allow(Permission::Write)?;
+        self.vault.put(key, value)
+    }
+
+    /// Sets a key to a value for some time: [`Vault::put_for`]. Needs [`Permission::Write`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// vault.put_for("session", "alice", std::time::Duration::from_secs(60))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn put_for<V: Serialize + ?Sized>(
+        &self,
+        key: impl EncodeKey,
+        value: &V,
+        time_to_live: Duration,
+    ) -> Result<()> {
+        self.allow(Permission::Write)?;
+        self.vault.put_for(key, value, time_to_live)
+    }
+
+    /// Adds to a counter: [`Vault::increment`]. Needs [`Permission::Read`] and [`Permission::Write`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert_eq!(vault.increment("visits", 1)?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn increment(&self, key: impl EncodeKey, by: i64) -> Result<i64> {
+        self.allow(Permission::Read)?;
+        self.allow(Permission::Write)?;
+        self.vault.increment(key, by)
+    }
+
+    /// Replaces a value if it is the expected one: [`Vault::compare_and_set`]. Needs [`Permission::Read`] and
+    /// [`Permission::Write`], and [`Permission::Delete`] to remove.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert!(vault.compare_and_set("lock", None, Some("mine"))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn compare_and_set<V: Serialize + ?Sized>(
+        &self,
+        key: impl EncodeKey,
+        expected: Option<&V>,
+        new: Option<&V>,
+    ) -> Result<bool> {
+        self.allow(Permission::Read)?;
+        self.allow(if new.is_some() {
+            Permission::Write
+        } else {
+            Permission::Delete
+        })?;
+        self.vault.compare_and_set(key, expected, new)
+    }
+
+    /// Removes a key and gives its value: [`Vault::pop`]. Needs [`Permission::Read`] and [`Permission::Delete`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// assert_eq!(vault.pop::<i64>("missing")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn pop<V: DeserializeOwned>(&self, key: impl EncodeKey) -> Result<Option<V>> {
+        self.allow(Permission::Read)?;
+        self.allow(Permission::Delete)?;
+        self.vault.pop(key)
+    }
+
+    /// Gives the vault another name: [`Vault::rename`]. Needs [`Permission::Admin`] under both names, so that nobody takes a
+    /// vault out of reach of others, or into it.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// vault.rename("app-people")?;
+    /// assert!(vault.rename("payroll").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn rename(&self, name: &str) -> Result<u64> {
+        self.allow(Permission::Admin)?;
+        self.guarded.allow(Permission::Admin, name)?;
+        self.vault.rename(name)
+    }
+
+    /// Copies the vault: [`Vault::copy_to`]. Needs [`Permission::Read`] and [`Permission::Scan`] here, and
+    /// [`Permission::Admin`] under the name of the copy.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// # let vault = guarded.vault("app-users")?;
+    /// vault.copy_to("app-copy")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GuardedVault`] says.
+    pub fn copy_to(&self, name: &str) -> Result<Self> {
+        self.allow(Permission::Read)?;
+        self.allow(Permission::Scan)?;
+        self.guarded.allow(Permission::Admin, name)?;
+        Ok(Self::new(self.guarded.clone(), self.vault.copy_to(name)?))
+    }
+}
+
+impl fmt::Debug for GuardedVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedVault")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}

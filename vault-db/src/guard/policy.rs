@@ -1,0 +1,171 @@
+//! Principals, roles, and what follows from them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vault_core::Timestamp;
+
+use super::pattern;
+use super::token::TokenRecord;
+use crate::error::{Error, Result};
+
+/// What a role can allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Reading keys that one knows: get, contains, and how much there is.
+    Read,
+    /// Setting keys.
+    Write,
+    /// Removing keys, and all of them.
+    Delete,
+    /// Finding keys: iterating, ranges, prefixes.
+    Scan,
+    /// Everything about vaults as such: creating, renaming, copying, deleting, describing, exporting and importing.
+    Admin,
+}
+
+impl Permission {
+    /// Its name, in small letters.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// assert_eq!(vault_db::Permission::Read.name(), "read");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Scan => "scan",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What a role allows on which vaults.
+///
+/// ```
+/// use vault_db::{Grant, Permission};
+/// let grant = Grant::new("app-*", [Permission::Read, Permission::Scan]);
+/// assert!(grant.allows(Permission::Read, "app-users"));
+/// assert!(!grant.allows(Permission::Write, "app-users"));
+/// assert!(!grant.allows(Permission::Read, "payroll"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The names of the vaults, with `*` for any characters and `?` for any one.
+    pub vaults: String,
+    /// What is allowed there.
+    pub permissions: Vec<Permission>,
+}
+
+impl Grant {
+    /// Allows something on the vaults whose names match a pattern.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::{Grant, Permission};
+    /// let grant = Grant::new("*", [Permission::Read]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(vaults: &str, permissions: impl IntoIterator<Item = Permission>) -> Self {
+        Self {
+            vaults: vaults.to_owned(),
+            permissions: permissions.into_iter().collect(),
+        }
+    }
+
+    /// Whether it allows this on a vault.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::{Grant, Permission};
+    /// assert!(Grant::new("*", [Permission::Read]).allows(Permission::Read, "users"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn allows(&self, permission: Permission, vault: &str) -> bool {
+        self.permissions.contains(&permission) && pattern::matches(&self.vaults, vault)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        pattern::check(&self.vaults)
+    }
+}
+
+/// What is known of a principal: a person or a program that can come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrincipalInfo {
+    /// Its name.
+    pub name: String,
+    /// The roles it has.
+    pub roles: Vec<String>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Whether it may come in at all.
+    pub enabled: bool,
+}
+
+/// As the catalog keeps a principal.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Principal {
+    /// An encoded [`SecretHash`](vault_crypto::SecretHash), in hexadecimal.
+    pub(super) secret: String,
+    pub(super) roles: Vec<String>,
+    /// In milliseconds since 1970.
+    pub(super) created: u64,
+    pub(super) enabled: bool,
+    /// Counts up with each change of the secret: who came in with an older one is out.
+    #[serde(default)]
+    pub(super) version: u64,
+}
+
+/// Everything that decides who may do what.
+#[derive(Default)]
+pub(super) struct Policy {
+    pub(super) principals: BTreeMap<String, Principal>,
+    pub(super) roles: BTreeMap<String, Vec<Grant>>,
+    /// By the SHA-256 of the token.
+    pub(super) tokens: BTreeMap<[u8; 32], TokenRecord>,
+}
+
+impl Policy {
+    pub(super) fn principal(&self, name: &str) -> Result<&Principal> {
+        self.principals
+            .get(name)
+            .ok_or_else(|| Error::NoSuchPrincipal {
+                name: name.to_owned(),
+            })
+    }
+
+    /// Whether a principal's roles allow this on a vault. A role that is gone allows nothing.
+    pub(super) fn allows(
+        &self,
+        principal: &Principal,
+        permission: Permission,
+        vault: &str,
+    ) -> bool {
+        let roles = principal.roles.iter();
+        let mut grants = roles.filter_map(|role| self.roles.get(role)).flatten();
+        principal.enabled && grants.any(|grant| grant.allows(permission, vault))
+    }
+
+    /// Whether a principal's roles allow anything on a vault.
+    pub(super) fn allows_any(&self, principal: &Principal, vault: &str) -> bool {
+        let all = [
+            Permission::Read,
+            Permission::Write,
+            Permission::Delete,
+            Permission::Scan,
+            Permission::Admin,
+        ];
+        all.into_iter()
+            .any(|permission| self.allows(principal, permission, vault))
+    }
+}

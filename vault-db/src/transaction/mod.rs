@@ -1,0 +1,456 @@
+//! Transactions over any number of vaults.
+//!
+//! A transaction reads one moment of the database, and gathers what it changes. Committing it checks, with the vaults
+//! held, that nothing it relied on was written since, and applies everything as one batch: it takes effect at one point in
+//! the order of all commits, or not at all. Nothing is locked before, so readers never wait, and no two transactions
+//! wait for each other; the price is that one of two that collide is run again ([`Database::write`](crate::Database::write)
+//! does that).
+//!
+//! # Isolation
+//! - [`Isolation::Serializable`], the default: everything that was read is relied on, keys that were not there and ranges
+//!   that were scanned included. The outcome is that of some order one after the other: that of the commits.
+//! - [`Isolation::Snapshot`]: only what was written is relied on; of two transactions that change the same key, the first to
+//!   commit wins. Write skew is possible, as everywhere under snapshot isolation (Berenson et al.: "A critique of ANSI SQL
+//!   isolation levels", 1995).
+
+mod active;
+mod options;
+mod retry;
+mod scan;
+mod vault;
+mod writes;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::{KeyRange, Slice, Snapshot};
+
+pub(crate) use active::Active;
+use active::Registered;
+pub use options::{Isolation, TransactionOptions};
+pub(crate) use retry::{read, write};
+pub use scan::TransactionScan;
+pub use vault::TransactionVault;
+pub use writes::Savepoint;
+use writes::Writes;
+
+use crate::access::AccessVerb;
+use crate::commit::{Footprint, NewValue, Outcome, Relied};
+use crate::database::{NO_TENANT, Shared, VaultState};
+use crate::error::{Error, Result};
+use crate::vault::Vault;
+
+/// A transaction: a moment of the database, and changes that take effect together.
+///
+/// [`Database::write`](crate::Database::write) and [`Database::read`](crate::Database::read) hand one to a closure;
+/// [`Database::begin`](crate::Database::begin) gives one to keep, which is rolled back when it is dropped.
+///
+/// ```
+/// use vault_db::{Database, Result};
+/// # fn main() -> Result<()> {
+/// let db = Database::temp()?;
+/// db.vault("accounts")?.update([("alice", 100), ("bob", 20)])?;
+/// db.write(|tx| {
+///     let accounts = tx.vault("accounts")?;
+///     let from: i64 = accounts.get("alice")?.unwrap_or(0);
+///     if from < 70 {
+///         return Err(tx.abort("alice has too little"));
+///     }
+///     accounts.increment("alice", -70)?;
+///     accounts.increment("bob", 70)?;
+///     Ok(())
+/// })?;
+/// assert_eq!(db.vault("accounts")?.get::<i64>("bob")?, Some(90));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Transaction {
+    shared: Arc<Shared>,
+    /// Whose vaults it is about.
+    tenant: u32,
+    snapshot: Arc<dyn Snapshot>,
+    options: TransactionOptions,
+    mode: Mode,
+    began: Duration,
+    state: RefCell<State>,
+    _registered: Option<Registered>,
+}
+
+/// Whether a transaction may change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Read,
+    Write,
+}
+
+struct State {
+    writes: Writes,
+    relied: BTreeMap<u32, Relied>,
+    /// Keys that `relied` holds.
+    keys_relied: usize,
+    /// How it ended.
+    ended: Option<&'static str>,
+    /// Whether it is known that it collided.
+    doomed: bool,
+}
+
+impl Transaction {
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        tenant: u32,
+        options: TransactionOptions,
+        mode: Mode,
+    ) -> Result<Self> {
+        let (registered, snapshot) = match mode {
+            Mode::Read => (None, shared.engine.snapshot()?),
+            Mode::Write => {
+                let (registered, snapshot) = Active::register(shared)?;
+                (Some(registered), snapshot)
+            }
+        };
+        Ok(Self {
+            shared: Arc::clone(shared),
+            tenant,
+            snapshot,
+            options,
+            mode,
+            began: shared.clock.monotonic(),
+            state: RefCell::new(State {
+                writes: Writes::default(),
+                relied: BTreeMap::new(),
+                keys_relied: 0,
+                ended: None,
+                doomed: false,
+            }),
+            _registered: registered,
+        })
+    }
+
+    /// The vault of this name, as this transaction sees it. Where there is none, it is created if the transaction may
+    /// change something; that is not part of the transaction, and stays.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// db.write(|tx| tx.vault("users")?.put("alice", "admin"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidVaultName`], [`Error::NoSuchVault`] in a transaction that only reads, [`Error::TooManyVaults`].
+    pub fn vault(&self, name: &str) -> Result<TransactionVault<'_>> {
+        self.check()?;
+        let state = match self.mode {
+            Mode::Read => self.shared.existing_vault(self.tenant, name)?,
+            Mode::Write => self.shared.vault(self.tenant, name)?,
+        };
+        Ok(TransactionVault::new(self, state))
+    }
+
+    /// A vault that the caller has a handle of, as this transaction sees it. A transaction of a tenant takes only that tenant's;
+    /// one of the database takes any.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// let users = db.vault("users")?;
+    /// db.write(|tx| tx.of(&users)?.put("alice", "admin"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ForeignVault`].
+    pub fn of(&self, vault: &Vault) -> Result<TransactionVault<'_>> {
+        self.check()?;
+        let same_database = Arc::ptr_eq(vault.shared(), &self.shared);
+        let in_reach = self.tenant == NO_TENANT || vault.state().tenant == self.tenant;
+        if !same_database || !in_reach {
+            return Err(Error::ForeignVault { name: vault.name() });
+        }
+        Ok(TransactionVault::new(self, Arc::clone(vault.state())))
+    }
+
+    /// Marks a place to which the changes can be [rolled back](Transaction::roll_back_to).
+    ///
+    /// ```
+    /// # use vault_db::{Database, Result};
+    /// # fn main() -> Result<()> {
+    /// # let db = Database::temp()?;
+    /// db.write(|tx| {
+    ///     let plan = tx.vault("plan")?;
+    ///     plan.put("monday", "rain")?;
+    ///     let before = tx.savepoint()?;
+    ///     plan.put("tuesday", "snow")?;
+    ///     tx.roll_back_to(&before)?;
+    ///     assert_eq!(plan.get::<String>("tuesday")?, None);
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::TransactionEnded`], [`Error::TransactionTooLong`].
+    pub fn savepoint(&self) -> Result<Savepoint> {
+        self.check()?;
+        Ok(self.state.borrow_mut().writes.savepoint())
+    }
+
+    /// Undoes the changes made since a savepoint, which stays for another time. What was read since is still relied on.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// db.write(|tx| {
+    ///     let start = tx.savepoint()?;
+    ///     tx.vault("v")?.put("a", &1)?;
+    ///     tx.roll_back_to(&start)
+    /// })?;
+    /// assert!(db.vault("v")?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSavepoint`], [`Error::TransactionEnded`], [`Error::TransactionTooLong`].
+    pub fn roll_back_to(&self, savepoint: &Savepoint) -> Result<()> {
+        self.check()?;
+        self.state.borrow_mut().writes.roll_back_to(savepoint)
+    }
+
+    /// An error for a closure to end its transaction with: nothing is written, and nothing is tried again.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// let result: vault_db::Result<()> = db.write(|tx| Err(tx.abort("not today")));
+    /// assert!(result.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn abort(&self, reason: impl Into<String>) -> Error {
+        Error::Aborted {
+            reason: reason.into(),
+        }
+    }
+
+    /// Makes the changes take effect, all at once, if nothing that the transaction relied on was written since. A
+    /// transaction that changed nothing always succeeds.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// use vault_db::TransactionOptions;
+    /// let tx = db.begin(TransactionOptions::default())?;
+    /// tx.vault("v")?.put("a", &1)?;
+    /// tx.commit()?;
+    /// assert_eq!(db.vault("v")?.len()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]: nothing was written; begin again. [`Error::TransactionEnded`],
+    /// [`Error::TransactionTooLong`], [`Error::TransactionTooLarge`], [`Error::VaultDeleted`], [`Error::VaultFull`],
+    /// [`Error::Engine`].
+    pub fn commit(&self) -> Result<()> {
+        match self.try_commit()? {
+            Outcome::Committed => Ok(()),
+            Outcome::Conflict => Err(self.conflict()),
+        }
+    }
+
+    /// The error of a transaction that cannot commit any more.
+    fn conflict(&self) -> Error {
+        self.state.borrow_mut().doomed = true;
+        Error::Conflict {
+            attempts: 1,
+            elapsed: self.shared.clock.monotonic().saturating_sub(self.began),
+        }
+    }
+
+    fn try_commit(&self) -> Result<Outcome> {
+        self.check()?;
+        let (changes, footprint) = {
+            let mut state = self.state.borrow_mut();
+            state.ended = Some(COMMITTED);
+            let changes = std::mem::take(&mut state.writes).into_changes();
+            let mut footprint = Footprint {
+                moment: self.snapshot.sequence(),
+                vaults: std::mem::take(&mut state.relied),
+            };
+            if self.options.isolation == Isolation::Snapshot {
+                for (id, of_vault) in &changes {
+                    let mut relied = Relied::nothing(&of_vault.vault);
+                    relied.keys = of_vault.changes.keys().cloned().collect();
+                    footprint.vaults.insert(*id, relied);
+                }
+            }
+            (changes, footprint)
+        };
+        // One that changes nothing read one moment: that is its place in the order.
+        let outcome = match changes.is_empty() {
+            true => Outcome::Committed,
+            false => self.shared.change_many(&changes, &footprint)?,
+        };
+        self.shared.transactions.ended(Some(outcome));
+        Ok(outcome)
+    }
+
+    /// Whether an error that its closure gave comes of a collision.
+    fn is_doomed(&self) -> bool {
+        self.state.borrow().doomed
+    }
+
+    /// Gives the changes up. Dropping the transaction does the same.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// use vault_db::TransactionOptions;
+    /// let tx = db.begin(TransactionOptions::default())?;
+    /// tx.vault("v")?.put("a", &1)?;
+    /// tx.roll_back();
+    /// assert!(db.vault("v")?.is_empty()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn roll_back(&self) {
+        let mut state = self.state.borrow_mut();
+        state.ended.get_or_insert("by a rollback");
+        state.writes = Writes::default();
+        state.relied.clear();
+    }
+
+    /// Refuses where the transaction has ended, or has been open for too long.
+    fn check(&self) -> Result<()> {
+        if let Some(how) = self.state.borrow().ended {
+            return Err(Error::TransactionEnded { how });
+        }
+        let max = self.options.duration_max;
+        if self.shared.clock.monotonic().saturating_sub(self.began) > max {
+            self.roll_back();
+            self.state.borrow_mut().ended = Some("it was open for too long");
+            return Err(Error::TransactionTooLong { max });
+        }
+        Ok(())
+    }
+
+    /// The stored value of a key, as this transaction sees it.
+    fn get(&self, vault: &Arc<VaultState>, key: &[u8]) -> Result<Option<Slice>> {
+        self.check()?;
+        vault
+            .access
+            .begin(&self.shared, AccessVerb::Read, key)
+            .end();
+        if let Some(own) = self.state.borrow().writes.get(vault.id, key) {
+            return Ok(self.still_visible(own));
+        }
+        self.rely_on_key(vault, key);
+        self.snapshot
+            .get(vault.keyspace, key)
+            .map_err(|error| vault.told(error))
+    }
+
+    /// A change of its own, unless it has expired meanwhile.
+    fn still_visible(&self, own: &NewValue) -> Option<Slice> {
+        let (stored, expiry) = own.as_ref()?;
+        let expired = expiry.is_some_and(|expiry| expiry <= self.shared.now());
+        (!expired).then(|| Slice::from(stored.as_slice()))
+    }
+
+    fn set(&self, vault: &Arc<VaultState>, key: Vec<u8>, new: NewValue) -> Result<()> {
+        self.check()?;
+        if self.mode == Mode::Read {
+            return Err(Error::ReadOnlyTransaction);
+        }
+        self.shared.bounds.check_key(&key)?;
+        if let Some((stored, _)) = &new {
+            self.shared.bounds.check_value(stored)?;
+        }
+        let verb = match new {
+            Some(_) => AccessVerb::Write,
+            None => AccessVerb::Delete,
+        };
+        vault.access.begin(&self.shared, verb, &key).end();
+        let mut state = self.state.borrow_mut();
+        state.writes.set(vault, key, new, self.options.bytes_max)
+    }
+
+    fn relies(&self) -> bool {
+        self.mode == Mode::Write && self.options.isolation == Isolation::Serializable
+    }
+
+    fn rely_on_key(&self, vault: &Arc<VaultState>, key: &[u8]) {
+        if !self.relies() {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let relied = state
+            .relied
+            .entry(vault.id)
+            .or_insert_with(|| Relied::nothing(vault));
+        if !relied.keys.contains(key) {
+            relied.keys.insert(key.to_vec());
+            state.keys_relied += 1;
+        }
+        if state.keys_relied > self.options.reads_max {
+            // Too many to remember: the vault as a whole is relied on from here.
+            state.keys_relied -= relied.keys.len();
+            relied.keys.clear();
+            relied.ranges.push(KeyRange::all());
+        }
+    }
+
+    /// Relies on a range that is still to be given. Gives its number among those of the vault.
+    fn rely_on_range(&self, vault: &Arc<VaultState>) -> usize {
+        if !self.relies() {
+            return 0;
+        }
+        let mut state = self.state.borrow_mut();
+        let relied = state
+            .relied
+            .entry(vault.id)
+            .or_insert_with(|| Relied::nothing(vault));
+        relied.ranges.push(KeyRange::from(&b""[..]..&b""[..]));
+        relied.ranges.len() - 1
+    }
+
+    fn change_relied_range(&self, vault: u32, number: usize, change: impl FnOnce(&mut KeyRange)) {
+        if !self.relies() {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let relied = state.relied.get_mut(&vault);
+        if let Some(range) = relied.and_then(|relied| relied.ranges.get_mut(number)) {
+            change(range);
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.mode == Mode::Write && self.state.borrow().ended != Some(COMMITTED) {
+            self.shared.transactions.ended(None);
+        }
+    }
+}
+
+/// How a transaction ends that was committed, or collided.
+const COMMITTED: &str = "by a commit";
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("moment", &self.snapshot.sequence())
+            .field("options", &self.options)
+            .field("ended", &self.state.borrow().ended)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Entries that end: never visible, counted or given after their time, also where the clock jumps.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::clock::{Clock, ManualClock};
+use vault_db::engine;
+use vault_db::{Database, Durability, Error, Key, Timestamp, Vault};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn with_clock() -> (Arc<ManualClock>, Vault) {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let db = Database::builder()
+        .durability(Durability::Os)
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .temp()
+        .unwrap();
+    let vault = db.vault("v").unwrap();
+    (clock, vault)
+}
+
+fn counted(vault: &Vault) -> (u64, usize, u64) {
+    (
+        vault.len().unwrap(),
+        vault.keys::<Key>().unwrap().count(),
+        vault.info().unwrap().expiring,
+    )
+}
+
+#[test]
+fn an_expired_entry_is_gone_everywhere() {
+    let (clock, vault) = with_clock();
+    vault.put("stays", &1).unwrap();
+    vault.put_for("goes", &2, SECOND).unwrap();
+    assert_eq!(counted(&vault), (2, 2, 1));
+    clock.advance(Duration::from_millis(999));
+    assert_eq!(vault.get::<i64>("goes").unwrap(), Some(2));
+    assert_eq!(
+        vault.time_to_live("goes").unwrap(),
+        Some(Some(Duration::from_millis(1)))
+    );
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(vault.get::<i64>("goes").unwrap(), None);
+    assert!(!vault.contains("goes").unwrap());
+    assert_eq!(vault.time_to_live("goes").unwrap(), None);
+    assert_eq!(vault.pop::<i64>("goes").unwrap(), None);
+    assert!(!vault.remove("goes").unwrap());
+    assert!(!vault.expire("goes", Some(SECOND)).unwrap());
+    assert_eq!(counted(&vault), (1, 1, 1));
+    assert_eq!(vault.cleanup_expired().unwrap(), 1);
+    assert_eq!(vault.cleanup_expired().unwrap(), 0);
+    assert_eq!(counted(&vault), (1, 1, 0));
+}
+
+#[test]
+fn what_comes_after_an_expired_entry_is_new() {
+    let (clock, vault) = with_clock();
+    for round in 0..3 {
+        vault.put_for("k", &round, SECOND).unwrap();
+        clock.advance(SECOND);
+        assert_eq!(counted(&vault).0, 0);
+        // Without a cleanup in between.
+        assert_eq!(vault.increment("k", 5).unwrap(), 5);
+        assert_eq!(vault.time_to_live("k").unwrap(), Some(None));
+        assert_eq!(counted(&vault).0, 1);
+        vault.remove("k").unwrap();
+    }
+    assert_eq!(counted(&vault), (0, 0, 3));
+    assert_eq!(vault.cleanup_expired().unwrap(), 3);
+    assert_eq!(counted(&vault), (0, 0, 0));
+    assert_eq!(vault.info().unwrap().bytes, 0);
+}
+
+#[test]
+fn an_expiry_can_be_changed_and_taken_away() {
+    let (clock, vault) = with_clock();
+    vault.put_for("k", &1, SECOND).unwrap();
+    assert!(vault.expire("k", Some(SECOND * 10)).unwrap());
+    clock.advance(SECOND * 5);
+    assert_eq!(vault.get::<i64>("k").unwrap(), Some(1));
+    assert_eq!(vault.increment("k", 1).unwrap(), 2);
+    assert_eq!(
+        vault.time_to_live("k").unwrap(),
+        Some(Some(SECOND * 5)),
+        "adding leaves it as it is"
+    );
+    assert!(vault.expire("k", None).unwrap());
+    clock.advance(SECOND * 100);
+    assert_eq!(counted(&vault), (1, 1, 0));
+    vault.put_for("k", &3, SECOND).unwrap();
+    vault.put("k", &4).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(counted(&vault), (1, 1, 0));
+}
+
+#[test]
+fn many_expire_at_once() {
+    let (clock, vault) = with_clock();
+    for n in 0..3000 {
+        vault
+            .put_for(n, &n, SECOND + Duration::from_millis(n % 7))
+            .unwrap();
+    }
+    vault.put(-1, &1).unwrap();
+    assert_eq!(counted(&vault), (3001, 3001, 3000));
+    clock.advance(SECOND * 2);
+    assert_eq!(counted(&vault).0, 1);
+    assert_eq!(vault.cleanup_expired().unwrap(), 3000);
+    assert_eq!(counted(&vault), (1, 1, 0));
+}
+
+#[test]
+fn clearing_and_deleting_take_them_along() {
+    let (clock, vault) = with_clock();
+    vault.put_for("a", &1, SECOND).unwrap();
+    vault.put_for("b", &1, SECOND * 10).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(vault.clear().unwrap(), 1);
+    assert_eq!(counted(&vault), (0, 0, 0));
+    assert_eq!(vault.cleanup_expired().unwrap(), 0);
+    vault.put_for("a", &1, SECOND).unwrap();
+    clock.advance(SECOND);
+    vault.put("b", &1).unwrap();
+    assert_eq!(vault.delete().unwrap(), 1);
+}
+
+/// The clock goes back behind the expiry of an entry that was counted as expired, cleaned up or written over.
+#[test]
+fn the_clock_jumps_back() {
+    let (clock, vault) = with_clock();
+    let before = clock.now();
+    vault.put_for("a", &1, SECOND).unwrap();
+    vault.put_for("b", &2, SECOND).unwrap();
+    vault.put_for("c", &3, SECOND).unwrap();
+    clock.advance(SECOND * 2);
+    assert_eq!(counted(&vault).0, 0);
+    vault.put("b", &20).unwrap();
+    clock.set(before);
+    // What is still on the disk is there again until its time comes anew; what was written since stays.
+    assert_eq!(vault.get::<i64>("b").unwrap(), Some(20));
+    let visible = vault.keys::<Key>().unwrap().count() as u64;
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
+    assert_eq!(visible, 3);
+    // Written again with the same expiry as the one that is still in the list.
+    vault.put_for("a", &11, SECOND).unwrap();
+    clock.advance(SECOND * 2);
+    assert_eq!(vault.keys::<Key>().unwrap().count(), 1);
+    assert_eq!(vault.cleanup_expired().unwrap(), 3);
+    assert_eq!(counted(&vault), (1, 1, 0));
+    clock.set(before);
+    // What was cleaned up does not come back.
+    assert_eq!(counted(&vault), (1, 1, 0));
+}
+
+#[test]
+fn odd_times_are_refused() {
+    let (clock, vault) = with_clock();
+    let refused = |result: vault_db::Result<()>| {
+        matches!(
+            result,
+            Err(Error::Engine(engine::Error::InvalidExpiry { .. }))
+        )
+    };
+    assert!(refused(vault.put_for("k", &1, Duration::ZERO)));
+    assert!(refused(vault.put_for("k", &1, Duration::from_micros(999))));
+    assert!(refused(vault.put_for("k", &1, Duration::MAX)));
+    assert!(refused(vault.put_until("k", &1, clock.now())));
+    assert!(refused(vault.put_until("k", &1, Timestamp(0))));
+    vault.put("k", &1).unwrap();
+    assert!(refused(vault.expire("k", Some(Duration::ZERO)).map(drop)));
+    assert_eq!(vault.time_to_live("k").unwrap(), Some(None));
+    assert_eq!(vault.len().unwrap(), 1);
+}

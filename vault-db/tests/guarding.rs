@@ -1,0 +1,412 @@
+//! Access control: each permission on each verb, credentials that are no longer good, and the audit log.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on ends here; and one looks at the bytes of files"
+)]
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::clock::{Clock, ManualClock};
+use vault_db::encryption::{Kdf, SecretBytes};
+use vault_db::engine::WriteOptions;
+use vault_db::{
+    AccessControl, AuditAction, Database, Durability, Error, ExportFormat, Grant, GuardedVault,
+    ImportOptions, Key, Permission, Result, Timestamp, Value,
+};
+
+fn secret(text: &str) -> SecretBytes {
+    SecretBytes::from_string(text.to_owned()).unwrap()
+}
+
+fn temp() -> Database {
+    Database::builder()
+        .durability(Durability::Os)
+        .temp()
+        .unwrap()
+}
+
+const ALL: [Permission; 5] = [
+    Permission::Read,
+    Permission::Write,
+    Permission::Delete,
+    Permission::Scan,
+    Permission::Admin,
+];
+
+/// A principal with one role that allows these on vaults `app-*`.
+fn principal(
+    control: &AccessControl,
+    name: &str,
+    permissions: impl IntoIterator<Item = Permission>,
+) {
+    control
+        .set_role(name, [Grant::new("app-*", permissions)])
+        .unwrap();
+    control
+        .create_principal(name, &secret("correct horse"), [name], Kdf::danger_weak())
+        .unwrap();
+}
+
+fn denied<T>(result: Result<T>) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(Error::Denied { .. }) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn every_verb_needs_its_permission() {
+    type Verb = fn(&GuardedVault) -> Result<()>;
+    let verbs: [(&str, &[Permission], Verb); 25] = [
+        ("get", &[Permission::Read], |v| {
+            v.get::<Value>("k").map(drop)
+        }),
+        ("get_raw", &[Permission::Read], |v| {
+            v.get_raw("missing").map(drop)
+        }),
+        ("contains", &[Permission::Read], |v| {
+            v.contains("k").map(drop)
+        }),
+        ("time_to_live", &[Permission::Read], |v| {
+            v.time_to_live("k").map(drop)
+        }),
+        ("len", &[Permission::Read], |v| v.len().map(drop)),
+        ("is_empty", &[Permission::Read], |v| v.is_empty().map(drop)),
+        ("info", &[Permission::Read], |v| v.info().map(drop)),
+        ("stats", &[Permission::Scan], |v| v.stats().map(drop)),
+        ("keys", &[Permission::Scan], |v| v.keys::<Key>().map(drop)),
+        ("items", &[Permission::Scan], |v| {
+            v.items::<Key, Value>().map(drop)
+        }),
+        ("range", &[Permission::Scan], |v| {
+            v.range::<Key, Value>("a"..).map(drop)
+        }),
+        ("prefix", &[Permission::Scan], |v| {
+            v.prefix::<Key, Value>("a").map(drop)
+        }),
+        ("put", &[Permission::Write], |v| v.put("k", &1)),
+        ("put_raw", &[Permission::Write], |v| v.put_raw("raw", b"1")),
+        ("put_for", &[Permission::Write], |v| {
+            v.put_for("k", &1, Duration::from_secs(9))
+        }),
+        ("increment", &[Permission::Read, Permission::Write], |v| {
+            v.increment("n", 1).map(drop)
+        }),
+        (
+            "compare_and_set",
+            &[Permission::Read, Permission::Write],
+            |v| v.compare_and_set("c", None, Some(&1)).map(drop),
+        ),
+        (
+            "compare_and_remove",
+            &[Permission::Read, Permission::Delete],
+            |v| v.compare_and_set("c", Some(&1), None).map(drop),
+        ),
+        ("remove", &[Permission::Delete], |v| v.remove("k").map(drop)),
+        ("pop", &[Permission::Read, Permission::Delete], |v| {
+            v.pop::<Value>("k").map(drop)
+        }),
+        ("clear", &[Permission::Delete], |v| v.clear().map(drop)),
+        ("describe", &[Permission::Admin], |v| v.describe(Some("x"))),
+        ("export", &[Permission::Admin], |v| {
+            v.export(ExportFormat::Json, io::sink()).map(drop)
+        }),
+        ("rename", &[Permission::Admin], |v| {
+            v.rename("app-renamed")?;
+            v.rename("app-vault").map(drop)
+        }),
+        (
+            "copy_to",
+            &[Permission::Read, Permission::Scan, Permission::Admin],
+            |v| v.copy_to("app-copy")?.delete().map(drop),
+        ),
+    ];
+    let db = temp();
+    db.vault("app-vault").unwrap().put("k", &1).unwrap();
+    let control = db.access_control().unwrap();
+    // Each subset of the permissions.
+    for subset in 1..32_u32 {
+        let allowed: Vec<Permission> = (0..5)
+            .filter(|n| subset >> n & 1 == 1)
+            .map(|n| ALL[n])
+            .collect();
+        let name = format!("p{subset}");
+        principal(&control, &name, allowed.iter().copied());
+        let guarded = control.log_in(&name, &secret("correct horse")).unwrap();
+        let vault = guarded.vault("app-vault").unwrap();
+        for (verb, needed, run) in &verbs {
+            let expected = needed.iter().all(|needed| allowed.contains(needed));
+            assert_eq!(!denied(run(&vault)), expected, "{verb} with {allowed:?}");
+        }
+    }
+    assert_eq!(control.verify_audit().unwrap(), control.audit_head().0);
+}
+
+#[test]
+fn vaults_out_of_reach_are_out_of_sight() {
+    let db = temp();
+    for name in ["app-a", "app-b", "payroll"] {
+        db.vault(name).unwrap().put("k", name).unwrap();
+    }
+    let control = db.access_control().unwrap();
+    principal(&control, "reader", [Permission::Read]);
+    let guarded = control.log_in("reader", &secret("correct horse")).unwrap();
+    let names: Vec<_> = guarded
+        .vaults()
+        .unwrap()
+        .into_iter()
+        .map(|info| info.name)
+        .collect();
+    assert_eq!(names, ["app-a", "app-b"]);
+    assert!(denied(guarded.vault("payroll")));
+    assert!(denied(guarded.vault("app-new")), "creating needs admin");
+    assert!(denied(guarded.import(
+        "app-new",
+        "".as_bytes(),
+        &ImportOptions::default()
+    )));
+    principal(&control, "admin", [Permission::Admin]);
+    let admin = control.log_in("admin", &secret("correct horse")).unwrap();
+    let vault = admin.vault("app-new").unwrap();
+    assert!(denied(vault.rename("payroll-2")), "out of its own reach");
+    // A rename takes the vault to other rules.
+    db.vault("app-a").unwrap().rename("secret").unwrap();
+    let reader = guarded.vault("app-b").unwrap();
+    db.vault("app-b").unwrap().rename("also secret").unwrap();
+    assert!(denied(reader.get::<String>("k")));
+}
+
+#[test]
+fn changes_take_effect_with_the_next_call() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let db = Database::builder()
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .temp()
+        .unwrap();
+    db.vault("app-a").unwrap().put("k", &1).unwrap();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", ALL);
+    let by_secret = control.log_in("p", &secret("correct horse")).unwrap();
+    let vault = by_secret.vault("app-a").unwrap();
+    let token = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    let by_token = control.with_token(token.expose()).unwrap();
+    let works = || (vault.get::<i64>("k").is_ok(), by_token.check().is_ok());
+    assert_eq!(works(), (true, true));
+    control
+        .set_role("p", [Grant::new("app-*", [Permission::Write])])
+        .unwrap();
+    assert!(denied(vault.get::<i64>("k")));
+    control.set_role("p", [Grant::new("*", ALL)]).unwrap();
+    assert_eq!(works(), (true, true));
+    control.set_roles("p", Vec::<String>::new()).unwrap();
+    assert!(denied(vault.get::<i64>("k")));
+    control.set_roles("p", ["p"]).unwrap();
+    control.set_enabled("p", false).unwrap();
+    assert_eq!(works(), (false, false));
+    control.set_enabled("p", true).unwrap();
+    assert_eq!(works(), (true, true));
+    control
+        .set_secret("p", &secret("another horse"), Kdf::danger_weak())
+        .unwrap();
+    assert_eq!(
+        works(),
+        (false, true),
+        "who came in with the old secret is out"
+    );
+    clock.advance(Duration::from_secs(60));
+    assert!(matches!(
+        by_token.check(),
+        Err(Error::InvalidToken {
+            problem: "it has expired"
+        })
+    ));
+    let token = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    let by_token = control.with_token(token.expose()).unwrap();
+    assert_eq!(control.tokens().len(), 1, "the one that ended is gone");
+    assert!(control.revoke_token(token.expose()).unwrap());
+    assert!(!control.revoke_token(token.expose()).unwrap());
+    assert!(matches!(
+        by_token.check(),
+        Err(Error::InvalidToken {
+            problem: "it was revoked"
+        })
+    ));
+    let another = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    assert!(control.remove_role("p").unwrap() && !control.remove_role("p").unwrap());
+    assert!(control.remove_principal("p").unwrap() && !control.remove_principal("p").unwrap());
+    assert!(matches!(
+        control.with_token(another.expose()),
+        Err(Error::InvalidToken { .. })
+    ));
+}
+
+#[test]
+fn what_lets_nobody_in() {
+    let db = temp();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", ALL);
+    assert!(matches!(
+        control.log_in("p", &secret("wrong horse")),
+        Err(Error::BadCredentials)
+    ));
+    assert!(matches!(
+        control.log_in("nobody", &secret("correct horse")),
+        Err(Error::BadCredentials)
+    ));
+    let token = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    let forged = token.expose().replace(|c: char| c.is_ascii_digit(), "f");
+    for forged in ["", "vault-token-", &forged, "x"] {
+        assert!(
+            matches!(control.with_token(forged), Err(Error::InvalidToken { .. })),
+            "{forged}"
+        );
+    }
+    assert_eq!(format!("{token:?}"), "Token(…)");
+    assert!(matches!(
+        control.issue_token("nobody", Duration::from_secs(1)),
+        Err(Error::NoSuchPrincipal { .. })
+    ));
+    assert!(control.issue_token("p", Duration::ZERO).is_err());
+    let exists = control.create_principal("p", &secret("x correct"), ["p"], Kdf::danger_weak());
+    assert!(matches!(exists, Err(Error::PrincipalExists { .. })));
+    let unknown =
+        control.create_principal("q", &secret("x correct"), ["nothing"], Kdf::danger_weak());
+    assert!(matches!(unknown, Err(Error::NoSuchRole { .. })));
+    assert!(matches!(
+        control.set_roles("nobody", ["p"]),
+        Err(Error::NoSuchPrincipal { .. })
+    ));
+    assert!(matches!(
+        control.set_role("r", [Grant::new("", [Permission::Read])]),
+        Err(Error::InvalidPattern { .. })
+    ));
+    assert!(matches!(
+        control.set_role("", []),
+        Err(Error::InvalidVaultName { .. })
+    ));
+    assert_eq!(control.principals().len(), 1);
+}
+
+#[test]
+fn rules_survive_closing_and_no_secret_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = {
+        let db = Database::open(directory.path()).unwrap();
+        db.vault("app-a").unwrap().put("k", &1).unwrap();
+        let control = db.access_control().unwrap();
+        principal(&control, "p", [Permission::Read]);
+        let token = control.issue_token("p", Duration::from_secs(3600)).unwrap();
+        db.engine().flush(None).unwrap();
+        db.close().unwrap();
+        token
+    };
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        all.extend(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    let contains = |needle: &[u8]| all.windows(needle.len()).any(|window| window == needle);
+    assert!(!contains(b"correct horse") && !contains(token.expose().as_bytes()));
+    let db = Database::open(directory.path()).unwrap();
+    let control = db.access_control().unwrap();
+    let guarded = control.log_in("p", &secret("correct horse")).unwrap();
+    assert!(guarded.vault("app-a").unwrap().get::<i64>("k").is_ok());
+    assert!(control.with_token(token.expose()).is_ok());
+    assert_eq!(
+        control.roles()[0].1,
+        [Grant::new("app-*", [Permission::Read])]
+    );
+}
+
+#[test]
+fn the_audit_log_tells_who_was_refused() {
+    let db = temp();
+    db.vault("app-a").unwrap();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", [Permission::Read]);
+    let guarded = control.log_in("p", &secret("correct horse")).unwrap();
+    let vault = guarded.vault("app-a").unwrap();
+    assert!(denied(vault.put("k", &1)));
+    assert!(control.log_in("mallory", &secret("guess 1234")).is_err());
+    let entries = control.audit(100).unwrap();
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.action, entry.principal.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (AuditAction::LogInRefused, "mallory"),
+            (AuditAction::Denied, "p"),
+            (AuditAction::LogIn, "p"),
+            (AuditAction::PrincipalChanged, "p"),
+            (AuditAction::RoleChanged, ""),
+        ]
+    );
+    assert_eq!(
+        (entries[1].vault.as_deref(), entries[1].detail.as_str()),
+        (Some("app-a"), "write")
+    );
+    assert!(entries.iter().rev().map(|entry| entry.number).eq(0..5));
+    assert_eq!(control.verify_audit().unwrap(), 5);
+}
+
+/// Each way to doctor the log: an entry taken out in the middle, at the end, changed, or swapped with another.
+#[test]
+fn a_doctored_audit_log_shows() {
+    type Doctor = fn(&Database, vault_db::engine::KeyspaceId);
+    let doctors: [(&str, Doctor); 5] = [
+        ("taken out", |db, audit| {
+            db.engine()
+                .delete(audit, &3_u64.to_be_bytes(), &WriteOptions::OS)
+                .unwrap();
+        }),
+        ("the first taken out", |db, audit| {
+            db.engine()
+                .delete(audit, &0_u64.to_be_bytes(), &WriteOptions::OS)
+                .unwrap();
+        }),
+        ("the last taken out", |db, audit| {
+            db.engine()
+                .delete(audit, &9_u64.to_be_bytes(), &WriteOptions::OS)
+                .unwrap();
+        }),
+        ("changed", |db, audit| {
+            let key = 3_u64.to_be_bytes();
+            let mut entry = db.engine().get(audit, &key).unwrap().unwrap().to_vec();
+            *entry.last_mut().unwrap() ^= 1;
+            db.engine()
+                .put(audit, &key, &entry, &WriteOptions::OS)
+                .unwrap();
+        }),
+        ("swapped", |db, audit| {
+            let (a, b) = (3_u64.to_be_bytes(), 4_u64.to_be_bytes());
+            let of = |key: &[u8]| db.engine().get(audit, key).unwrap().unwrap();
+            let (at_a, at_b) = (of(&a), of(&b));
+            db.engine()
+                .put(audit, &a, &at_b, &WriteOptions::OS)
+                .unwrap();
+            db.engine()
+                .put(audit, &b, &at_a, &WriteOptions::OS)
+                .unwrap();
+        }),
+    ];
+    for (how, doctor) in doctors {
+        let db = temp();
+        let control = db.access_control().unwrap();
+        for n in 0..10 {
+            control.set_role(&format!("role {n}"), []).unwrap();
+        }
+        assert_eq!(control.verify_audit().unwrap(), 10);
+        let audit = db.engine().keyspace("vault.audit").unwrap().unwrap();
+        doctor(&db, audit);
+        assert!(
+            matches!(control.verify_audit(), Err(Error::Malformed { .. })),
+            "{how}"
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! Moving a database to another store.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
+use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
+use vault_db::engine::{BackgroundWork, Settings};
+use vault_db::{Database, Durability, Error, Grant, Key, Permission, Quota, Value, VaultInfo};
+
+fn temp() -> Database {
+    Database::builder()
+        .durability(Durability::Os)
+        .temp()
+        .unwrap()
+}
+
+type Everything = Vec<(VaultInfo, BTreeMap<Key, String>)>;
+
+fn everything(db: &Database) -> Everything {
+    let infos = db.vaults().into_iter();
+    infos
+        .map(|info| {
+            let vault = db.existing_vault(&info.name).unwrap();
+            let items = vault
+                .items::<Key, Value>()
+                .unwrap()
+                .map(|item| item.unwrap());
+            let items = items
+                .map(|(key, value)| (key, format!("{value:?}")))
+                .collect();
+            (info, items)
+        })
+        .collect()
+}
+
+fn fill(db: &Database) {
+    for n in 0..5 {
+        let vault = db.vault(&format!("vault {n}")).unwrap();
+        vault.update((0..500).map(|k| ((n, k), k * n))).unwrap();
+        vault.describe(Some("migrates")).unwrap();
+    }
+    let vault = db.vault("vault 0").unwrap();
+    vault
+        .put_for("expires", &1, Duration::from_secs(3600))
+        .unwrap();
+    vault.put("large", &"x".repeat(100_000)).unwrap();
+    vault.put_raw("raw", b"\x00").unwrap();
+    db.vault("empty").unwrap();
+}
+
+#[test]
+fn everything_arrives() {
+    let source = temp();
+    fill(&source);
+    let tenant = source
+        .create_tenant(
+            "t",
+            Quota {
+                keys_max: 7,
+                ..Quota::NONE
+            },
+        )
+        .unwrap();
+    tenant.vault("a").unwrap().put(1, "a tenant's").unwrap();
+    let control = source.access_control().unwrap();
+    control
+        .set_role("r", [Grant::new("*", [Permission::Read])])
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let passphrase = SecretBytes::from_string("correct horse".to_owned()).unwrap();
+    let protection =
+        EncryptedProtection::with_source(Arc::new(Passphrase::new(passphrase).unwrap()))
+            .kdf(Kdf::danger_weak())
+            .kdf_bounds(KdfBounds::danger_weak());
+    let target = Database::builder()
+        .open_encrypted_with(directory.path(), protection)
+        .unwrap();
+    let outcome = source.migrate_to(&target).unwrap();
+    assert_eq!((outcome.vaults, outcome.copied), (7, 7));
+    assert_eq!(outcome.entries, 5 * 500 + 3 + 1);
+    assert_eq!(everything(&target), everything(&source));
+    let arrived = target.tenant("t").unwrap();
+    assert_eq!(
+        arrived
+            .vault("a")
+            .unwrap()
+            .get::<String>(1)
+            .unwrap()
+            .as_deref(),
+        Some("a tenant's")
+    );
+    assert_eq!(arrived.info().unwrap(), tenant.info().unwrap());
+    let control = target.access_control().unwrap();
+    assert_eq!(control.roles().len(), 1);
+    assert_eq!(control.verify_audit().unwrap(), 1);
+    // The two go their own ways from here.
+    target.vault("vault 0").unwrap().put("new", &1).unwrap();
+    target.vault("new").unwrap().put("new", &1).unwrap();
+    assert!(!source.contains_vault("new"));
+    assert!(matches!(
+        source.migrate_to(&target),
+        Err(Error::TargetNotEmpty { .. })
+    ));
+    assert!(matches!(
+        source.migrate_to(&source),
+        Err(Error::TargetNotEmpty { .. })
+    ));
+    let other = temp();
+    other.create_tenant("t", Quota::NONE).unwrap();
+    assert!(matches!(
+        source.migrate_to(&other),
+        Err(Error::TargetNotEmpty { .. })
+    ));
+}
+
+/// The source is written to all the time; the target is the source at one moment.
+#[test]
+fn it_is_online() {
+    let source = temp();
+    fill(&source);
+    let target = temp();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_i64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                round += 1;
+                // The same number everywhere at any moment.
+                source
+                    .write(|tx| {
+                        (0..5)
+                            .try_for_each(|n| tx.vault(&format!("vault {n}"))?.put("round", &round))
+                    })
+                    .unwrap();
+                source
+                    .vault(&format!("brief {}", round % 3))
+                    .unwrap()
+                    .put(1, &1)
+                    .unwrap();
+                let _ = source
+                    .vault(&format!("brief {}", (round + 1) % 3))
+                    .unwrap()
+                    .delete();
+            }
+        });
+        while source.vault("vault 0").unwrap().stats().unwrap().commits < 20 {
+            std::thread::yield_now();
+        }
+        let migrated = source.migrate_to(&target);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        migrated.unwrap();
+    });
+    let rounds: Vec<i64> = (0..5)
+        .map(|n| {
+            target
+                .existing_vault(&format!("vault {n}"))
+                .unwrap()
+                .get("round")
+                .unwrap()
+                .unwrap()
+        })
+        .collect();
+    assert!(
+        rounds[0] > 0 && rounds.iter().all(|round| *round == rounds[0]),
+        "{rounds:?}"
+    );
+    for info in target.vaults() {
+        let vault = target.existing_vault(&info.name).unwrap();
+        assert_eq!(
+            vault.keys::<Key>().unwrap().count() as u64,
+            info.keys,
+            "{info:?}"
+        );
+    }
+}
+
+#[test]
+fn interrupted_it_goes_on_where_it_was() {
+    let source = temp();
+    fill(&source);
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Database::open(directory.path()).unwrap();
+    {
+        let target = open();
+        let stopped = source.migrate_with(&target, |progress| match progress.vaults_done {
+            0..3 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        assert!(target.vaults().is_empty());
+        let other = temp();
+        fill(&other);
+        assert!(matches!(
+            other.migrate_to(&target),
+            Err(Error::TargetNotEmpty { .. })
+        ));
+        target.close().unwrap();
+    }
+    // What was there and has changed is copied again, what has not is not.
+    source.vault("vault 0").unwrap().put("changed", &1).unwrap();
+    let target = open();
+    let outcome = source.migrate_to(&target).unwrap();
+    assert_eq!(outcome.vaults, 6);
+    assert!(outcome.copied < 6, "{outcome:?}");
+    assert_eq!(everything(&target), everything(&source));
+    target.close().unwrap();
+    drop(target);
+    assert_eq!(everything(&open()), everything(&source));
+}
+
+/// A crash at any file operation of the target leaves one that is empty, or whole; and the migration goes on.
+#[test]
+fn the_target_loses_power_at_any_moment() {
+    let source = temp();
+    for n in 0..3 {
+        source
+            .vault(&format!("v{n}"))
+            .unwrap()
+            .update((0..20).map(|k| (k, k * n)))
+            .unwrap();
+    }
+    source
+        .vault("v0")
+        .unwrap()
+        .put_for("expires", &1, Duration::from_secs(3600))
+        .unwrap();
+    let expected = everything(&source);
+    let open = |fs: &MemoryFileSystem| {
+        let fs = Arc::new(fs.clone());
+        let settings = Settings {
+            durability: Durability::Sync,
+            background: BackgroundWork::Manual,
+            memory_bytes: 16 << 20,
+            log_segment_bytes: Some(64 << 10),
+            ..Settings::default()
+        };
+        Database::builder()
+            .settings(settings)
+            .engine_options(|options| options.file_system(fs))
+            .open("/target")
+    };
+    let whole = MemoryFileSystem::new();
+    source.migrate_to(&open(&whole).unwrap()).unwrap();
+    let operations = whole.operations();
+    let stride = if cfg!(debug_assertions) { 5 } else { 1 };
+    for n in (0..operations).step_by(stride) {
+        let fs = MemoryFileSystem::new();
+        fs.set_crash_point(Some(n));
+        let finished = open(&fs)
+            .and_then(|target| source.migrate_to(&target))
+            .is_ok();
+        for policy in [
+            CrashPolicy::DropUnsynced,
+            CrashPolicy::KeepUnsynced,
+            CrashPolicy::Random { percent: 50 },
+        ] {
+            let after = fs.crash(n, policy);
+            let target = open(&after).unwrap();
+            let found = everything(&target);
+            assert!(
+                found.is_empty() || found == expected,
+                "{n} {policy:?}: {found:?}"
+            );
+            assert!(!finished || !found.is_empty(), "{n} {policy:?}");
+            if found.is_empty() {
+                source.migrate_to(&target).unwrap();
+                assert_eq!(everything(&target), expected, "{n} {policy:?}");
+            }
+        }
+    }
+}

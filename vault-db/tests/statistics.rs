@@ -1,0 +1,228 @@
+//! How vaults are used: counts, last access, 24 hours, top keys, the log, and metrics.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::clock::{Clock, ManualClock};
+use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
+use vault_db::{AccessVerb, Database, Durability, Key, Timestamp};
+
+fn with_clock() -> (Arc<ManualClock>, Database) {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
+    let db = Database::builder()
+        .durability(Durability::Os)
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .temp()
+        .unwrap();
+    (clock, db)
+}
+
+#[test]
+fn counts_are_exact_on_many_threads() {
+    let (_, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let vault = vault.clone();
+            scope.spawn(move || {
+                for n in 0..1000 {
+                    vault.put((thread, n), &n).unwrap();
+                    vault.get::<i32>((thread, n)).unwrap();
+                    vault.get::<i32>("missing").unwrap();
+                }
+                vault.keys::<Key>().unwrap().count();
+                vault.remove((thread, 0)).unwrap();
+            });
+        }
+    });
+    let stats = vault.stats().unwrap();
+    assert_eq!(
+        (stats.reads, stats.writes, stats.deletes, stats.scans),
+        (8000, 4000, 4, 4)
+    );
+    assert_eq!(
+        (stats.keys, stats.accesses_24h, stats.commits),
+        (3996, 12_008, 4004)
+    );
+    assert!(stats.average_key_bytes > 3.0 && stats.average_value_bytes >= 2.0);
+    assert!(
+        stats.average_key_bytes * 3996.0 + stats.average_value_bytes * 3996.0 - stats.bytes as f64
+            <= 1.0
+    );
+}
+
+#[test]
+fn last_access_and_the_last_day() {
+    let (clock, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    assert_eq!(vault.stats().unwrap().last_access, None);
+    vault.put("a", &1).unwrap();
+    assert_eq!(vault.stats().unwrap().last_access, Some(clock.now()));
+    clock.advance(Duration::from_secs(3600));
+    vault.get::<i64>("a").unwrap();
+    assert_eq!(vault.stats().unwrap().last_access, Some(clock.now()));
+    clock.advance(Duration::from_secs(10 * 3600));
+    assert_eq!(vault.stats().unwrap().accesses_24h, 2);
+    vault.get::<i64>("a").unwrap();
+    clock.advance(Duration::from_secs(14 * 3600));
+    assert_eq!(vault.stats().unwrap().accesses_24h, 1);
+    clock.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(vault.stats().unwrap().accesses_24h, 0);
+    assert_eq!(vault.stats().unwrap().reads, 2);
+}
+
+#[test]
+fn the_keys_that_are_accessed_most() {
+    let (_, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    vault.update((0..1000).map(|n| (n, n))).unwrap();
+    for n in 0..20_000 {
+        let key = if n % 2 == 0 { 7 } else { n % 1000 };
+        vault.get::<i64>(key).unwrap();
+    }
+    let top = &vault.stats().unwrap().top_keys;
+    assert_eq!(top[0].key, Key::from(7));
+    let estimate = top[0].accesses - top[0].error;
+    assert!((5_000..=15_000).contains(&estimate), "{:?}", top[0]);
+    assert!(top.len() <= 32);
+}
+
+#[test]
+fn they_survive_closing() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = {
+        let db = Database::open(directory.path()).unwrap();
+        let vault = db.vault("v").unwrap();
+        vault.put("a", &1).unwrap();
+        for _ in 0..100 {
+            vault.get::<i64>("a").unwrap();
+        }
+        let before = vault.stats().unwrap();
+        db.close().unwrap();
+        before
+    };
+    let db = Database::open(directory.path()).unwrap();
+    let vault = db.vault("v").unwrap();
+    assert_eq!(vault.stats().unwrap(), before);
+    vault.get::<i64>("a").unwrap();
+    assert_eq!(vault.stats().unwrap().reads, 101);
+    // The last handle saves them as well.
+    drop((db, vault));
+    let db = Database::open(directory.path()).unwrap();
+    assert_eq!(db.vault("v").unwrap().stats().unwrap().reads, 101);
+}
+
+#[test]
+fn the_log_is_a_ring() {
+    let (clock, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    vault.remove("a").unwrap();
+    let _ = vault.items::<Key, i64>().unwrap();
+    let verbs: Vec<_> = db
+        .recent_accesses()
+        .iter()
+        .map(|record| record.verb)
+        .collect();
+    assert_eq!(
+        verbs,
+        [AccessVerb::Scan, AccessVerb::Delete, AccessVerb::Write]
+    );
+    assert_eq!(db.recent_accesses()[2].at, clock.now());
+    for n in 0..50_000 {
+        vault.get::<i64>(n).unwrap();
+    }
+    assert!(db.recent_accesses().len() <= 1024);
+    vault.put(&[7_u8; 1000][..], &1).unwrap();
+    assert_eq!(db.recent_accesses()[0].key, None);
+}
+
+#[test]
+fn locking_forgets_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let passphrase =
+        || Passphrase::new(SecretBytes::from_string("correct horse".to_owned()).unwrap()).unwrap();
+    let protection = EncryptedProtection::with_source(Arc::new(passphrase()))
+        .kdf(Kdf::danger_weak())
+        .kdf_bounds(KdfBounds::danger_weak());
+    let db = Database::builder()
+        .open_encrypted_with(directory.path(), protection)
+        .unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.put("a key", &1).unwrap();
+    assert_eq!(vault.stats().unwrap().top_keys.len(), 1);
+    db.lock().unwrap();
+    assert!(db.recent_accesses().is_empty());
+    assert!(vault.stats().unwrap().top_keys.is_empty());
+    assert_eq!(vault.stats().unwrap().writes, 1);
+    db.unlock(&passphrase()).unwrap();
+    assert_eq!(vault.get::<i64>("a key").unwrap(), Some(1));
+}
+
+/// Every line of the metrics is one that a parser of the format takes, and each metric has its help and type.
+#[test]
+fn metrics_are_well_formed() {
+    let (_, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    for n in 0..100 {
+        vault.put(n, &n).unwrap();
+        vault.get::<i64>(n).unwrap();
+    }
+    db.write(|tx| tx.vault("v")?.put(1, &1)).unwrap();
+    let _ = db.write(|tx| -> vault_db::Result<()> { Err(tx.abort("no")) });
+    let text = db.metrics().unwrap();
+    let mut described = std::collections::BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            if let Some((kind, rest)) = rest.split_once(' ') {
+                let (name, what) = rest.split_once(' ').unwrap();
+                assert!(["HELP", "TYPE", "UNIT"].contains(&kind), "{line}");
+                described
+                    .entry(name.to_owned())
+                    .or_insert_with(Vec::new)
+                    .push((kind.to_owned(), what.to_owned()));
+            } else {
+                assert_eq!(rest, "EOF");
+            }
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let name = sample.split('{').next().unwrap();
+        let base = ["_total", "_sum", "_count", "_bucket", ""]
+            .iter()
+            .find_map(|suffix| {
+                let base = name.strip_suffix(suffix)?;
+                described.contains_key(base).then_some(base)
+            });
+        assert!(base.is_some(), "nothing describes {name}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    for (name, told) in &described {
+        assert!(
+            told.iter()
+                .any(|(kind, what)| kind == "HELP" && what.len() > 5),
+            "{name}"
+        );
+        assert!(told.iter().any(|(kind, _)| kind == "TYPE"), "{name}");
+    }
+    for line in [
+        "vault_vaults 1",
+        "vault_keys 100",
+        "vault_accesses_total{verb=\"read\"} 100",
+        "vault_transactions_total{outcome=\"committed\"} 1",
+        "vault_transactions_total{outcome=\"given up\"} 1",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+    }
+    assert!(
+        text.contains("vault_access_duration_seconds_bucket{le=\"+Inf\",verb=\"write\"}"),
+        "{text}"
+    );
+    assert!(
+        text.contains("# UNIT vault_logical_bytes bytes\n"),
+        "{text}"
+    );
+}

@@ -1,0 +1,399 @@
+//! Tenants: what one does, another does not see, count, slow down without bound or delete.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use vault_core::random::SeededRandom;
+use vault_core::vfs::MemoryFileSystem;
+use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
+use vault_db::{
+    Database, Durability, Error, ErrorKind, ImportOptions, Key, Quota, Result, Tenant, Value,
+};
+
+fn temp() -> Database {
+    Database::builder()
+        .durability(Durability::Os)
+        .temp()
+        .unwrap()
+}
+
+#[test]
+fn names_are_their_own() {
+    let db = temp();
+    let (a, b) = (
+        db.create_tenant("a", Quota::NONE).unwrap(),
+        db.create_tenant("b", Quota::NONE).unwrap(),
+    );
+    db.vault("users").unwrap().put("who", "nobody's").unwrap();
+    a.vault("users").unwrap().put("who", "a's").unwrap();
+    b.vault("users").unwrap().put("who", "b's").unwrap();
+    let who = |tenant: &Tenant| {
+        tenant
+            .vault("users")
+            .unwrap()
+            .get::<String>("who")
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!((who(&a), who(&b)), ("a's".to_owned(), "b's".to_owned()));
+    assert_eq!(db.vaults().len(), 1);
+    a.vault("only of a").unwrap();
+    assert!(matches!(
+        b.existing_vault("only of a"),
+        Err(Error::NoSuchVault { .. })
+    ));
+    assert!(!b.contains_vault("only of a") && !db.contains_vault("only of a"));
+    assert_eq!(b.vaults().len(), 1);
+    a.vault("users").unwrap().rename("people").unwrap();
+    a.vault("people").unwrap().copy_to("more people").unwrap();
+    assert!(
+        a.contains_vault("more people")
+            && !db.contains_vault("more people")
+            && !b.contains_vault("people")
+    );
+    let of_a = a.vault("people").unwrap();
+    let foreign = b.write(|tx| tx.of(&of_a)?.put("who", "b"));
+    assert!(matches!(foreign, Err(Error::ForeignVault { .. })));
+    // Whoever has the database may reach over all of them.
+    db.write(|tx| tx.of(&of_a)?.put("who", "the owner's"))
+        .unwrap();
+    a.read(|tx| {
+        assert!(matches!(tx.vault("users"), Err(Error::NoSuchVault { .. })));
+        assert_eq!(
+            tx.vault("people")?.get::<String>("who")?.as_deref(),
+            Some("the owner's")
+        );
+        Ok(())
+    })
+    .unwrap();
+    assert!(matches!(
+        db.create_tenant("a", Quota::NONE),
+        Err(Error::TenantExists { .. })
+    ));
+    assert!(matches!(db.tenant("c"), Err(Error::NoSuchTenant { .. })));
+    assert!(matches!(
+        db.create_tenant("a/b", Quota::NONE),
+        Err(Error::InvalidVaultName { .. })
+    ));
+}
+
+#[test]
+fn quotas_hold_exactly() {
+    let db = temp();
+    let quota = Quota {
+        vaults_max: 2,
+        keys_max: 10,
+        bytes_max: 1000,
+    };
+    let tenant = db.create_tenant("t", quota).unwrap();
+    let (one, two) = (tenant.vault("one").unwrap(), tenant.vault("two").unwrap());
+    let over = |result: Result<()>, expected: &str| match result {
+        Err(error @ Error::OverQuota { what, .. }) => {
+            assert_eq!((what, error.kind()), (expected, ErrorKind::Full));
+        }
+        other => panic!("{other:?}"),
+    };
+    over(tenant.vault("three").map(drop), "vaults");
+    over(one.copy_to("three").map(drop), "vaults");
+    for n in 0..5 {
+        one.put(n, &n).unwrap();
+        two.put(n, &n).unwrap();
+    }
+    over(one.put(5, &5), "keys");
+    over(one.increment(5, 5).map(drop), "keys");
+    over(two.update([(5, 5), (6, 6)]), "keys");
+    over(tenant.write(|tx| tx.vault("one")?.put(5, &5)), "keys");
+    let text = r#"{"format": "vault-json-v1", "entries": [{"key": "a", "value": 1}]}"#;
+    let merge = ImportOptions {
+        mode: vault_db::ImportMode::Merge,
+    };
+    over(
+        tenant.import("one", text.as_bytes(), &merge).map(drop),
+        "keys",
+    );
+    one.put(4, &44).unwrap();
+    one.remove(4).unwrap();
+    two.put(5, &5).unwrap();
+    over(one.put(0, &"x".repeat(1000)), "bytes");
+    let info = tenant.info().unwrap();
+    assert_eq!((info.vaults, info.keys), (2, 10));
+    assert_eq!(
+        info.bytes,
+        one.info().unwrap().bytes + two.info().unwrap().bytes
+    );
+    one.clear().unwrap();
+    assert_eq!(tenant.info().unwrap().keys, 6);
+    two.delete().unwrap();
+    assert_eq!(
+        (tenant.info().unwrap().keys, tenant.info().unwrap().bytes),
+        (0, 0)
+    );
+    db.set_quota(
+        "t",
+        Quota {
+            keys_max: 1,
+            ..quota
+        },
+    )
+    .unwrap();
+    one.put(1, &1).unwrap();
+    over(one.put(2, &2), "keys");
+    // Of many at once no more get in than there is room for.
+    db.set_quota(
+        "t",
+        Quota {
+            keys_max: 50,
+            ..Quota::NONE
+        },
+    )
+    .unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let one = one.clone();
+            scope.spawn(move || {
+                for n in 0..50 {
+                    match one.put((thread, n), &n) {
+                        Ok(()) | Err(Error::OverQuota { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(
+        (45..=50).contains(&one.len().unwrap()),
+        "{}",
+        one.len().unwrap()
+    );
+    while one.len().unwrap() < 50 {
+        one.put(("more", one.len().unwrap()), &1).unwrap();
+    }
+    over(one.put("one more", &1), "keys");
+}
+
+#[test]
+fn they_survive_closing_and_are_dropped_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let protection = || {
+        let passphrase = SecretBytes::from_string("correct horse".to_owned()).unwrap();
+        EncryptedProtection::with_source(Arc::new(Passphrase::new(passphrase).unwrap()))
+            .kdf(Kdf::danger_weak())
+            .kdf_bounds(KdfBounds::danger_weak())
+    };
+    let open = || {
+        Database::builder()
+            .open_encrypted_with(directory.path(), protection())
+            .unwrap()
+    };
+    let quota = Quota {
+        keys_max: 3,
+        ..Quota::NONE
+    };
+    {
+        let db = open();
+        let tenant = db.create_tenant("t", quota).unwrap();
+        tenant.vault("a").unwrap().update([(1, 1), (2, 2)]).unwrap();
+        tenant.vault("b").unwrap().put(3, &3).unwrap();
+        db.create_tenant("other", Quota::NONE)
+            .unwrap()
+            .vault("a")
+            .unwrap()
+            .put(1, "kept")
+            .unwrap();
+        db.close().unwrap();
+    }
+    let db = open();
+    let tenant = db.tenant("t").unwrap();
+    assert_eq!(tenant.info().unwrap().keys, 3);
+    assert_eq!(tenant.info().unwrap().quota, quota);
+    assert!(matches!(
+        tenant.vault("a").unwrap().put(4, &4),
+        Err(Error::OverQuota { .. })
+    ));
+    let vault = tenant.vault("a").unwrap();
+    assert_eq!(db.drop_tenant("t").unwrap(), 3);
+    assert!(matches!(
+        vault.get::<i64>(1),
+        Err(Error::VaultDeleted { .. })
+    ));
+    assert!(matches!(tenant.vault("a"), Err(Error::NoSuchTenant { .. })));
+    assert!(matches!(
+        tenant.create_vault("c"),
+        Err(Error::NoSuchTenant { .. })
+    ));
+    assert!(matches!(
+        tenant.write(|_| Ok(())),
+        Err(Error::NoSuchTenant { .. })
+    ));
+    assert!(matches!(tenant.info(), Err(Error::NoSuchTenant { .. })));
+    assert!(matches!(
+        db.drop_tenant("t"),
+        Err(Error::NoSuchTenant { .. })
+    ));
+    assert_eq!(db.tenants().len(), 1);
+    // One of the same name begins with nothing.
+    let again = db.create_tenant("t", Quota::NONE).unwrap();
+    assert!(again.vaults().is_empty() && again.vault("a").unwrap().is_empty().unwrap());
+    db.close().unwrap();
+    drop(db);
+    let db = open();
+    let kept = db.tenant("other").unwrap().vault("a").unwrap();
+    assert_eq!(kept.get::<String>(1).unwrap().as_deref(), Some("kept"));
+}
+
+/// What a tenant does, decided by a seed, and everything it can observe of it, as text.
+struct Actor {
+    random: SeededRandom,
+    tenant: Tenant,
+    observed: String,
+}
+
+impl Actor {
+    fn new(tenant: Tenant, seed: u64) -> Self {
+        Self {
+            random: SeededRandom::new(seed),
+            tenant,
+            observed: String::new(),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("v{}", self.random.below(3))
+    }
+
+    fn observe(&mut self, what: &dyn std::fmt::Debug) {
+        writeln!(self.observed, "{what:?}").unwrap();
+    }
+
+    fn step(&mut self) {
+        let (name, key, value) = (
+            self.name(),
+            self.random.below(6) as i64,
+            self.random.below(100) as i64,
+        );
+        let verb = self.random.below(14);
+        let tenant = self.tenant.clone();
+        let vault = || tenant.vault(&name);
+        let seen: Box<dyn std::fmt::Debug> = match verb {
+            0..4 => Box::new(
+                vault()
+                    .and_then(|vault| vault.put(key, &value))
+                    .map_err(|e| e.to_string()),
+            ),
+            4 => Box::new(
+                vault()
+                    .and_then(|vault| vault.remove(key))
+                    .map_err(|e| e.to_string()),
+            ),
+            5 => Box::new(
+                vault()
+                    .and_then(|vault| vault.increment(key, 1))
+                    .map_err(|e| e.to_string()),
+            ),
+            6 => Box::new(
+                vault()
+                    .and_then(|vault| vault.get::<i64>(key))
+                    .map_err(|e| e.to_string()),
+            ),
+            7 => Box::new(
+                vault()
+                    .and_then(|vault| vault.len())
+                    .map_err(|e| e.to_string()),
+            ),
+            8 => Box::new(
+                vault()
+                    .and_then(|vault| vault.items::<Key, Value>()?.collect::<Result<Vec<_>>>())
+                    .map_err(|e| e.to_string()),
+            ),
+            9 => {
+                let infos = tenant
+                    .vaults()
+                    .into_iter()
+                    .map(|info| (info.name, info.keys, info.bytes));
+                Box::new(infos.collect::<Vec<_>>())
+            }
+            10 => Box::new(
+                vault()
+                    .and_then(|vault| vault.clear())
+                    .map_err(|e| e.to_string()),
+            ),
+            11 => {
+                let to = self.name();
+                Box::new(
+                    vault()
+                        .and_then(|vault| vault.rename(&to))
+                        .map_err(|e| e.to_string()),
+                )
+            }
+            12 => Box::new(
+                tenant
+                    .existing_vault(&name)
+                    .and_then(|vault| vault.delete())
+                    .map_err(|e| e.to_string()),
+            ),
+            _ => {
+                let other = self.name();
+                let written = tenant.write(|tx| {
+                    let moved: Option<i64> = tx.vault(&name)?.pop(key)?;
+                    tx.vault(&other)?.put(key + 1, &moved)?;
+                    Ok(moved)
+                });
+                Box::new((
+                    written.map_err(|e| e.to_string()),
+                    tenant.info().map(|info| (info.keys, info.bytes)).ok(),
+                ))
+            }
+        };
+        self.observe(&seen);
+    }
+}
+
+/// Two-tenant metamorphic test: a tenant observes the same whether or not another one is at work beside it, whatever that does.
+/// 10,000 random sequences (fewer with debug assertions).
+fn sequences() -> u64 {
+    if cfg!(debug_assertions) {
+        1_000
+    } else {
+        10_000
+    }
+}
+
+#[test]
+fn what_one_does_the_other_does_not_observe() {
+    let quota = Quota {
+        vaults_max: 3,
+        keys_max: 12,
+        bytes_max: 400,
+    };
+    // On a disk in memory: this is about what is seen, not about what is kept.
+    let fs = Arc::new(MemoryFileSystem::new());
+    let db = Database::builder()
+        .durability(Durability::Os)
+        .engine_options(|options| options.file_system(fs))
+        .open("/store")
+        .unwrap();
+    for sequence in 0..sequences() {
+        let steps = 6 + sequence % 5;
+        let observed = |with_other: bool| {
+            let first = format!("first {with_other}");
+            let mut one = Actor::new(db.create_tenant(&first, quota).unwrap(), sequence);
+            let mut other = with_other
+                .then(|| Actor::new(db.create_tenant("other", quota).unwrap(), sequence ^ 0xabcd));
+            for _ in 0..steps {
+                one.step();
+                if let Some(other) = &mut other {
+                    other.step();
+                    other.step();
+                }
+            }
+            db.drop_tenant(&first).unwrap();
+            if with_other {
+                db.drop_tenant("other").unwrap();
+            }
+            one.observed
+        };
+        assert_eq!(observed(false), observed(true), "sequence {sequence}");
+    }
+}

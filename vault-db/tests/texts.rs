@@ -1,0 +1,444 @@
+//! Export and import: every form, every mode, and texts that are not as they must be.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::clock::{Clock, ManualClock};
+use vault_db::{
+    Bounds, Database, Durability, Error, ErrorKind, ExportFormat, ImportMode, ImportOptions, Key,
+    Timestamp, Value, Vault,
+};
+
+const FORMATS: [ExportFormat; 3] = [
+    ExportFormat::Json,
+    ExportFormat::JsonLines,
+    ExportFormat::Base64,
+];
+
+fn temp() -> Database {
+    Database::builder()
+        .durability(Durability::Os)
+        .temp()
+        .unwrap()
+}
+
+fn items(vault: &Vault) -> BTreeMap<Key, String> {
+    let items = vault
+        .items::<Key, Value>()
+        .unwrap()
+        .map(|item| item.unwrap());
+    items
+        .map(|(key, value)| (key, format!("{value:?}")))
+        .collect()
+}
+
+fn exported(vault: &Vault, format: ExportFormat) -> String {
+    let mut text = Vec::new();
+    vault.export(format, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+const CREATE: ImportOptions = ImportOptions {
+    mode: ImportMode::Create,
+};
+const MERGE: ImportOptions = ImportOptions {
+    mode: ImportMode::Merge,
+};
+const REPLACE: ImportOptions = ImportOptions {
+    mode: ImportMode::Replace,
+};
+
+fn varied(db: &Database) -> Vault {
+    let vault = db.vault("varied").unwrap();
+    vault.describe(Some("of every kind")).unwrap();
+    vault.set_tags(["a", "b"]).unwrap();
+    vault.put("text", "grün \"quoted\" \\ \n").unwrap();
+    vault.put(&b"\x00\xff"[..], &vec![0_u8, 255]).unwrap();
+    vault.put(-7, &u64::MAX).unwrap();
+    vault.put(("a", 1, true), &Some(1.0)).unwrap();
+    vault.put("none", &None::<u8>).unwrap();
+    vault
+        .put("not finite", &[f64::INFINITY, f64::NEG_INFINITY])
+        .unwrap();
+    vault
+        .put("by number", &BTreeMap::from([(1, "one"), (2, "two")]))
+        .unwrap();
+    vault
+        .put("dollar", &BTreeMap::from([("$bytes", "not Base64")]))
+        .unwrap();
+    vault
+        .put_for("expires", &1, Duration::from_secs(3600))
+        .unwrap();
+    vault
+}
+
+#[test]
+fn every_form_comes_back() {
+    let db = temp();
+    let vault = varied(&db);
+    for format in FORMATS {
+        let text = exported(&vault, format);
+        let name = format!("{format:?}");
+        let outcome = db.import(&name, text.as_bytes(), &CREATE).unwrap();
+        assert_eq!((outcome.entries, outcome.expired), (9, 0));
+        let copy = db.vault(&name).unwrap();
+        assert_eq!(items(&copy), items(&vault), "{format:?}");
+        assert!(copy.time_to_live("expires").unwrap().unwrap().is_some());
+        let (of_copy, of_vault) = (copy.info().unwrap(), vault.info().unwrap());
+        assert_eq!(
+            (of_copy.keys, of_copy.expiring),
+            (of_vault.keys, of_vault.expiring)
+        );
+        if format != ExportFormat::Base64 {
+            assert_eq!(of_copy.description.as_deref(), Some("of every kind"));
+            assert_eq!(of_copy.tags, ["a", "b"]);
+        }
+    }
+}
+
+#[test]
+fn raw_bytes_come_back_as_such() {
+    let db = temp();
+    let vault = db.vault("raw").unwrap();
+    vault.put_raw("r", b"\x00\x01").unwrap();
+    for format in FORMATS {
+        let name = format!("{format:?}");
+        db.import(&name, exported(&vault, format).as_bytes(), &CREATE)
+            .unwrap();
+        let copy = db.vault(&name).unwrap();
+        assert_eq!(&copy.get_raw("r").unwrap().unwrap()[..], b"\x00\x01");
+    }
+}
+
+#[test]
+fn json_is_for_people() {
+    let db = temp();
+    let vault = db.vault("notes").unwrap();
+    vault.put("backup", "weekly").unwrap();
+    vault.put("port", &80).unwrap();
+    let text = exported(&vault, ExportFormat::Json);
+    assert!(text.contains("\n    {\"key\":\"backup\",\"value\":\"weekly\"},\n    {\"key\":\"port\",\"value\":80}\n"), "{text}");
+    // And with every other program that reads JSON.
+    let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(read["vault"], "notes");
+}
+
+#[test]
+fn modes_say_what_becomes_of_what_is_there() {
+    let db = temp();
+    let text = r#"{"format": "vault-json-v1", "entries": [{"key": "a", "value": 1}, {"key": "b", "value": 2}]}"#;
+    let vault = db.vault("v").unwrap();
+    db.import("v", text.as_bytes(), &CREATE).unwrap();
+    let vault = match vault.is_empty() {
+        Err(Error::VaultDeleted { .. }) => db.vault("v").unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(vault.len().unwrap(), 2);
+    assert!(matches!(
+        db.import("v", text.as_bytes(), &CREATE),
+        Err(Error::VaultExists { .. })
+    ));
+    vault.update([("a", 10), ("c", 30)]).unwrap();
+    db.import("v", text.as_bytes(), &MERGE).unwrap();
+    let found: Vec<(String, i64)> = vault.items().unwrap().map(|item| item.unwrap()).collect();
+    assert_eq!(
+        found,
+        [
+            ("a".to_owned(), 1),
+            ("b".to_owned(), 2),
+            ("c".to_owned(), 30)
+        ]
+    );
+    assert_eq!(vault.len().unwrap(), 3);
+    db.import("v", text.as_bytes(), &REPLACE).unwrap();
+    let vault = db.vault("v").unwrap();
+    assert_eq!(
+        (vault.len().unwrap(), vault.keys::<Key>().unwrap().count()),
+        (2, 2)
+    );
+    assert_eq!(db.vaults().len(), 1);
+}
+
+/// More than what is merged as one commit: the vault is written anew, and readers see it before or after.
+#[test]
+fn large_imports_merge_as_a_whole() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.update((0..20_000).map(|n| (n * 2, "old"))).unwrap();
+    vault
+        .put_for("expires", &1, Duration::from_secs(3600))
+        .unwrap();
+    let source = db.vault("source").unwrap();
+    let long = "x".repeat(600);
+    for part in 0..10 {
+        source
+            .update((0..2000).map(|n| ((part * 2000 + n) * 3, long.as_str())))
+            .unwrap();
+    }
+    let text = exported(&source, ExportFormat::JsonLines);
+    let outcome = db.import("v", text.as_bytes(), &MERGE).unwrap();
+    assert_eq!(outcome.entries, 20_000);
+    let vault = db.vault("v").unwrap();
+    let expected = (0..20_000)
+        .map(|n| n * 2)
+        .chain((0..20_000).map(|n| n * 3))
+        .collect::<std::collections::BTreeSet<i64>>()
+        .len()
+        + 1;
+    assert_eq!(vault.len().unwrap(), expected as u64);
+    assert_eq!(vault.keys::<Key>().unwrap().count(), expected);
+    assert_eq!(vault.get::<String>(6).unwrap().unwrap().len(), 600);
+    assert_eq!(vault.get::<String>(2).unwrap().as_deref(), Some("old"));
+    assert!(vault.time_to_live("expires").unwrap().unwrap().is_some());
+    // Nothing is left of what was in between.
+    let keyspaces = db.engine().keyspaces().unwrap();
+    assert_eq!(
+        keyspaces
+            .iter()
+            .filter(|info| info.name.starts_with("vault.v"))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn what_has_expired_is_left_out() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let db = Database::builder()
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .temp()
+        .unwrap();
+    let vault = varied(&db);
+    for format in FORMATS {
+        let text = exported(&vault, format);
+        clock.advance(Duration::from_secs(3601));
+        let name = format!("{format:?}");
+        let outcome = db.import(&name, text.as_bytes(), &CREATE).unwrap();
+        assert_eq!((outcome.entries, outcome.expired), (8, 1));
+        assert_eq!(db.vault(&name).unwrap().len().unwrap(), 8);
+        vault
+            .put_for("expires", &1, Duration::from_secs(3600))
+            .unwrap();
+    }
+}
+
+fn refused(db: &Database, text: &str) -> Error {
+    let error = db.import("v", text.as_bytes(), &CREATE).unwrap_err();
+    assert!(!db.contains_vault("v"), "{error}");
+    let keyspaces = db.engine().keyspaces().unwrap();
+    let of_vaults = keyspaces
+        .iter()
+        .filter(|info| info.name.starts_with("vault.v"))
+        .count();
+    assert_eq!(of_vaults, db.vaults().len(), "something is left of {error}");
+    error
+}
+
+#[test]
+fn texts_that_are_not_as_they_must_be() {
+    let db = temp();
+    let at = |line: u64, text: &str| match refused(&db, text) {
+        Error::Import {
+            line: found,
+            problem,
+        } => assert_eq!(found, line, "{problem}\n{text}"),
+        other => panic!("{other}\n{text}"),
+    };
+    at(1, "");
+    at(1, "no JSON at all");
+    at(1, "[]");
+    at(1, "{}");
+    at(1, r#"{"format": "something-else", "entries": []}"#);
+    at(1, r#"{"format": "vault-json-v1"}"#);
+    at(1, r#"{"entries": [], "format": "vault-json-v1"}"#);
+    at(1, r#"{"format": "vault-json-v1", "data": {}}"#);
+    at(
+        2,
+        "{\"format\": \"vault-json-v1\",\n\"what\": 1, \"entries\": []}",
+    );
+    at(
+        3,
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n{\"key\": \"a\", \"value\": 1},\n{\"key\": 2, \"value\": 1}]}",
+    );
+    at(
+        2,
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n{\"key\": \"a\", \"wert\": 1}]}",
+    );
+    at(
+        2,
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n{\"key\": \"a\", \"value\": {\"$bytes\": \"?\"}}]}",
+    );
+    at(
+        2,
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n{\"key\": \"a\", \"value\": 1}",
+    );
+    at(1, r#"{"format": "vault-json-v1", "entries": []} and more"#);
+    at(
+        1,
+        r#"{"format": "vaults-base64-v1", "data": {"!": "AA=="}}"#,
+    );
+    at(
+        1,
+        r#"{"format": "vaults-base64-v1", "data": {"AmE=": "wQ=="}}"#,
+    );
+    at(
+        1,
+        r#"{"format": "vaults-base64-v1", "data": {"AmE=": "AcE="}}"#,
+    );
+    let head = "{\"format\":\"vault-jsonl-v1\"}\n";
+    at(2, head);
+    at(2, &format!("{head}{{\"key\":\"a\"}}\n"));
+    at(
+        3,
+        &format!("{head}{{\"key\":\"a\",\"value\":1}}\nnonsense\n"),
+    );
+    at(
+        3,
+        &format!("{head}{{\"key\":\"a\",\"value\":1}}\n{{\"entries\":2}}\n"),
+    );
+    at(
+        3,
+        &format!("{head}{{\"entries\":0}}\n{{\"key\":\"a\",\"value\":1}}\n"),
+    );
+    // Deeper than what can be read.
+    at(
+        2,
+        &format!(
+            "{head}{{\"key\":\"a\",\"value\":{}1{}}}\n",
+            "[".repeat(300),
+            "]".repeat(300)
+        ),
+    );
+
+    for twice in [
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n{\"key\": \"a\", \"value\": 1},\n{\"key\": \"a\", \"value\": 2}]}".to_owned(),
+        format!("{head}{{\"key\":\"a\",\"value\":1}}\n{{\"key\":\"a\",\"value\":2}}\n{{\"entries\":2}}\n"),
+    ] {
+        let Error::DuplicateKey { line: 3, key } = refused(&db, &twice) else { panic!() };
+        assert_eq!(key, "\"a\"");
+    }
+    for newer in ["vault-json-v2", "vault-jsonl-v7", "vaults-base64-v2"] {
+        let error = refused(
+            &db,
+            &format!("{{\"format\": \"{newer}\", \"entries\": []}}"),
+        );
+        assert!(
+            matches!(&error, Error::NewerExport { found } if found == newer),
+            "{error}"
+        );
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    assert!(matches!(
+        db.import("a/b", "".as_bytes(), &CREATE),
+        Err(Error::InvalidVaultName { .. })
+    ));
+}
+
+/// A text that would fill any memory is read, and refused, one entry at a time.
+#[test]
+fn ten_gigabytes_are_read_in_little_memory() {
+    struct Endless {
+        line: u64,
+        rest: Vec<u8>,
+        bytes: u64,
+    }
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.rest.is_empty() {
+                self.line += 1;
+                let key = self.line;
+                self.rest = format!(
+                    "{{\"key\":{{\"$integer\":{key}}},\"value\":\"{}\"}}\n",
+                    "x".repeat(1000)
+                )
+                .into_bytes();
+            }
+            let len = buffer.len().min(self.rest.len());
+            buffer[..len].copy_from_slice(&self.rest[..len]);
+            self.rest.drain(..len);
+            self.bytes += len as u64;
+            Ok(len)
+        }
+    }
+    let bounds = Bounds {
+        keys_per_vault_max: 50_000,
+        ..Bounds::default()
+    };
+    let db = Database::builder()
+        .bounds(bounds)
+        .durability(Durability::Os)
+        .memory_bytes(32 << 20)
+        .temp()
+        .unwrap();
+    let endless = Endless {
+        line: 0,
+        rest: b"{\"format\":\"vault-jsonl-v1\"}\n".to_vec(),
+        bytes: 0,
+    };
+    let refused = db.import("v", BufReader::new(endless), &CREATE);
+    assert!(matches!(refused, Err(Error::VaultFull { max: 50_000, .. })));
+    assert!(!db.contains_vault("v"));
+    // A single line without an end is not read to its end either.
+    let line = io::repeat(b'x');
+    let head = &b"{\"format\":\"vault-jsonl-v1\"}\n"[..];
+    let refused = db.import("v", BufReader::new(head.chain(line)), &CREATE);
+    assert!(matches!(refused, Err(Error::Import { line: 2, .. })));
+}
+
+#[test]
+fn readers_and_writers_that_fail_are_told_of() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the cable was cut"))
+        }
+    }
+    impl io::Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other("the cable was cut"))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let db = temp();
+    let vault = varied(&db);
+    let error = vault.export(ExportFormat::Json, Failing).unwrap_err();
+    assert!(matches!(&error, Error::Stream { .. }) && error.to_string().contains("cable"));
+    for head in [
+        "{\"format\":\"vault-jsonl-v1\"}\n{\"key\"",
+        "{\"format\": \"vault-json-v1\", \"entries\": [\n",
+    ] {
+        let input = BufReader::new(head.as_bytes().chain(Failing));
+        let error = db.import("v", input, &CREATE).unwrap_err();
+        assert!(matches!(&error, Error::Stream { .. }), "{error}");
+        assert!(!db.contains_vault("v"));
+    }
+}
+
+#[test]
+fn both_can_be_stopped() {
+    let db = temp();
+    let vault = db.vault("source").unwrap();
+    vault.update((0..5000).map(|n| (n, n))).unwrap();
+    let stopped = vault.export_with(ExportFormat::Json, io::sink(), |progress| {
+        assert_eq!(progress.entries_total, 5000);
+        ControlFlow::Break(())
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    let text = exported(&vault, ExportFormat::JsonLines);
+    let stopped = db.import_with("v", text.as_bytes(), &CREATE, |progress| {
+        match progress.entries_done {
+            ..3000 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    assert!(!db.contains_vault("v"));
+}
