@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// What can be a key: strings, bytes, integers, booleans, and tuples of up to six of them.
 ///
-/// The encoding keeps the order: see the [module](super). A `[u8; N]`, a `&[u8]` and a `Vec<u8>` are *bytes*, not
+/// The encoding keeps the order of what it encodes. A `[u8; N]`, a `&[u8]` and a `Vec<u8>` are *bytes*, not
 /// lists of integers.
 ///
 /// ```
