@@ -375,6 +375,9 @@ pub enum Error {
         /// The first key that differs, for printing.
         key: String,
     },
+    /// Another restore of this database is under way.
+    #[error("another restore of this database is under way; wait until it has ended")]
+    RestoreUnderWay,
     /// The caller stopped the work; nothing of it is visible.
     #[error("cancelled by the caller; nothing of it is visible")]
     Cancelled,
@@ -392,7 +395,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
-            Self::Conflict { .. } => ErrorKind::Retry,
+            Self::Conflict { .. } | Self::RestoreUnderWay => ErrorKind::Retry,
             Self::TooManyVaults { .. } | Self::VaultFull { .. } | Self::OverQuota { .. } => {
                 ErrorKind::Full
             }

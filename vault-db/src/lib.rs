@@ -51,6 +51,7 @@ mod metrics;
 mod migrate;
 mod name;
 mod portable;
+mod restore;
 mod tenant;
 mod transaction;
 mod value;
@@ -114,6 +115,10 @@ pub use key::{DecodeKey, EncodeKey, Key, KeyBounds};
 pub use migrate::{MigrationOutcome, MigrationProgress};
 pub use portable::{
     ExportFormat, ExportProgress, ImportMode, ImportOptions, ImportOutcome, ImportProgress,
+};
+pub use restore::{
+    Difference, DifferenceKind, RestoreOutcome, RestoreProgress, Scope, VaultChoice,
+    VaultDifference,
 };
 pub use tenant::{Quota, Tenant, TenantInfo};
 pub use transaction::{

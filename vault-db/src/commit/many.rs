@@ -21,10 +21,22 @@ pub(crate) struct VaultChanges {
 }
 
 /// What a transaction relied on: nothing of this may have been written after its moment.
-#[derive(Default)]
 pub(crate) struct Footprint {
     pub(crate) moment: SequenceNumber,
     pub(crate) vaults: BTreeMap<u32, Relied>,
+}
+
+impl Footprint {
+    /// Nothing was relied on, at no moment.
+    pub(crate) const NOTHING: Self = Self {
+        moment: SequenceNumber::MAX,
+        vaults: BTreeMap::new(),
+    };
+
+    /// Whether a vault was exchanged after the moment.
+    fn is_exchanged(&self, vault: &VaultState) -> bool {
+        vault.since > self.moment || vault.is_exchanged()
+    }
 }
 
 /// What a transaction relied on in one vault.
@@ -116,6 +128,34 @@ impl<'a> Held<'a> {
 }
 
 impl Shared {
+    /// Commits changes to one vault that rely on nothing.
+    pub(crate) fn change_keys(
+        &self,
+        vault: &Arc<VaultState>,
+        changes: BTreeMap<Vec<u8>, NewValue>,
+    ) -> Result<()> {
+        let mut of_vault = VaultChanges {
+            vault: Arc::clone(vault.latest()),
+            changes,
+        };
+        loop {
+            of_vault.vault.check()?;
+            let changes = BTreeMap::from([(of_vault.vault.id, of_vault)]);
+            match self.change_many(&changes, &Footprint::NOTHING)? {
+                Outcome::Committed => return Ok(()),
+                // Another vault has taken the place of this one.
+                Outcome::Conflict => {}
+            }
+            let Some((_, again)) = changes.into_iter().next() else {
+                return Ok(());
+            };
+            of_vault = VaultChanges {
+                vault: Arc::clone(again.vault.latest()),
+                ..again
+            };
+        }
+    }
+
     /// Commits changes to any number of vaults, all or none, if what they rely on still holds.
     pub(crate) fn change_many(
         &self,
@@ -128,6 +168,14 @@ impl Shared {
             }
         }
         let mut held = Held::hold(changes, footprint);
+        let written = changes.values().map(|of_vault| &of_vault.vault);
+        let read = footprint.vaults.values().map(|relied| &relied.vault);
+        if written
+            .chain(read)
+            .any(|vault| footprint.is_exchanged(vault))
+        {
+            return Ok(Outcome::Conflict);
+        }
         for of_vault in changes.values() {
             of_vault.vault.check()?;
         }

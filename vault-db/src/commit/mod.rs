@@ -14,13 +14,14 @@
 //! before step 3 against what was written there of late ([`Recent`]).
 //!
 //! # Whole vaults
-//! Clearing and deleting a vault holds all of its stripes.
+//! Clearing and deleting a vault holds all of its stripes, and so does an [exchange](crate::database).
 
 mod expire;
 mod many;
 mod recent;
 mod stripes;
 
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use vault_core::{EntryInfo, SequenceNumber, Timestamp, WriteBatch};
@@ -59,13 +60,12 @@ impl Shared {
     /// Sets or removes one key. Gives what was there before.
     pub(crate) fn change(
         &self,
-        vault: &VaultState,
+        vault: &Arc<VaultState>,
         key: &[u8],
         new: New<'_>,
     ) -> Result<Option<EntryInfo>> {
         self.check_entry(key, new)?;
-        let mut stripe = vault.stripes.lock(key);
-        vault.check()?;
+        let (vault, mut stripe) = vault.hold(key)?;
         let old = self
             .engine
             .entry_info(vault.keyspace, key)
@@ -80,13 +80,12 @@ impl Shared {
     /// to this database.
     pub(crate) fn decide<R>(
         &self,
-        vault: &VaultState,
+        vault: &Arc<VaultState>,
         key: &[u8],
         decide: impl FnOnce(Option<&[u8]>) -> Result<(Verdict, R)>,
     ) -> Result<R> {
         self.bounds.check_key(key)?;
-        let mut stripe = vault.stripes.lock(key);
-        vault.check()?;
+        let (vault, mut stripe) = vault.hold(key)?;
         let current = self
             .engine
             .get(vault.keyspace, key)

@@ -20,6 +20,7 @@ impl Shared {
         mut progress: impl FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<Arc<VaultState>> {
         check_vault_name(name)?;
+        let vault = vault.latest();
         self.check_free(vault.tenant, name)?;
         self.check_vault_room(vault.tenant)?;
         let begun = self.begin_vault(&mut self.structure())?;

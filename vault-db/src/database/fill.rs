@@ -31,6 +31,7 @@ pub struct CopyProgress {
 }
 
 /// A vault that is being made, and that nobody sees yet.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Begun {
     pub(crate) id: u32,
     pub(crate) keyspace: KeyspaceId,

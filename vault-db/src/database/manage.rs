@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use vault_core::limits::{KEY_BYTES_MAX, RANGE_END_BYTES_MAX};
 use vault_core::{Durability, Reader, SequenceNumber, WriteBatch, WriteOptions};
 
+use super::exchange::Departure;
 use super::fill::Begun;
 use super::registry::{NO_TENANT, VaultState};
 use super::shared::Shared;
@@ -159,55 +160,6 @@ impl Shared {
         }
     }
 
-    /// Has a vault that was begun take the place of one, which nobody can use any more. The stripes of the old one are held
-    /// by the caller, and the structure.
-    pub(crate) fn replace_vault(
-        &self,
-        old: &VaultState,
-        stripes: &mut [Stripe<'_>],
-        begun: &Begun,
-        record: Record,
-        tally: &Tally,
-    ) -> Result<Arc<VaultState>> {
-        let keyspaces = self.keyspaces()?;
-        let delta = Delta::between(&old.counts.tally(), tally);
-        let room = old
-            .owner
-            .as_ref()
-            .map(|owner| QuotaRoom::take(owner, &delta));
-        let room = room.transpose()?;
-        let name = old.name();
-        let mut batch = WriteBatch::new();
-        self.plan_removal(keyspaces, &mut batch, old);
-        let key = catalog::record_key(old.tenant, &name);
-        batch.put(keyspaces.catalog, &key, &catalog::encode(&record)?);
-        batch.put(
-            keyspaces.catalog,
-            &catalog::tally_key(begun.id),
-            &tally.encode(),
-        );
-        // On stable storage whatever the database's writes are: what follows cannot be undone.
-        let sequence = self.engine.write(&batch, &WriteOptions::SYNC)?;
-        self.remember_all(stripes, sequence);
-        old.deleted.store(true, Ordering::Release);
-        if let Some(owner) = &old.owner {
-            owner.usage.add(&delta);
-        }
-        drop(room);
-        let owner = old.owner.clone();
-        let state = VaultState::new(
-            owner,
-            &name,
-            begun.keyspace,
-            record,
-            tally,
-            Saved::default(),
-        );
-        let state = Arc::new(state);
-        self.registry_mut().insert(&name, Arc::clone(&state));
-        Ok(state)
-    }
-
     /// Adds to a batch what takes a vault out of the catalog, all but its record.
     pub(crate) fn plan_removal(
         &self,
@@ -262,10 +214,11 @@ impl Shared {
     /// Changes what is known of a vault.
     pub(crate) fn change_record(
         &self,
-        vault: &VaultState,
+        vault: &Arc<VaultState>,
         change: impl FnOnce(&mut Record),
     ) -> Result<()> {
         let _structure = self.structure();
+        let vault = vault.latest();
         vault.check()?;
         let catalog = self.keyspaces()?.catalog;
         let (name, mut record) = {
@@ -285,6 +238,7 @@ impl Shared {
     pub(crate) fn rename(&self, vault: &Arc<VaultState>, name: &str) -> Result<u64> {
         check_vault_name(name)?;
         let _structure = self.structure();
+        let vault = vault.latest();
         vault.check()?;
         let catalog = self.keyspaces()?.catalog;
         let (old, record) = {
@@ -310,10 +264,9 @@ impl Shared {
     }
 
     /// Removes every entry of a vault.
-    pub(crate) fn clear(&self, vault: &VaultState) -> Result<u64> {
+    pub(crate) fn clear(&self, vault: &Arc<VaultState>) -> Result<u64> {
         let keyspaces = self.keyspaces()?;
-        let mut stripes = vault.stripes.lock_all();
-        vault.check()?;
+        let Departure { vault, mut stripes } = vault.hold_all()?;
         let removed = self.len_held(vault)?;
         let tally = Tally {
             commits: vault.counts.tally().commits + 1,
@@ -341,11 +294,10 @@ impl Shared {
     }
 
     /// Deletes a vault with everything in it.
-    pub(crate) fn delete(&self, vault: &VaultState) -> Result<u64> {
+    pub(crate) fn delete(&self, vault: &Arc<VaultState>) -> Result<u64> {
         let keyspaces = self.keyspaces()?;
         let _structure = self.structure();
-        let mut stripes = vault.stripes.lock_all();
-        vault.check()?;
+        let Departure { vault, mut stripes } = vault.hold_all()?;
         let removed = self.len_held(vault)?;
         let name = vault.name();
         let mut batch = WriteBatch::new();

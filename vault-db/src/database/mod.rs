@@ -4,6 +4,7 @@ mod accesses;
 mod builder;
 mod copy;
 mod encrypted;
+mod exchange;
 mod fill;
 mod manage;
 mod open;
@@ -20,6 +21,7 @@ use vault_lsm::Lsm;
 
 pub use builder::DatabaseBuilder;
 pub use encrypted::EncryptedDatabase;
+pub(crate) use exchange::{Arrival, Departure, Epoch, Exchange};
 pub use fill::CopyProgress;
 pub(crate) use fill::{Begun, Filling};
 pub(crate) use open::keyspaces_by_name;

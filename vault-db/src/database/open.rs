@@ -1,6 +1,7 @@
 //! Opening: the catalog is read, and what was on its way in or out is removed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use vault_core::random::{Random, SeededRandom, SystemRandom};
@@ -72,6 +73,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
         writable,
         latencies: std::array::from_fn(|_| Histogram::new()),
         accesses: AccessLog::default(),
+        restoring: AtomicBool::new(false),
         control: Mutex::new(None),
         _directory: opening.directory,
     })

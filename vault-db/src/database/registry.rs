@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use vault_core::{KeyspaceId, Reader};
+use vault_core::{KeyspaceId, Reader, SequenceNumber};
 
+use super::exchange::{Arrival, Epoch, Succession};
 use super::shared::lock;
 use crate::access::{Access, Saved};
 use crate::catalog::{self, Counts, Delta, Keyspaces, Record, Tally};
@@ -22,6 +23,7 @@ pub(crate) struct Registry {
     vaults: BTreeMap<u32, BTreeMap<String, Arc<VaultState>>>,
     count: u64,
     tenants: BTreeMap<String, Arc<TenantState>>,
+    epoch: Arc<Epoch>,
 }
 
 impl Registry {
@@ -79,6 +81,15 @@ impl Registry {
     pub(crate) fn remove_tenant(&mut self, name: &str) {
         self.tenants.remove(name);
     }
+
+    /// What names mean since the last exchange.
+    pub(crate) const fn epoch(&self) -> &Arc<Epoch> {
+        &self.epoch
+    }
+
+    pub(super) fn set_epoch(&mut self, epoch: Arc<Epoch>) {
+        self.epoch = epoch;
+    }
 }
 
 /// One vault, behind all of its handles.
@@ -90,8 +101,12 @@ pub(crate) struct VaultState {
     pub(crate) keyspace: KeyspaceId,
     pub(crate) stripes: Stripes,
     pub(crate) counts: Counts,
+    /// The exchange by which it came, or 0.
+    pub(crate) since: SequenceNumber,
     /// Set while all stripes are held.
     pub(crate) deleted: AtomicBool,
+    /// Set while all stripes are held, and in effect from the moment that it names.
+    pub(super) succession: OnceLock<Succession>,
     pub(crate) access: Access,
     live: Mutex<Live>,
 }
@@ -118,7 +133,9 @@ impl VaultState {
             keyspace,
             stripes: Stripes::default(),
             counts: Counts::new(tally),
+            since: 0,
             deleted: AtomicBool::new(false),
+            succession: OnceLock::new(),
             access: Access::new(record.id, accesses),
             live: Mutex::new(Live {
                 name: Arc::from(name),
@@ -127,15 +144,29 @@ impl VaultState {
         }
     }
 
+    /// A vault that came by an exchange.
+    pub(super) fn arrived(arrival: Arrival, since: SequenceNumber) -> Self {
+        let Arrival {
+            owner,
+            name,
+            begun,
+            record,
+            tally,
+            accesses,
+        } = arrival;
+        let state = Self::new(owner, &name, begun.keyspace, record, &tally, accesses);
+        Self { since, ..state }
+    }
+
     /// What is known of the vault.
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         lock(&self.live)
     }
 
-    /// Refuses where the vault was deleted.
+    /// Refuses where the vault was deleted, or another has taken its place.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.deleted.load(Ordering::Acquire) {
+        if self.deleted.load(Ordering::Acquire) || self.is_exchanged() {
             return Err(self.gone());
         }
         Ok(())

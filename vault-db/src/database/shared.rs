@@ -1,5 +1,6 @@
 //! What all handles of a database share.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vault_core::random::SeededRandom;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     /// How long accesses take, by their verb.
     pub(crate) latencies: [Histogram; 4],
     pub(crate) accesses: AccessLog,
+    /// Whether a restore is under way.
+    pub(crate) restoring: AtomicBool,
     /// Who may do what, once somebody has asked.
     pub(crate) control: Mutex<Option<Arc<ControlState>>>,
     /// Taken away when the last handle goes; behind the engine, which closes first.

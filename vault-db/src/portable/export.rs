@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use vault_core::{KeyRange, Snapshot};
+use vault_core::KeyRange;
 
 use super::form::{base64, key_to_json, value_to_json};
 use super::{BASE64_FORMAT, JSON_FORMAT, LINES_FORMAT};
@@ -93,8 +93,8 @@ impl Vault {
     ) -> Result<u64> {
         let info = self.info()?;
         let shared = self.shared();
-        let snapshot: Arc<dyn Snapshot> = shared.engine.snapshot()?;
-        let entries = Entries::of(&*snapshot, u64::MAX, self.state(), KeyRange::all())?;
+        let (snapshot, state) = shared.snapshot_of(self.state())?;
+        let entries = Entries::of(&*snapshot, u64::MAX, state, KeyRange::all())?;
         let mut about = Map::new();
         about.insert("vault".to_owned(), json!(info.name));
         about.insert("exported_at".to_owned(), json!(shared.now().0));

@@ -12,9 +12,12 @@ use std::sync::Arc;
 use vault_core::{KeyRange, Slice};
 
 use super::parse::{self, About};
+use crate::access::Saved;
 use crate::catalog::{Header, Record, Tally};
-use crate::commit::{Footprint, NewValue, Stripe, VaultChanges};
-use crate::database::{Begun, Database, Filling, NO_TENANT, Shared, VaultState};
+use crate::commit::NewValue;
+use crate::database::{
+    Arrival, Begun, Database, Departure, Exchange, Filling, NO_TENANT, Shared, VaultState,
+};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::name::check_vault_name;
@@ -66,8 +69,7 @@ impl Database {
     /// Reads a vault from text that [`Vault::export`](crate::Vault::export) wrote, in any of its forms. All of it is taken
     /// in, at one moment, or after an error nothing. Takes no more memory than an entry does, whatever the size.
     ///
-    /// Handles of a vault that is replaced, or that more than 8 MiB are merged into, answer
-    /// [`Error::VaultDeleted`] afterwards: ask for the vault by its name again.
+    /// Handles of a vault that is replaced go on with what was read.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -249,8 +251,7 @@ impl Shared {
             self.merge_in_place(&old, begun)?;
             return Ok(false);
         }
-        let mut stripes = old.stripes.lock_all();
-        old.check()?;
+        let held = old.hold_all()?;
         record.created = old.live().record.created;
         match mode {
             ImportMode::Create if self.len_held(&old)? > 0 => {
@@ -258,20 +259,41 @@ impl Shared {
                 Err(Error::VaultExists { name })
             }
             ImportMode::Create | ImportMode::Replace => {
-                self.replace_vault(&old, &mut stripes, begun, record, &staged.tally)?;
-                drop(stripes);
-                // Should this fail, the old entries are out of reach all the same, and the next opening removes them.
-                let _ = self.engine.drop_keyspace(old.keyspace);
+                self.replace_vault(held, begun, record, staged.tally)?;
                 Ok(true)
             }
             ImportMode::Merge => {
-                let merged = self.merge_anew(&mut structure, &old, &mut stripes, begun);
-                drop(stripes);
-                merged?;
-                let _ = self.engine.drop_keyspace(old.keyspace);
+                self.merge_anew(&mut structure, held, begun)?;
                 Ok(false)
             }
         }
+    }
+
+    /// Has what was filled take the place of a vault.
+    fn replace_vault(
+        &self,
+        held: Departure<'_>,
+        begun: &Begun,
+        record: Record,
+        tally: Tally,
+    ) -> Result<()> {
+        let old = Arc::clone(held.vault);
+        self.exchange(Exchange {
+            arrivals: vec![Arrival {
+                owner: old.owner.clone(),
+                name: old.name(),
+                begun: *begun,
+                record,
+                tally,
+                accesses: Saved::default(),
+            }],
+            departures: vec![held],
+            within_quotas: true,
+            ..Exchange::default()
+        })?;
+        // Should this fail, the old entries are out of reach all the same, and the next opening removes them.
+        let _ = self.settle(&[old]);
+        Ok(())
     }
 
     /// Sets what was read in a vault, as one commit among others.
@@ -285,23 +307,12 @@ impl Shared {
         if changes.is_empty() {
             return vault.check();
         }
-        let changes = VaultChanges {
-            vault: Arc::clone(vault),
-            changes,
-        };
-        let changes = BTreeMap::from([(vault.id, changes)]);
-        self.change_many(&changes, &Footprint::default())?;
-        Ok(())
+        self.change_keys(vault, changes)
     }
 
     /// Writes a vault anew, with what was read laid over it, while nobody else changes it; readers go on.
-    fn merge_anew(
-        &self,
-        header: &mut Header,
-        old: &Arc<VaultState>,
-        stripes: &mut [Stripe<'_>],
-        begun: &Begun,
-    ) -> Result<()> {
+    fn merge_anew(&self, header: &mut Header, held: Departure<'_>, begun: &Begun) -> Result<()> {
+        let old = held.vault;
         let merged = self.begin_vault(header)?;
         let below = self.engine.scan(old.keyspace, KeyRange::all())?;
         let above = self.engine.scan(begun.keyspace, KeyRange::all())?;
@@ -314,12 +325,12 @@ impl Shared {
         let replaced = filled.and_then(|tally| {
             let mut record = old.live().record.clone();
             record.id = merged.id;
-            self.replace_vault(old, stripes, &merged, record, &tally)
+            self.replace_vault(held, &merged, record, tally)
         });
         if replaced.is_err() {
             self.abandon(&merged);
         }
-        replaced.map(drop)
+        replaced
     }
 }
 

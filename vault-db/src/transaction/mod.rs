@@ -39,7 +39,7 @@ use writes::Writes;
 
 use crate::access::AccessVerb;
 use crate::commit::{Footprint, NewValue, Outcome, Relied};
-use crate::database::{NO_TENANT, Shared, VaultState};
+use crate::database::{Epoch, NO_TENANT, Shared, VaultState};
 use crate::error::{Error, Result};
 use crate::vault::Vault;
 
@@ -72,6 +72,8 @@ pub struct Transaction {
     /// Whose vaults it is about.
     tenant: u32,
     snapshot: Arc<dyn Snapshot>,
+    /// What names mean at that moment.
+    epoch: Arc<Epoch>,
     options: TransactionOptions,
     mode: Mode,
     began: Duration,
@@ -104,17 +106,18 @@ impl Transaction {
         options: TransactionOptions,
         mode: Mode,
     ) -> Result<Self> {
-        let (registered, snapshot) = match mode {
-            Mode::Read => (None, shared.engine.snapshot()?),
+        let ((registered, snapshot), epoch) = shared.moment(|| match mode {
+            Mode::Read => Ok((None, shared.engine.snapshot()?)),
             Mode::Write => {
                 let (registered, snapshot) = Active::register(shared)?;
-                (Some(registered), snapshot)
+                Ok((Some(registered), snapshot))
             }
-        };
+        })?;
         Ok(Self {
             shared: Arc::clone(shared),
             tenant,
             snapshot,
+            epoch,
             options,
             mode,
             began: shared.clock.monotonic(),
@@ -144,11 +147,33 @@ impl Transaction {
     /// [`Error::InvalidVaultName`], [`Error::NoSuchVault`] in a transaction that only reads, [`Error::TooManyVaults`].
     pub fn vault(&self, name: &str) -> Result<TransactionVault<'_>> {
         self.check()?;
+        if let Some(state) = self.vault_before(name)? {
+            return Ok(TransactionVault::new(self, state));
+        }
         let state = match self.mode {
-            Mode::Read => self.shared.existing_vault(self.tenant, name)?,
-            Mode::Write => self.shared.vault(self.tenant, name)?,
+            Mode::Read => self.shared.existing_vault(self.tenant, name),
+            Mode::Write => self.shared.vault(self.tenant, name),
+        };
+        // Again: there may have been an exchange between the two looks.
+        let state = match self.vault_before(name)? {
+            Some(before) => before,
+            None => state?,
         };
         Ok(TransactionVault::new(self, state))
+    }
+
+    /// The vault that had this name at the transaction's moment, where an exchange has touched the name since.
+    fn vault_before(&self, name: &str) -> Result<Option<Arc<VaultState>>> {
+        match (self.epoch.find(self.tenant, name), self.mode) {
+            (None, _) => Ok(None),
+            (Some(Some(state)), _) => Ok(Some(state)),
+            // It came by an exchange: what is written to it could not be committed.
+            (Some(None), Mode::Write) => Err(self.conflict()),
+            (Some(None), Mode::Read) => {
+                let name = name.to_owned();
+                Err(Error::NoSuchVault { name })
+            }
+        }
     }
 
     /// A vault that the caller has a handle of, as this transaction sees it. A transaction of a tenant takes only that tenant's;
@@ -172,7 +197,8 @@ impl Transaction {
         if !same_database || !in_reach {
             return Err(Error::ForeignVault { name: vault.name() });
         }
-        Ok(TransactionVault::new(self, Arc::clone(vault.state())))
+        let state = vault.state_at(self.snapshot.sequence());
+        Ok(TransactionVault::new(self, Arc::clone(state)))
     }
 
     /// Marks a place to which the changes can be [rolled back](Transaction::roll_back_to).

@@ -370,6 +370,9 @@ impl<'a> TransactionVault<'a> {
         let (shared, snapshot) = (&self.transaction.shared, &*self.transaction.snapshot);
         if self.transaction.relies() {
             let stripes = self.state.stripes.lock_all();
+            if self.state.is_exchanged() {
+                return Err(self.transaction.conflict());
+            }
             let moment = snapshot.sequence();
             let all = KeyRange::all();
             if stripes

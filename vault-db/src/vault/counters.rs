@@ -28,11 +28,11 @@ impl Vault {
     pub fn increment(&self, key: impl EncodeKey, by: i64) -> Result<i64> {
         let key = codec::scratch_key(&key)?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
-        let sum = self.shared.decide(&self.state, &key, |current| {
-            let (stored, expiry, sum) = codec::increment(&self.state, &key, current, by)?;
+        let sum = self.shared.decide(self.state(), &key, |current| {
+            let (stored, expiry, sum) = codec::increment(self.state(), &key, current, by)?;
             Ok((Verdict::Replace { stored, expiry }, sum))
         })?;
         access.end();

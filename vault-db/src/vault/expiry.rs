@@ -64,14 +64,14 @@ impl Vault {
         let key = codec::scratch_key(&key)?;
         let stored = value::encode(value, Some(expiry))?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
         let new = New::Value {
             stored: &stored,
             expiry: Some(expiry),
         };
-        self.shared.change(&self.state, &key, new)?;
+        self.shared.change(self.state(), &key, new)?;
         access.end();
         Ok(())
     }
@@ -94,8 +94,11 @@ impl Vault {
     pub fn time_to_live(&self, key: impl EncodeKey) -> Result<Option<Option<Duration>>> {
         let key = codec::scratch_key(&key)?;
         self.shared.bounds.check_key(&key)?;
-        let info = self.shared.engine.entry_info(self.state.keyspace, &key);
-        let Some(info) = info.map_err(|error| self.state.told(error))? else {
+        let info = self.reading(|state| {
+            let info = self.shared.engine.entry_info(state.keyspace, &key);
+            info.map_err(|error| state.told(error))
+        })?;
+        let Some(info) = info else {
             return Ok(None);
         };
         let now = self.shared.now();
@@ -125,14 +128,14 @@ impl Vault {
         let now = self.shared.now();
         let expiry = time_to_live.map(|time| now.after(time)).transpose()?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
-        let was_there = self.shared.decide(&self.state, &key, |current| {
+        let was_there = self.shared.decide(self.state(), &key, |current| {
             let Some(current) = current else {
                 return Ok((Verdict::Keep, false));
             };
-            let stored = codec::parse(&self.state, &key, current)?;
+            let stored = codec::parse(self.state(), &key, current)?;
             let stored = value::with_expiry(&stored, expiry);
             Ok((Verdict::Replace { stored, expiry }, true))
         })?;
@@ -149,7 +152,7 @@ impl Vault {
     /// # fn main() -> vault_db::Result<()> {
     /// # let db = vault_db::Database::temp()?;
     /// # let vault = db.vault("v")?;
-    /// vault.put_for("short", &1, std::time::Duration::from_millis(1))?;
+    /// vault.put_for("short", &1, std::time::Duration::from_millis(100))?;
     /// # while vault.contains("short")? {}
     /// assert_eq!(vault.cleanup_expired()?, 1);
     /// # Ok(())
@@ -159,6 +162,6 @@ impl Vault {
     /// # Errors
     /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
     pub fn cleanup_expired(&self) -> Result<u64> {
-        self.shared.remove_expired(&self.state)
+        self.reading(|state| self.shared.remove_expired(state))
     }
 }

@@ -25,10 +25,10 @@ impl Vault {
     /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
     pub fn clear(&self) -> Result<u64> {
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Delete, &[]);
-        let removed = self.shared.clear(&self.state)?;
+        let removed = self.shared.clear(self.state())?;
         access.end();
         Ok(removed)
     }
@@ -51,7 +51,7 @@ impl Vault {
     /// [`VaultExists`](crate::Error::VaultExists), [`InvalidVaultName`](crate::Error::InvalidVaultName),
     /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
     pub fn rename(&self, name: &str) -> Result<u64> {
-        self.shared.rename(&self.state, name)
+        self.shared.rename(self.state(), name)
     }
 
     /// Copies the vault, as it is at this moment, under another name. The copy appears whole, when it is done; reading and
@@ -100,7 +100,7 @@ impl Vault {
         name: &str,
         progress: impl FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<Self> {
-        let state = self.shared.copy(&self.state, name, progress)?;
+        let state = self.shared.copy(self.state(), name, progress)?;
         Ok(Self::new(Arc::clone(&self.shared), state))
     }
 
@@ -124,6 +124,6 @@ impl Vault {
     /// # Errors
     /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
     pub fn delete(&self) -> Result<u64> {
-        self.shared.delete(&self.state)
+        self.shared.delete(self.state())
     }
 }

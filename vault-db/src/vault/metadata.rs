@@ -67,9 +67,10 @@ impl Vault {
     /// # Errors
     /// [`VaultDeleted`](crate::Error::VaultDeleted).
     pub fn info(&self) -> Result<VaultInfo> {
-        self.state.check()?;
-        let tally = self.state.counts.tally();
-        let live = self.state.live();
+        let state = self.state();
+        state.check()?;
+        let tally = state.counts.tally();
+        let live = state.live();
         Ok(VaultInfo::new(&live.name, &live.record, &tally))
     }
 
@@ -129,6 +130,6 @@ impl Vault {
     }
 
     fn change_record(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        self.shared.change_record(&self.state, change)
+        self.shared.change_record(self.state(), change)
     }
 }

@@ -15,6 +15,8 @@ mod write;
 use std::fmt;
 use std::sync::Arc;
 
+use vault_core::SequenceNumber;
+
 pub use codec::RawValue;
 pub use entry::Entry;
 pub use metadata::VaultInfo;
@@ -23,6 +25,7 @@ pub use scan::{Keys, RawScan, Scan};
 pub use statistics::VaultStats;
 
 use crate::database::{Shared, VaultState};
+use crate::error::{Error, Result};
 
 /// A dictionary with a name, kept on disk: keys in order, each with a value of any type that serde knows.
 ///
@@ -73,8 +76,27 @@ impl Vault {
         &self.shared
     }
 
-    pub(crate) const fn state(&self) -> &Arc<VaultState> {
-        &self.state
+    /// The vault that the handle stands for now.
+    #[inline]
+    pub(crate) fn state(&self) -> &Arc<VaultState> {
+        self.state.latest()
+    }
+
+    /// The vault that the handle stands for at a moment.
+    pub(crate) fn state_at(&self, moment: SequenceNumber) -> &Arc<VaultState> {
+        self.state.at(moment)
+    }
+
+    /// Reads in the vault that the handle stands for, in another one where that has taken its place meanwhile.
+    #[inline]
+    pub(crate) fn reading<R>(&self, read: impl Fn(&Arc<VaultState>) -> Result<R>) -> Result<R> {
+        loop {
+            let state = self.state();
+            match read(state) {
+                Err(Error::VaultDeleted { .. }) if state.is_succeeded() => {}
+                other => return other,
+            }
+        }
     }
 
     /// The vault's name, which [`Vault::rename`] through any handle changes.
@@ -89,7 +111,7 @@ impl Vault {
     /// ```
     #[must_use]
     pub fn name(&self) -> String {
-        self.state.name().to_string()
+        self.state().name().to_string()
     }
 
     /// Whether two handles are of the same vault.
@@ -104,7 +126,7 @@ impl Vault {
     /// ```
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        Arc::ptr_eq(self.state(), other.state())
     }
 }
 

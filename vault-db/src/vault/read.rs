@@ -33,7 +33,7 @@ impl Vault {
         let key = codec::scratch_key(&key)?;
         let stored = self.stored(&key)?;
         stored
-            .map(|stored| codec::decode_value(&self.state, &key, &stored))
+            .map(|stored| codec::decode_value(self.state(), &key, &stored))
             .transpose()
     }
 
@@ -72,7 +72,7 @@ impl Vault {
         let key = codec::scratch_key(&key)?;
         let stored = self.stored(&key)?;
         stored
-            .map(|stored| RawValue::new(&self.state, &key, stored))
+            .map(|stored| RawValue::new(self.state(), &key, stored))
             .transpose()
     }
 
@@ -94,11 +94,13 @@ impl Vault {
         let key = codec::scratch_key(&key)?;
         self.shared.bounds.check_key(&key)?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Read, &key);
-        let info = self.shared.engine.entry_info(self.state.keyspace, &key);
-        let info = info.map_err(|error| self.state.told(error))?;
+        let info = self.reading(|state| {
+            let info = self.shared.engine.entry_info(state.keyspace, &key);
+            info.map_err(|error| state.told(error))
+        })?;
         access.end();
         Ok(info.is_some())
     }
@@ -120,7 +122,7 @@ impl Vault {
     /// As [`Vault::get`]; each key can be an error of its own: [`KeyMismatch`](crate::Error::KeyMismatch),
     /// [`ScanTooLong`](crate::Error::ScanTooLong).
     pub fn keys<K: DecodeKey>(&self) -> Result<Keys<K>> {
-        self.entries(KeyRange::all()).map(Keys::new)
+        self.entries(&KeyRange::all()).map(Keys::new)
     }
 
     /// All values, in the order of their keys.
@@ -164,7 +166,7 @@ impl Vault {
     /// As [`Vault::get`]; each entry can be an error of its own: [`KeyMismatch`](crate::Error::KeyMismatch),
     /// [`TypeMismatch`](crate::Error::TypeMismatch), [`ScanTooLong`](crate::Error::ScanTooLong).
     pub fn items<K: DecodeKey, V: DeserializeOwned>(&self) -> Result<Scan<K, V>> {
-        self.entries(KeyRange::all()).map(Scan::new)
+        self.entries(&KeyRange::all()).map(Scan::new)
     }
 
     /// The entries of a range of keys.
@@ -186,7 +188,7 @@ impl Vault {
         &self,
         bounds: impl KeyBounds,
     ) -> Result<Scan<K, V>> {
-        self.entries(bounds.key_range()?).map(Scan::new)
+        self.entries(&bounds.key_range()?).map(Scan::new)
     }
 
     /// The entries whose keys begin with `prefix`: strings and bytes with these first characters, tuples with these
@@ -210,7 +212,7 @@ impl Vault {
         &self,
         prefix: impl EncodeKey,
     ) -> Result<Scan<K, V>> {
-        self.entries(prefix_range(&prefix)?).map(Scan::new)
+        self.entries(&prefix_range(&prefix)?).map(Scan::new)
     }
 
     /// The entries of a range whose values were stored by [`Vault::put_raw`]. Longer values share the block they were read
@@ -231,7 +233,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::items`].
     pub fn range_raw<K: DecodeKey>(&self, bounds: impl KeyBounds) -> Result<RawScan<K>> {
-        self.entries(bounds.key_range()?).map(RawScan::new)
+        self.entries(&bounds.key_range()?).map(RawScan::new)
     }
 
     /// How many entries there are: exactly, and without looking at them. Those that have expired and were not
@@ -250,12 +252,13 @@ impl Vault {
     /// # Errors
     /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
     pub fn len(&self) -> Result<u64> {
-        self.state.check()?;
-        if self.state.counts.expiring() == 0 {
-            return Ok(self.state.counts.entries());
+        let state = self.state();
+        state.check()?;
+        if state.counts.expiring() == 0 {
+            return Ok(state.counts.entries());
         }
-        let _stripes = self.state.stripes.lock_all();
-        self.shared.len_held(&self.state)
+        let held = state.hold_all()?;
+        self.shared.len_held(held.vault)
     }
 
     /// Whether there are no entries.
@@ -279,16 +282,20 @@ impl Vault {
     #[inline]
     pub(crate) fn stored(&self, key: &[u8]) -> Result<Option<Slice>> {
         self.shared.bounds.check_key(key)?;
-        let access = self.state.access.begin(&self.shared, AccessVerb::Read, key);
-        let found = self.shared.engine.get(self.state.keyspace, key);
-        access.end();
-        found.map_err(|error| self.state.told(error))
+        self.reading(|state| {
+            let access = state.access.begin(&self.shared, AccessVerb::Read, key);
+            let found = self.shared.engine.get(state.keyspace, key);
+            access.end();
+            found.map_err(|error| state.told(error))
+        })
     }
 
-    pub(crate) fn entries(&self, range: KeyRange) -> Result<Entries> {
-        let access = self.state.access.begin(&self.shared, AccessVerb::Scan, &[]);
-        let entries = Entries::open(&self.shared, &self.state, range)?;
-        access.end();
-        Ok(entries)
+    pub(crate) fn entries(&self, range: &KeyRange) -> Result<Entries> {
+        self.reading(|state| {
+            let access = state.access.begin(&self.shared, AccessVerb::Scan, &[]);
+            let entries = Entries::open(&self.shared, state, range.clone())?;
+            access.end();
+            Ok(entries)
+        })
     }
 }

@@ -60,9 +60,10 @@ impl Vault {
     /// # Errors
     /// [`VaultDeleted`](crate::Error::VaultDeleted).
     pub fn stats(&self) -> Result<VaultStats> {
-        self.state.check()?;
-        let tally = self.state.counts.tally();
-        let noted = self.state.access.snapshot();
+        let state = self.state();
+        state.check()?;
+        let tally = state.counts.tally();
+        let noted = state.access.snapshot();
         let [reads, writes, deletes, scans] = noted.counts;
         let total = noted.counts.iter().sum();
         let average = |bytes: u64| match tally.entries {

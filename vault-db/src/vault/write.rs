@@ -1,7 +1,6 @@
 //! The verbs that write.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +9,7 @@ use super::Vault;
 use super::codec;
 use super::scratch::Scratch;
 use crate::access::AccessVerb;
-use crate::commit::{Footprint, New, NewValue, VaultChanges, Verdict};
+use crate::commit::{New, NewValue, Verdict};
 use crate::error::Result;
 use crate::key::{DecodeKey, EncodeKey};
 use crate::value;
@@ -62,14 +61,14 @@ impl Vault {
 
     fn set(&self, key: &[u8], stored: &[u8]) -> Result<()> {
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, key);
         let new = New::Value {
             stored,
             expiry: None,
         };
-        self.shared.change(&self.state, key, new)?;
+        self.shared.change(self.state(), key, new)?;
         access.end();
         Ok(())
     }
@@ -92,10 +91,10 @@ impl Vault {
     pub fn remove(&self, key: impl EncodeKey) -> Result<bool> {
         let key = codec::scratch_key(&key)?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Delete, &key);
-        let old = self.shared.change(&self.state, &key, New::Absent)?;
+        let old = self.shared.change(self.state(), &key, New::Absent)?;
         access.end();
         Ok(old.is_some())
     }
@@ -118,7 +117,7 @@ impl Vault {
     pub fn pop<V: DeserializeOwned>(&self, key: impl EncodeKey) -> Result<Option<V>> {
         let key = codec::scratch_key(&key)?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Delete, &key);
         let popped = self.pop_encoded(&key)?;
@@ -132,7 +131,7 @@ impl Vault {
                 return Ok(None);
             };
             // The caller's own code reads the value, so nothing is locked meanwhile.
-            let value = codec::decode_value(&self.state, key, &stored)?;
+            let value = codec::decode_value(self.state(), key, &stored)?;
             if self.replace_if(key, Some(&stored), || Verdict::Remove)? {
                 return Ok(Some(value));
             }
@@ -181,15 +180,15 @@ impl Vault {
         end: impl Fn(&mut super::Entries) -> Option<Result<(vault_core::Slice, vault_core::Slice)>>,
     ) -> Result<Option<(K, V)>> {
         loop {
-            let mut entries = self.entries(vault_core::KeyRange::all())?;
+            let mut entries = self.entries(&vault_core::KeyRange::all())?;
             let Some((key, stored)) = end(&mut entries).transpose()? else {
                 return Ok(None);
             };
             drop(entries);
-            let value = codec::decode_value(&self.state, &key, &stored)?;
-            let decoded = codec::decode_key(&self.state, &key)?;
+            let value = codec::decode_value(self.state(), &key, &stored)?;
+            let decoded = codec::decode_key(self.state(), &key)?;
             let access = self
-                .state
+                .state()
                 .access
                 .begin(&self.shared, AccessVerb::Delete, &key);
             if self.replace_if(&key, Some(&stored), || Verdict::Remove)? {
@@ -224,18 +223,13 @@ impl Vault {
             changes.insert(codec::encode_key(&key)?, Some((stored, None)));
         }
         if changes.is_empty() {
-            return self.state.check();
+            return self.state().check();
         }
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &[]);
-        let changes = VaultChanges {
-            vault: Arc::clone(&self.state),
-            changes,
-        };
-        let changes = BTreeMap::from([(self.state.id, changes)]);
-        self.shared.change_many(&changes, &Footprint::default())?;
+        self.shared.change_keys(self.state(), changes)?;
         access.end();
         Ok(())
     }
@@ -263,10 +257,10 @@ impl Vault {
         let key = codec::scratch_key(&key)?;
         let new = value::encode(default, None)?;
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
-        let stored = self.shared.decide(&self.state, &key, |current| {
+        let stored = self.shared.decide(self.state(), &key, |current| {
             Ok(match current {
                 Some(current) => (Verdict::Keep, current.to_vec()),
                 None => {
@@ -277,7 +271,7 @@ impl Vault {
             })
         })?;
         access.end();
-        codec::decode_value(&self.state, &key, &stored)
+        codec::decode_value(self.state(), &key, &stored)
     }
 
     /// Replaces the value of a key with `new` if it is `expected`; `None` stands for absent on both sides. Gives whether it
@@ -307,7 +301,7 @@ impl Vault {
         let encode = |value: Option<&V>| value.map(|value| value::encode(value, None)).transpose();
         let (expected, new) = (encode(expected)?, encode(new)?);
         let access = self
-            .state
+            .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
         let swapped = self.replace_if(&key, expected.as_deref(), || match &new {
@@ -328,7 +322,7 @@ impl Vault {
         expected: Option<&[u8]>,
         verdict: impl Fn() -> Verdict,
     ) -> Result<bool> {
-        self.shared.decide(&self.state, key, |current| {
+        self.shared.decide(self.state(), key, |current| {
             if is_same(current, expected) {
                 Ok((verdict(), true))
             } else {

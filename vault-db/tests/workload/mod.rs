@@ -10,11 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vault_core::MemoryEngine;
 use vault_core::clock::{Clock, ManualClock};
 use vault_core::random::SeededRandom;
 use vault_core::vfs::MemoryFileSystem;
 use vault_db::engine::{BackgroundWork, Settings};
-use vault_db::{Database, Durability, Error, ImportMode, ImportOptions, Result, Timestamp, Vault};
+use vault_db::{
+    Database, Durability, Error, ImportMode, ImportOptions, Result, Scope, Timestamp, Vault,
+    VaultChoice,
+};
 
 /// What is visible of every vault that is not empty: a vault that was just created and one that was not yet are the same here.
 pub type Contents = BTreeMap<String, BTreeMap<String, i64>>;
@@ -194,10 +198,11 @@ impl Run {
         match verb {
             60..75 => self.transaction(name),
             75..80 => self.update(name),
-            80..84 => {
+            80..82 => {
                 self.db.cleanup_expired()?;
                 Ok(())
             }
+            82..84 => self.restore(name),
             84..87 => {
                 self.model.vault(name).clear();
                 self.db.vault(name)?.clear().map(drop)
@@ -337,6 +342,42 @@ impl Run {
         model.extend(pairs.into_iter().map(|(key, value)| (key, (value, None))));
         let options = ImportOptions { mode };
         self.db.import(name, text.as_bytes(), &options).map(drop)
+    }
+
+    /// Has one vault, or all, replaced by those of another database.
+    fn restore(&mut self, name: &str) -> Result<()> {
+        let source = Database::builder()
+            .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
+            .on(Arc::new(
+                MemoryEngine::new().with_clock(Arc::clone(&self.clock) as Arc<dyn Clock>),
+            ))?;
+        let mut restored = Model::default();
+        for name in [name, self.name()] {
+            let expiry = self
+                .clock
+                .now()
+                .after(Duration::from_millis(1 + self.random.below(3000)))?;
+            for (expires, key) in [(false, self.key()), (true, self.key())] {
+                let value = self.value();
+                let expiry = expires.then_some(expiry);
+                restored.vault(name).insert(key.clone(), (value, expiry));
+                let vault = source.vault(name)?;
+                vault.put(&key, &value)?;
+                if let Some(expiry) = expiry {
+                    let left = Duration::from_millis(expiry.0 - self.clock.now().0);
+                    vault.expire(&key, Some(left))?;
+                }
+            }
+        }
+        let scope = if self.random.percent(50) {
+            self.model = restored;
+            Scope::Everything
+        } else {
+            let entries = restored.vaults.remove(name).unwrap_or_default();
+            *self.model.vault(name) = entries;
+            Scope::Vaults(vec![VaultChoice::named(name)])
+        };
+        self.db.restore_from(&source, &scope).map(drop)
     }
 
     fn copy(&mut self, name: &str) -> Result<()> {
