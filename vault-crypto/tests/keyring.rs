@@ -11,7 +11,7 @@ use std::sync::Arc;
 use support::*;
 use vault_core::random::SystemRandom;
 use vault_core::transform::{FileHeader, FileKind, Protection, Unopened};
-use vault_core::vfs::{DiskFileSystem, FileSystem};
+use vault_core::vfs::{DiskFileSystem, FileSystem, MemoryFileSystem};
 use vault_core::{Error, ErrorKind};
 use vault_crypto::keyring::{self, RootWrapping};
 use vault_crypto::{Algorithm, EncryptedProtection, Kdf, Keyring};
@@ -52,7 +52,11 @@ fn on_a_real_disk_it_is_the_same() {
         .unwrap();
     let copy = place.directory.join("copy");
     place.fs.create_dir_all(&copy).unwrap();
-    store.keys().copy_to(&copy).unwrap();
+    let bytes = store.keys().copied().unwrap();
+    for name in ["KEYRING", "KEYRING.copy"] {
+        let file = place.fs.create(&copy.join(name)).unwrap();
+        file.write_at(&bytes, 0).unwrap();
+    }
     drop(store);
     place.fs.remove(&place.directory.join("KEYRING")).unwrap();
     assert!(matches!(
@@ -174,20 +178,19 @@ fn a_copy_of_a_store_opens_with_the_same_secret_and_seals_under_keys_of_its_own(
     let shared = store.create_file(FileKind::Table, 1, 7).unwrap();
     let mut sealed = shared.seal(1, b"shared").unwrap();
     let before = (place.main(), store.keys().version());
-    place.memory.create_dir_all(Path::new("/copy")).unwrap();
-    place.memory.sync_dir(Path::new("/")).unwrap();
-    store.keys().copy_to(Path::new("/copy")).unwrap();
+    let bytes = store.keys().copied().unwrap();
     assert_eq!(
         before,
         (place.main(), store.keys().version()),
         "nothing changes here"
     );
-    // The bytes are durable, the names are the caller's to sync.
-    place.memory.sync_dir(Path::new("/copy")).unwrap();
-    let after = place
-        .memory
-        .crash(1, vault_core::vfs::CrashPolicy::DropUnsynced);
-    let mut copy_place = Place::on(after, 2);
+    let fs = MemoryFileSystem::new();
+    fs.create_dir_all(Path::new("/copy")).unwrap();
+    let mut copy_place = Place::on(fs, 2);
+    for name in ["KEYRING", "KEYRING.copy"] {
+        let path = Path::new("/copy").join(name);
+        copy_place.memory.write_file(path, &bytes).unwrap();
+    }
     copy_place.directory = "/copy".into();
     let copy = copy_place.open("s");
     assert_eq!((copy.keys().version(), copy.keys().epoch()), (3, 2));

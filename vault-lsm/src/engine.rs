@@ -14,6 +14,7 @@ use vault_core::{
 };
 
 use crate::background::{self, Background};
+use crate::capture::{self, Capture};
 use crate::checkpoint::{self, CheckpointOutcome};
 use crate::counters::Operation;
 use crate::ingest::{self, IngestOutcome};
@@ -164,6 +165,43 @@ impl Lsm {
     pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointOutcome> {
         let store = self.store();
         checkpoint::checkpoint(store, directory.as_ref()).map_err(|error| store.told(error))
+    }
+
+    /// Captures the store as it is now: the files that a physical snapshot of it stores, while writes go on. What is in memory
+    /// is flushed, and nothing else is written. See [`Capture`] for what becomes of the files meanwhile.
+    ///
+    /// ```
+    /// # use vault_core::vfs::{DiskFileSystem, FileSystem, read_whole};
+    /// # use vault_core::{Engine, KeyspaceOptions, Reader, WriteOptions};
+    /// # use vault_lsm::{Lsm, LsmOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Lsm::open(directory.path().join("store"), LsmOptions::default())?;
+    /// let users = store.create_keyspace("users", &KeyspaceOptions::default())?;
+    /// store.put(users, b"alice", b"admin", &WriteOptions::SYNC)?;
+    /// let capture = store.capture()?;
+    /// store.put(users, b"alice", b"nobody", &WriteOptions::SYNC)?;
+    ///
+    /// // Written into an empty directory, its files are the store as it was.
+    /// let copy = directory.path().join("copy");
+    /// let disk = DiskFileSystem::new();
+    /// disk.create_dir_all(&copy)?;
+    /// for captured in &capture.files {
+    ///     let bytes = read_whole(&*captured.content)?;
+    ///     disk.create(&copy.join(&captured.name))?.write_at(&bytes, 0)?;
+    /// }
+    /// let copy = Lsm::open(&copy, LsmOptions::default())?;
+    /// assert_eq!(copy.latest_sequence(), capture.sequence);
+    /// assert_eq!(copy.get(users, b"alice")?.as_deref(), Some(&b"admin"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of [`Engine::flush`]; [`Locked`](vault_core::Error::Locked).
+    pub fn capture(&self) -> Result<Capture> {
+        let store = self.store();
+        capture::capture(store).map_err(|error| store.told(error))
     }
 
     /// About how many bytes the tables hold of a range, with the values that they keep apart. Reads nothing from disk.

@@ -245,7 +245,7 @@ pub(crate) fn another_file(path: &Path) -> Error {
 }
 
 /// Where the salt stands in a header.
-const SALT_OFFSET: u64 = 40;
+pub(crate) const SALT_OFFSET: u64 = 40;
 
 /// The checksum that a header ends in, from which those of its file's frames are started.
 pub(crate) fn header_checksum(header: &[u8; HEADER_BYTES]) -> u32 {

@@ -18,6 +18,7 @@ mod background;
 #[doc(hidden)]
 pub mod benching;
 mod blob;
+mod capture;
 pub mod check;
 mod checkpoint;
 mod close;
@@ -53,6 +54,7 @@ mod report;
 mod rest;
 mod rotation;
 mod snapshot;
+mod stock;
 mod store;
 mod sync;
 mod table;
@@ -61,6 +63,7 @@ mod version;
 mod view;
 mod write;
 
+pub use capture::{Capture, CapturedFile};
 pub use checkpoint::CheckpointOutcome;
 pub use engine::Lsm;
 pub use ingest::IngestOutcome;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::stats::{BlobStats, LevelStats};
+use vault_core::vfs::File;
 use vault_core::{KeyRange, Timestamp};
 use vault_snapshot::collection::{BlobShape, Blobs, PointingTable};
 use vault_snapshot::shape::{LevelShape, RunShape, Shape, TableShape};
@@ -74,6 +75,13 @@ impl TableFile {
 
     pub(crate) fn meta(&self) -> &TableMeta {
         self.table.meta()
+    }
+
+    /// The bytes of the file as they are, and what keeps the file in its place meanwhile. Neither keeps what the table has in
+    /// memory.
+    pub(crate) fn pin(&self) -> (Arc<dyn File>, Arc<dyn Send + Sync>) {
+        let keeps: Arc<OwnedFile> = Arc::clone(&self.file);
+        (self.table.file(), keeps)
     }
 
     /// Lets go of the file once nobody reads it. Only after the manifest has let go of it.

@@ -10,6 +10,8 @@
 
 #[path = "backpressure.rs"]
 mod backpressure;
+#[path = "captures.rs"]
+mod captures;
 #[path = "checkpoints.rs"]
 mod checkpoints;
 #[path = "clock_jumps.rs"]

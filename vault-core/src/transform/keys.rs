@@ -105,13 +105,13 @@ pub trait Keys: Send + Sync {
     /// As [`Keys::keep_domains`].
     fn retire_epochs(&self, oldest: u32) -> Result<u32>;
 
-    /// Writes the keyring of a copy of the store into `directory`, durable but for its name: the same secret opens it, and
-    /// its first new file is sealed under an epoch of its own, so that nothing written to one of the two is ever taken for
-    /// a part of the other. Its version is one more than the version here.
+    /// The keyring of a copy of the store, to be put there as [`KEYRING_NAME`] and as [`KEYRING_COPY_NAME`]: the same secret
+    /// opens it, and its first new file is sealed under an epoch of its own, so that nothing written to one of the two is
+    /// ever taken for a part of the other. Its version is one more than the version here, where nothing changes.
     ///
     /// # Errors
-    /// As [`Keys::add_domain`].
-    fn copy_to(&self, directory: &Path) -> Result<()>;
+    /// What the random source says; [`Error::Locked`](crate::Error::Locked).
+    fn copied(&self) -> Result<Vec<u8>>;
 
     /// Writes anew what opening found missing, damaged or behind of what is kept twice. For whoever opens a store for writing,
     /// when its version was found to be no older than it must be and the rest of it sound.

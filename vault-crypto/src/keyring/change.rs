@@ -1,7 +1,6 @@
 //! The verbs that change a keyring. Each seals a new image of it, makes that durable, and only then lets the keys in memory
 //! follow.
 
-use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
 use vault_core::limits::KEYSPACES_MAX;
@@ -302,24 +301,13 @@ impl Keys for Keyring {
         Ok(retired)
     }
 
-    fn copy_to(&self, directory: &Path) -> Result<()> {
+    fn copied(&self) -> Result<Vec<u8>> {
         let disk = self.disk();
-        let image = {
-            let keys = self.keys();
-            let open = keys.as_ref().ok_or(Error::Locked)?;
-            let epoch = self.next_epoch(&open.table)?;
-            let table = open.table.with_epoch(epoch, &*self.random)?;
-            self.seal(&disk, open, &table)?
-        };
-        drop(disk);
-        let target = Directory {
-            path: directory.to_path_buf(),
-            ..self.directory.clone()
-        };
-        for which in [Which::Main, Which::Copy] {
-            target.write_fresh(&target.path_of(which), &image.bytes)?;
-        }
-        Ok(())
+        let keys = self.keys();
+        let open = keys.as_ref().ok_or(Error::Locked)?;
+        let epoch = self.next_epoch(&open.table)?;
+        let table = open.table.with_epoch(epoch, &*self.random)?;
+        Ok(self.seal(&disk, open, &table)?.bytes)
     }
 
     fn mend(&self) -> Result<()> {
@@ -353,6 +341,8 @@ impl Keyring {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use vault_core::random::{Random, SeededRandom};
     use vault_core::transform::StorePlace;
     use vault_core::vfs::{FileSystem, MemoryFileSystem};
@@ -415,7 +405,7 @@ mod tests {
             "{error:?}"
         );
         assert!(error.to_string().contains("finish the rotation"), "{error}");
-        let error = keyring.copy_to(Path::new("/")).unwrap_err();
+        let error = keyring.copied().unwrap_err();
         assert!(
             matches!(error, Error::UnacceptableKeyring { .. }),
             "{error:?}"

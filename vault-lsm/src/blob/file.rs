@@ -82,6 +82,11 @@ impl BlobFile {
         &self.meta
     }
 
+    /// The bytes of the file as they are.
+    pub(crate) fn file(&self) -> Arc<dyn File> {
+        Arc::clone(&self.source.file)
+    }
+
     /// The epoch of the key that seals the file; 0 where there is none.
     pub(crate) fn epoch(&self) -> u32 {
         self.source.transform.epoch()

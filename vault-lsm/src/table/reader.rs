@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::transform::HEADER_BYTES;
+use vault_core::vfs::File;
 use vault_core::{KeyRange, KeyspaceId, Result, Slice};
 
 use super::block::Block;
@@ -69,6 +70,11 @@ impl Table {
             budget: Arc::clone(&self.budget),
             resident_bytes: self.resident_bytes,
         }
+    }
+
+    /// The bytes of its file as they are.
+    pub(crate) fn file(&self) -> Arc<dyn File> {
+        Arc::clone(&self.source.file)
     }
 
     /// The epoch of the key that seals the table; 0 where there is none.
