@@ -9,12 +9,17 @@
 //! log in which each entry carries the hash of the one before ([`audit`]): an entry that is taken out or changed shows.
 
 mod audit;
+mod auditing;
 mod control;
 mod guarded;
 mod guarded_vault;
+mod login;
 mod pattern;
 mod policy;
+mod principals;
+mod roles;
 mod token;
+mod tokens;
 
 pub use audit::{AuditAction, AuditEntry};
 pub use control::AccessControl;

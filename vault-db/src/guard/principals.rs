@@ -1,0 +1,250 @@
+//! Principals: who there is, with which secret and which roles.
+
+use vault_core::random::SystemRandom;
+use vault_crypto::{Kdf, SecretBytes, SecretHash};
+
+use super::audit::AuditAction;
+use super::control::AccessControl;
+use super::policy::{Policy, Principal, PrincipalInfo};
+use super::token;
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::name::check_vault_name;
+
+impl AccessControl {
+    /// Creates a principal with a secret and roles. Its secret is kept as a hash; `kdf` says how dear that is to guess, and how
+    /// long coming in takes: [`Kdf::ARGON2ID`], some tenths of a second, in earnest.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// let another = SecretBytes::from_string("a secret of its own".to_owned())?;
+    /// control.create_principal("alice", &another, ["reader"], Kdf::danger_weak())?; // `Kdf::ARGON2ID` in earnest
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::PrincipalExists`], [`Error::NoSuchRole`], [`Error::InvalidVaultName`] for the principal's name,
+    /// [`Error::Engine`].
+    pub fn create_principal<R: AsRef<str>>(
+        &self,
+        name: &str,
+        secret: &SecretBytes,
+        roles: impl IntoIterator<Item = R>,
+        kdf: Kdf,
+    ) -> Result<()> {
+        check_vault_name(name)?;
+        let roles = self.check_roles(roles)?;
+        let hash = SecretHash::new(secret, kdf, &SystemRandom)?;
+        let principal = Principal {
+            secret: token::hex(&hash.encode()),
+            roles,
+            created: self.shared.now().0,
+            enabled: true,
+            version: 0,
+        };
+        let detail = format!("created with roles {:?}", principal.roles);
+        let encoded = catalog::encode(&principal)?;
+        self.change(
+            AuditAction::PrincipalChanged,
+            name,
+            detail,
+            |policy, batch, catalog| {
+                if policy.principals.contains_key(name) {
+                    return Err(Error::PrincipalExists {
+                        name: name.to_owned(),
+                    });
+                }
+                batch.put(
+                    catalog,
+                    &catalog::named_key(catalog::PRINCIPAL, name),
+                    &encoded,
+                );
+                Ok(Box::new(move |policy: &mut Policy| {
+                    policy.principals.insert(name.to_owned(), principal);
+                }))
+            },
+        )
+    }
+
+    /// Gives a principal other roles.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// control.set_roles("service", Vec::<String>::new())?; // it may do nothing now
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPrincipal`], [`Error::NoSuchRole`], [`Error::Engine`].
+    pub fn set_roles<R: AsRef<str>>(
+        &self,
+        name: &str,
+        roles: impl IntoIterator<Item = R>,
+    ) -> Result<()> {
+        let roles = self.check_roles(roles)?;
+        let detail = format!("roles are {roles:?}");
+        self.change_principal(name, detail, |principal| principal.roles = roles)
+    }
+
+    /// Gives a principal another secret. Whoever came in with the old one is out; tokens stay good.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// let another = SecretBytes::from_string("another horse".to_owned())?;
+    /// control.set_secret("service", &another, Kdf::danger_weak())?;
+    /// assert!(control.log_in("service", &secret()?).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
+    pub fn set_secret(&self, name: &str, secret: &SecretBytes, kdf: Kdf) -> Result<()> {
+        let hash = token::hex(&SecretHash::new(secret, kdf, &SystemRandom)?.encode());
+        self.change_principal(name, "another secret".to_owned(), |principal| {
+            principal.secret = hash;
+            principal.version += 1;
+        })
+    }
+
+    /// Lets a principal in, or keeps it out, whatever it comes with.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// control.set_enabled("service", false)?;
+    /// assert!(control.log_in("service", &secret()?).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
+    pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<()> {
+        let detail = if enabled { "enabled" } else { "disabled" };
+        self.change_principal(name, detail.to_owned(), |principal| {
+            principal.enabled = enabled;
+        })
+    }
+
+    /// Removes a principal, with its tokens. Gives whether there was one.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// assert!(control.remove_principal("service")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn remove_principal(&self, name: &str) -> Result<bool> {
+        if !self.state.policy().principals.contains_key(name) {
+            return Ok(false);
+        }
+        self.change(
+            AuditAction::PrincipalChanged,
+            name,
+            "removed".to_owned(),
+            |policy, batch, catalog| {
+                batch.delete(catalog, &catalog::named_key(catalog::PRINCIPAL, name));
+                for (hash, record) in &policy.tokens {
+                    if record.principal == name {
+                        batch.delete(catalog, &catalog::token_key(hash));
+                    }
+                }
+                Ok(Box::new(move |policy: &mut Policy| {
+                    policy.principals.remove(name);
+                    policy.tokens.retain(|_, record| record.principal != name);
+                }))
+            },
+        )?;
+        Ok(true)
+    }
+
+    /// What is known of every principal, in the order of their names.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// assert_eq!(control.principals()[0].roles, ["reader"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn principals(&self) -> Vec<PrincipalInfo> {
+        let policy = self.state.policy();
+        let principals = policy.principals.iter();
+        let info = |(name, principal): (&String, &Principal)| PrincipalInfo {
+            name: name.clone(),
+            roles: principal.roles.clone(),
+            created: vault_core::Timestamp(principal.created),
+            enabled: principal.enabled,
+        };
+        principals.map(info).collect()
+    }
+
+    fn change_principal(
+        &self,
+        name: &str,
+        detail: String,
+        change: impl FnOnce(&mut Principal),
+    ) -> Result<()> {
+        self.change(
+            AuditAction::PrincipalChanged,
+            name,
+            detail,
+            |policy, batch, catalog| {
+                let mut principal = policy.principal(name)?.clone();
+                change(&mut principal);
+                let key = catalog::named_key(catalog::PRINCIPAL, name);
+                batch.put(catalog, &key, &catalog::encode(&principal)?);
+                Ok(Box::new(move |policy: &mut Policy| {
+                    policy.principals.insert(name.to_owned(), principal);
+                }))
+            },
+        )
+    }
+}
