@@ -108,8 +108,8 @@ pub use bounds::{Bounds, VAULT_NAME_BYTES_MAX, VAULTS_CEILING};
 pub use database::{CopyProgress, Database, DatabaseBuilder, EncryptedDatabase};
 pub use error::{Error, Result};
 pub use guard::{
-    AccessControl, AuditAction, AuditEntry, Grant, Guarded, GuardedVault, Permission,
-    PrincipalInfo, Token, TokenInfo,
+    AccessControl, AuditAction, AuditAnchor, AuditEntry, AuditPrune, Grant, Guarded, GuardedVault,
+    Permission, PrincipalInfo, Token, TokenInfo,
 };
 pub use key::{DecodeKey, EncodeKey, Key, KeyBounds};
 pub use migrate::{MigrationOutcome, MigrationProgress};

@@ -5,12 +5,19 @@
 //! keyspace vault.audit
 //!   number u64, big-endian -> hash (32 bytes), entry (MessagePack)
 //! keyspace vault.catalog
-//!   0x08                   -> how many there are, and the hash of the last
+//!   0x08                   -> how many were ever written and the hash of the last; the number of the first that is kept, and
+//!                             the hash before it
 //! ```
 //! The hash of an entry is SHA-256 over the hash before it (32 zero bytes before the first), its number and its bytes. The
 //! count and the last hash are written in the same batch as the entry, so that entries missing at the end show as well. Whoever
 //! can write to the store and compute hashes can make a chain of their own: keep [`AccessControl::audit_head`] elsewhere, or
 //! encrypt the store.
+//!
+//! # Pruning
+//! The oldest entries can be taken away, in one batch with an *anchor*: an entry at the end of the chain that tells who did it,
+//! how many went, and the hash of the last of them. The chain of what is kept begins with that hash. So where the log begins
+//! behind its first entry, the last anchor in it must say so, and an anchor is chained as any other entry: removing entries
+//! without one shows, and so does changing one. What is about to be pruned is verified before: pruning hides nothing.
 //!
 //! [`AccessControl::audit_head`]: crate::AccessControl::audit_head
 
@@ -18,10 +25,13 @@ use serde::{Deserialize, Serialize};
 use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, WriteBatch};
 use vault_crypto::sha256;
 
+use super::token;
 use crate::catalog;
 use crate::error::{Error, Result};
 
 const KEYSPACE: &str = "vault.audit";
+/// Characters of a name that an entry keeps.
+const NAME_CHARS_MAX: usize = 128;
 
 /// What an audit entry tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,6 +52,8 @@ pub enum AuditAction {
     TokenIssued,
     /// A token was revoked.
     TokenRevoked,
+    /// The oldest entries of the audit log were taken away.
+    AuditPruned,
 }
 
 /// One entry of the audit log.
@@ -61,13 +73,42 @@ pub struct AuditEntry {
     pub vault: Option<String>,
     /// More, in words.
     pub detail: String,
+    /// What was pruned, where it tells of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<AuditAnchor>,
 }
 
-/// How long the log is, and the hash of its last entry.
+/// What is left of entries of the audit log that were pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditAnchor {
+    /// How many went.
+    pub pruned: u64,
+    /// The number of the first that was kept.
+    pub first: u64,
+    /// The hash of the last that went, in hexadecimal, over which the first that was kept is chained.
+    pub hash: String,
+}
+
+/// Which entries of the audit log are to go; the others stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditPrune {
+    /// The oldest, up to the first that was written at this time or later.
+    Before(Timestamp),
+    /// All but so many of the latest.
+    AllBut(u64),
+}
+
+/// How long the log is, the hash of its last entry, and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Head {
+    /// How many were ever written.
     pub(super) entries: u64,
     pub(super) hash: [u8; 32],
+    /// The number of the first that is kept.
+    first: u64,
+    /// The hash of the one before it.
+    before: [u8; 32],
 }
 
 /// The log, open.
@@ -111,13 +152,15 @@ impl AuditLog {
         let head = Head {
             entries: number + 1,
             hash,
+            ..self.head
         };
-        batch.put(
-            self.catalog,
-            &catalog::audit_key(),
-            &catalog::encode(&head)?,
-        );
+        self.plan_head(batch, &head)?;
         Ok(head)
+    }
+
+    fn plan_head(&self, batch: &mut WriteBatch, head: &Head) -> Result<()> {
+        batch.put(self.catalog, &catalog::audit_key(), &catalog::encode(head)?);
+        Ok(())
     }
 
     /// Takes note that the batch of a plan was written.
@@ -135,25 +178,16 @@ impl AuditLog {
         latest.collect()
     }
 
-    /// Checks every entry against the one before, and the last against the head. Gives how many there are.
+    /// Checks every entry against the one before, the last against the head, and the first against the last anchor. Gives how
+    /// many there are.
     pub(super) fn verify(&self, engine: &dyn Engine) -> Result<u64> {
-        let (mut number, mut before) = (0_u64, [0; 32]);
+        let (mut number, mut before) = (self.head.first, self.head.before);
+        let mut anchor = None;
         for entry in engine.scan(self.keyspace, vault_core::KeyRange::all())? {
             let (key, stored) = entry?;
-            if *key != number.to_be_bytes() {
-                return Err(broken(number, "it is missing"));
-            }
-            let (hash, encoded) = stored
-                .split_first_chunk::<32>()
-                .ok_or_else(|| broken(number, "it is too short"))?;
-            if *hash != hash_of(&before, number, encoded) {
-                return Err(broken(
-                    number,
-                    "its hash is another one: it was changed, or one before it",
-                ));
-            }
-            parse(&key, &stored)?;
-            before = *hash;
+            let (hash, entry) = check(&key, &stored, number, &before)?;
+            anchor = entry.anchor.or(anchor);
+            before = hash;
             number += 1;
         }
         if number != self.head.entries {
@@ -165,8 +199,103 @@ impl AuditLog {
                 "it is not the one that was written last",
             ));
         }
-        Ok(number)
+        let begins = anchor.map_or((0, token::hex(&[0; 32])), |it| (it.first, it.hash));
+        if begins != (self.head.first, token::hex(&self.head.before)) {
+            return Err(broken(
+                self.head.first,
+                "the log begins with it, and the last anchor does not say so",
+            ));
+        }
+        Ok(number - self.head.first)
     }
+
+    /// Whether the log still has what was its head once, or what was pruned of it led up to what is kept.
+    pub(super) fn contains(&self, engine: &dyn Engine, entries: u64, hash: &str) -> Result<bool> {
+        let Some(last) = entries.checked_sub(1) else {
+            return Ok(hash == token::hex(&[0; 32]));
+        };
+        if entries == self.head.first {
+            return Ok(hash == token::hex(&self.head.before));
+        }
+        let stored = engine.get(self.keyspace, &last.to_be_bytes())?;
+        let found = stored.as_deref().and_then(<[u8]>::split_first_chunk::<32>);
+        Ok(found.is_some_and(|(found, _)| hash == token::hex(found)))
+    }
+
+    /// Adds to a batch that the oldest entries go, with the anchor that tells of it. Gives how many go, and the head as it is
+    /// once the batch is written; `None` where none are to go.
+    pub(super) fn plan_prune(
+        &self,
+        engine: &dyn Engine,
+        batch: &mut WriteBatch,
+        at: Timestamp,
+        by: &str,
+        prune: AuditPrune,
+    ) -> Result<Option<(u64, Head)>> {
+        self.verify(engine)?;
+        let first = match prune {
+            AuditPrune::AllBut(kept) => self.head.entries.saturating_sub(kept),
+            AuditPrune::Before(time) => self.first_since(engine, time)?,
+        };
+        if first <= self.head.first {
+            return Ok(None);
+        }
+        let last = engine.get(self.keyspace, &(first - 1).to_be_bytes())?;
+        let before = last.as_deref().and_then(<[u8]>::first_chunk::<32>);
+        let before = *before.ok_or_else(|| broken(first - 1, "it is missing"))?;
+        let pruned = first - self.head.first;
+        let detail = format!("{pruned} entries, up to number {}", first - 1);
+        let mut entry = entry(at, by, AuditAction::AuditPruned, None, detail);
+        entry.anchor = Some(AuditAnchor {
+            pruned,
+            first,
+            hash: token::hex(&before),
+        });
+        batch.delete_range(
+            self.keyspace,
+            &self.head.first.to_be_bytes(),
+            &first.to_be_bytes(),
+        );
+        let head = Head {
+            first,
+            before,
+            ..self.plan(batch, &entry)?
+        };
+        self.plan_head(batch, &head)?;
+        Ok(Some((pruned, head)))
+    }
+
+    /// The number of the first entry that was written at a time or later, as they stand.
+    fn first_since(&self, engine: &dyn Engine, time: Timestamp) -> Result<u64> {
+        for entry in engine.scan(self.keyspace, vault_core::KeyRange::all())? {
+            let (key, stored) = entry?;
+            let (_, entry) = parse(&key, &stored)?;
+            if entry.at >= time {
+                return Ok(entry.number);
+            }
+        }
+        Ok(self.head.entries)
+    }
+}
+
+/// Checks that an entry has this number, and is chained over this hash.
+fn check(
+    key: &[u8],
+    stored: &[u8],
+    number: u64,
+    before: &[u8; 32],
+) -> Result<([u8; 32], AuditEntry)> {
+    if *key != number.to_be_bytes() {
+        return Err(broken(number, "it is missing"));
+    }
+    let (hash, entry) = parse(key, stored)?;
+    if hash != hash_of(before, number, &stored[hash.len()..]) {
+        return Err(broken(
+            number,
+            "its hash is another one: it was changed, or one before it",
+        ));
+    }
+    Ok((hash, entry))
 }
 
 fn parse(key: &[u8], stored: &[u8]) -> Result<([u8; 32], AuditEntry)> {
@@ -197,9 +326,15 @@ pub(super) fn entry(
     AuditEntry {
         number: 0,
         at,
-        principal: principal.chars().take(128).collect(),
+        principal: cut(principal),
         action,
-        vault: vault.map(str::to_owned),
+        vault: vault.map(cut),
         detail,
+        anchor: None,
     }
+}
+
+/// As much of a name as an entry keeps. Whoever is refused chooses it, and is not to choose how much is written.
+fn cut(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
 }

@@ -1,7 +1,11 @@
-//! The verbs of the audit log: reading and verifying it.
+//! The verbs of the audit log: reading, verifying and pruning it.
 
-use super::audit::AuditEntry;
+use vault_core::WriteBatch;
+
+use super::audit::{AuditEntry, AuditPrune};
 use super::control::AccessControl;
+use super::guarded::Guarded;
+use super::policy::Permission;
 use super::token;
 use crate::database::lock;
 use crate::error::Result;
@@ -29,7 +33,8 @@ impl AccessControl {
         lock(&self.state.audit).latest(&*self.shared.engine, count)
     }
 
-    /// Checks the audit log: that no entry is missing, at its end neither, and none was changed. Gives how many there are.
+    /// Checks the audit log: that no entry is missing but those that were [pruned](AccessControl::prune_audit), at its end
+    /// neither, and none was changed. Gives how many there are.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -51,8 +56,8 @@ impl AccessControl {
         lock(&self.state.audit).verify(&*self.shared.engine)
     }
 
-    /// How many entries the audit log has, and the hash of the last in hexadecimal: to be kept elsewhere, so that a log that
-    /// was made anew as a whole shows too.
+    /// How many entries were ever written to the audit log, and the hash of the last in hexadecimal: to be kept elsewhere, so that a log that
+    /// was made anew as a whole shows too ([`AccessControl::audit_contains`]).
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -72,5 +77,98 @@ impl AccessControl {
     pub fn audit_head(&self) -> (u64, String) {
         let head = lock(&self.state.audit).head();
         (head.entries, token::hex(&head.hash))
+    }
+
+    /// Whether the audit log goes on from what [`AccessControl::audit_head`] gave once. Entries that were pruned prove nothing any
+    /// more: of a head among them, only the last can be recognized.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// control.set_role("reader", [])?;
+    /// let (entries, hash) = control.audit_head(); // kept elsewhere
+    /// control.set_role("writer", [])?;
+    /// assert!(control.audit_contains(entries, &hash)?);
+    /// assert!(!control.audit_contains(entries, "another hash")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Malformed`](crate::Error::Malformed) where the log does not prove itself; [`Error::Engine`](crate::Error::Engine).
+    pub fn audit_contains(&self, entries: u64, hash: &str) -> Result<bool> {
+        let audit = lock(&self.state.audit);
+        audit.verify(&*self.shared.engine)?;
+        audit.contains(&*self.shared.engine, entries, hash)
+    }
+
+    /// Takes the oldest entries out of the audit log, so that it stays as long as it is to be, and says in it who did so (`by`, in
+    /// words of yours) and how many went. What is kept goes on proving itself. Gives how many went; where none do, nothing is
+    /// written.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::AuditPrune;
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// for name in ["reader", "writer", "keeper"] {
+    ///     control.set_role(name, [])?;
+    /// }
+    /// assert_eq!(control.prune_audit("nightly job", AuditPrune::AllBut(1))?, 2);
+    /// let entries = control.audit(10)?;
+    /// assert_eq!(entries[0].principal, "nightly job");
+    /// assert_eq!(entries[0].anchor.as_ref().map(|anchor| anchor.pruned), Some(2));
+    /// assert_eq!(control.verify_audit()?, 2); // the one that was kept, and what tells of the others
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Malformed`](crate::Error::Malformed) where the log does not prove itself before: nothing is pruned then;
+    /// [`Error::Engine`](crate::Error::Engine).
+    pub fn prune_audit(&self, by: &str, prune: AuditPrune) -> Result<u64> {
+        let engine = &*self.shared.engine;
+        let mut audit = lock(&self.state.audit);
+        let mut batch = WriteBatch::new();
+        let planned = audit.plan_prune(engine, &mut batch, self.shared.now(), by, prune)?;
+        let Some((pruned, head)) = planned else {
+            return Ok(0);
+        };
+        engine.write(&batch, &self.shared.structural())?;
+        audit.written(head);
+        Ok(pruned)
+    }
+}
+
+/// What [`Permission::Admin`] must be allowed on to prune the audit log: no vault can have this name.
+const AUDIT_LOG: &str = "vault.audit";
+
+impl Guarded {
+    /// Takes the oldest entries out of the audit log: [`AccessControl::prune_audit`], in the principal's name. Needs
+    /// [`Permission::Admin`] on `vault.audit`, a name that no vault has: a role for `*` has it, or one for this name alone.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{AuditPrune, Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// control.set_role("auditor", [Grant::new("vault.audit", [Permission::Admin])])?;
+    /// control.create_principal("alice", &secret()?, ["auditor"], Kdf::danger_weak())?; // `Kdf::ARGON2ID` in earnest
+    /// let alice = control.log_in("alice", &secret()?)?;
+    /// assert_eq!(alice.prune_audit(AuditPrune::AllBut(1))?, 2);
+    /// assert_eq!(control.audit(1)?[0].principal, "alice");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Denied`](crate::Error::Denied), and as [`AccessControl::prune_audit`].
+    pub fn prune_audit(&self, prune: AuditPrune) -> Result<u64> {
+        let name = self.check()?;
+        self.allow(Permission::Admin, AUDIT_LOG)?;
+        self.control().prune_audit(&name, prune)
     }
 }

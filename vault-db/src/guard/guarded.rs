@@ -195,6 +195,12 @@ impl Guarded {
     }
 }
 
+impl Guarded {
+    pub(super) const fn control(&self) -> &AccessControl {
+        &self.control
+    }
+}
+
 impl fmt::Debug for Guarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded")

@@ -6,7 +6,8 @@
 //!
 //! Secrets are kept as hashes that are dear to guess ([`SecretHash`](vault_crypto::SecretHash)), tokens as SHA-256 of their
 //! 256 random bits. What was refused, who came and failed to come in, and every change to these rules is written to an audit
-//! log in which each entry carries the hash of the one before ([`audit`]): an entry that is taken out or changed shows.
+//! log in which each entry carries the hash of the one before ([`audit`]): an entry that is taken out or changed shows. The
+//! oldest can be pruned, which the log tells of.
 
 mod audit;
 mod auditing;
@@ -21,7 +22,7 @@ mod roles;
 mod token;
 mod tokens;
 
-pub use audit::{AuditAction, AuditEntry};
+pub use audit::{AuditAction, AuditAnchor, AuditEntry, AuditPrune};
 pub use control::AccessControl;
 pub(crate) use control::ControlState;
 pub use guarded::Guarded;
