@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use vault_core::clock::{Clock, ManualClock};
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
-use vault_db::{AccessVerb, Database, Durability, Key, Timestamp};
+use vault_db::engine::{KeyRange, OpenMode, WriteBatch, WriteOptions};
+use vault_db::{
+    AccessVerb, Database, Durability, Error, ImportMode, ImportOptions, Key, Quota, Timestamp,
+    Vault,
+};
 
 fn with_clock() -> (Arc<ManualClock>, Database) {
     let clock = Arc::new(ManualClock::new(Timestamp(1_700_000_000_000)));
@@ -225,4 +230,147 @@ fn metrics_are_well_formed() {
         text.contains("# UNIT vault_logical_bytes bytes\n"),
         "{text}"
     );
+}
+
+/// A clock on which something happens when one thread asks it for the so-manieth time.
+struct HookedClock {
+    clock: ManualClock,
+    hook: Mutex<Option<Hook>>,
+}
+
+struct Hook {
+    thread: ThreadId,
+    asks_left: u32,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for HookedClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HookedClock").finish_non_exhaustive()
+    }
+}
+
+impl Clock for HookedClock {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        let mut hook = self.hook.lock().unwrap();
+        let mine = hook.as_mut();
+        if let Some(mine) = mine.filter(|hook| hook.thread == std::thread::current().id()) {
+            mine.asks_left -= 1;
+            if mine.asks_left == 0 {
+                let run = hook.take().unwrap().run;
+                drop(hook);
+                run();
+            }
+        }
+        self.clock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration);
+    }
+}
+
+/// Keys of the catalog under which is kept what is noted of accesses.
+fn kept_accesses(db: &Database) -> Vec<Vec<u8>> {
+    let catalog = db.engine().keyspace("vault.catalog").unwrap().unwrap();
+    let kept = db.engine().scan(catalog, KeyRange::prefix(&[3])).unwrap();
+    kept.map(|entry| entry.unwrap().0.to_vec()).collect()
+}
+
+/// The vault goes while an access to it is noted, at each look at the clock on the way, in each way that a vault can go.
+#[test]
+fn a_vault_that_goes_leaves_nothing_that_was_noted() {
+    type Removal = fn(&Database, &Vault);
+    let removals: [(&str, Removal); 3] = [
+        ("deleted", |_, vault| {
+            vault.delete().unwrap();
+        }),
+        ("replaced", |db, _| {
+            let options = ImportOptions {
+                mode: ImportMode::Replace,
+            };
+            let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+            db.import("v", text.as_bytes(), &options).unwrap();
+        }),
+        ("dropped", |db, _| {
+            db.drop_tenant("tenant").unwrap();
+        }),
+    ];
+    for (how, remove) in removals {
+        let mut went = 0;
+        for ask in 1..6 {
+            let clock = Arc::new(HookedClock {
+                clock: ManualClock::new(Timestamp(1_700_000_000_000)),
+                hook: Mutex::default(),
+            });
+            let db = Database::builder()
+                .durability(Durability::Os)
+                .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+                .temp()
+                .unwrap();
+            let vault = if how == "dropped" {
+                let tenant = db.create_tenant("tenant", Quota::default()).unwrap();
+                tenant.vault("v").unwrap()
+            } else {
+                db.vault("v").unwrap()
+            };
+            vault.put("a", &1).unwrap();
+            clock.clock.advance(Duration::from_secs(61));
+            let (of_hook, to_remove) = (db.clone(), vault.clone());
+            *clock.hook.lock().unwrap() = Some(Hook {
+                thread: std::thread::current().id(),
+                asks_left: ask,
+                run: Box::new(move || remove(&of_hook, &to_remove)),
+            });
+            let read = vault.get::<i64>("a");
+            assert!(matches!(
+                read,
+                Ok(Some(1)) | Err(Error::VaultDeleted { .. })
+            ));
+            went += u32::from(clock.hook.lock().unwrap().take().is_none());
+            // Whoever has the handle still saves nothing either.
+            clock.clock.advance(Duration::from_secs(61));
+            if vault.get::<i64>("a").is_err() {
+                assert_eq!(kept_accesses(&db), Vec::<Vec<u8>>::new(), "{how} at {ask}");
+            }
+        }
+        assert!(went >= 2, "{how}: begin and end both look at the clock");
+    }
+}
+
+/// What copies that were not finished, and older builds, left of vaults that nobody knows is taken away by the next opening.
+#[test]
+fn opening_removes_what_is_left_of_vaults_that_are_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    vault.put_for("b", &2, Duration::from_secs(3600)).unwrap();
+    let of_catalog = db.engine().keyspace("vault.catalog").unwrap().unwrap();
+    let of_expiry = db.engine().keyspace("vault.expiry").unwrap().unwrap();
+    let mut batch = WriteBatch::new();
+    for stray in [0_u32, 7, 8, u32::MAX] {
+        let id = stray.to_be_bytes();
+        batch.put(of_catalog, &[&[3], &id[..]].concat(), b"\x80");
+        for key in [&b"x"[..], b"y"] {
+            let key = [&id[..], &9_999_999_999_999_u64.to_be_bytes(), key].concat();
+            batch.put(of_expiry, &key, &8_u64.to_le_bytes());
+        }
+    }
+    db.engine().write(&batch, &WriteOptions::SYNC).unwrap();
+    db.close().unwrap();
+    let db = Database::builder()
+        .mode(OpenMode::MustExist)
+        .open(directory.path())
+        .unwrap();
+    let left = db.engine().scan(of_expiry, KeyRange::all()).unwrap();
+    assert_eq!(left.count(), 1, "what expires in the vault that is there");
+    let vault = db.vault("v").unwrap();
+    assert_eq!(kept_accesses(&db).len(), 1);
+    assert_eq!(vault.stats().unwrap().writes, 2);
+    assert_eq!(vault.info().unwrap().expiring, 1);
 }

@@ -12,7 +12,8 @@
 //! [`sketch::KEYS_MAX`] keys, and for the database a log of [`log::RECORDS_MAX`] accesses.
 //!
 //! Counts, hours and keys are written to the catalog once a minute and on closing, so that they survive the process. After
-//! a crash, what came since is missing from them.
+//! a crash, what came since is missing from them. A vault that is removed takes what was saved of it along, and nothing is
+//! saved of it behind that ([`Saving`]).
 
 mod hours;
 mod log;
@@ -22,7 +23,7 @@ mod sketch;
 
 pub(crate) use log::AccessLog;
 pub use log::{AccessRecord, AccessVerb};
-pub(crate) use recorder::Access;
+pub(crate) use recorder::{Access, Saving};
 pub(crate) use saved::Saved;
 pub use sketch::KeyAccesses;
 

@@ -1,8 +1,8 @@
 //! Counting accesses, and looking at some of them closely.
 
 use std::cell::Cell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use vault_core::Timestamp;
@@ -11,6 +11,7 @@ use super::log::{AccessVerb, Kept};
 use super::saved::Saved;
 use super::{SAMPLE_ALL_UP_TO, SAMPLE_EVERY};
 use crate::database::{Shared, lock};
+use crate::error::Result;
 
 /// Groups of threads that count apart from each other.
 const GROUPS: usize = 8;
@@ -29,6 +30,17 @@ pub(crate) struct Access {
     noted: Mutex<Noted>,
     /// Whether anything was noted since it was last saved.
     dirty: AtomicBool,
+    /// Held while it is saved, and while the vault is removed: what was saved of it goes in the same batch as the vault, and
+    /// nothing is saved behind that.
+    saving: Mutex<Saving>,
+}
+
+/// Whether what is noted of a vault may be saved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Saving {
+    May,
+    /// The vault is gone.
+    Never,
 }
 
 struct Noted {
@@ -72,6 +84,7 @@ impl Access {
                 saved_at: Duration::ZERO,
             }),
             dirty: AtomicBool::new(false),
+            saving: Mutex::new(Saving::May),
         }
     }
 
@@ -124,16 +137,26 @@ impl Access {
         saved
     }
 
-    /// What is to be saved, if anything was noted since the last time.
-    pub(crate) fn to_save(&self) -> Option<Saved> {
-        self.dirty
-            .swap(false, Ordering::AcqRel)
-            .then(|| self.snapshot())
+    /// Has `write` save what is noted, if anything was since the last time, and the vault is not gone. Where somebody saves it or
+    /// removes the vault just now, nothing is done: an access does not wait for that. Where `write` fails, it is left for
+    /// another time.
+    pub(crate) fn save(&self, write: impl FnOnce(&Saved) -> Result<()>) {
+        let saving = match self.saving.try_lock() {
+            Ok(saving) => saving,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if *saving == Saving::May
+            && self.dirty.swap(false, Ordering::AcqRel)
+            && write(&self.snapshot()).is_err()
+        {
+            self.dirty.store(true, Ordering::Release);
+        }
     }
 
-    /// Says that saving failed.
-    pub(crate) fn not_saved(&self) {
-        self.dirty.store(true, Ordering::Release);
+    /// Has nobody save while the vault is removed. Whoever removes it says so by [`Saving::Never`] once that is written.
+    pub(crate) fn hold_saving(&self) -> MutexGuard<'_, Saving> {
+        lock(&self.saving)
     }
 
     /// Forgets the keys.

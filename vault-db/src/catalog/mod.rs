@@ -138,12 +138,21 @@ pub(crate) const fn tally_key(vault: u32) -> [u8; 5] {
 
 /// The vault whose tally stands under a key of the catalog.
 pub(crate) fn tallied_vault(key: &[u8]) -> Option<u32> {
-    let (vault, rest) = key.strip_prefix(&[TALLY])?.split_first_chunk()?;
-    rest.is_empty().then_some(u32::from_be_bytes(*vault))
+    numbered_vault(TALLY, key)
 }
 
 pub(crate) const fn access_key(vault: u32) -> [u8; 5] {
     numbered_key(ACCESS, vault)
+}
+
+/// The prefix of what is noted of the accesses to all vaults.
+pub(crate) const fn accesses_prefix() -> [u8; 1] {
+    [ACCESS]
+}
+
+/// The vault of whose accesses a key of the catalog tells.
+pub(crate) fn accessed_vault(key: &[u8]) -> Option<u32> {
+    numbered_vault(ACCESS, key)
 }
 
 pub(crate) const fn tenants_prefix() -> [u8; 1] {
@@ -173,6 +182,11 @@ pub(crate) const fn audit_key() -> [u8; 1] {
 const fn numbered_key(tag: u8, number: u32) -> [u8; 5] {
     let [a, b, c, d] = number.to_be_bytes();
     [tag, a, b, c, d]
+}
+
+fn numbered_vault(tag: u8, key: &[u8]) -> Option<u32> {
+    let (vault, rest) = key.strip_prefix(&[tag])?.split_first_chunk()?;
+    rest.is_empty().then_some(u32::from_be_bytes(*vault))
 }
 
 pub(crate) const fn expiry_prefix(vault: u32) -> [u8; 4] {

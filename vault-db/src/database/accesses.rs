@@ -14,21 +14,13 @@ impl Shared {
         let Some(keyspaces) = self.keyspaces.filter(|_| self.writable) else {
             return;
         };
-        let Some(saved) = access.to_save() else {
-            return;
-        };
-        let written = catalog::encode(&saved).and_then(|encoded| {
+        access.save(|saved| {
             let mut batch = WriteBatch::new();
-            batch.put(
-                keyspaces.catalog,
-                &catalog::access_key(access.vault()),
-                &encoded,
-            );
-            Ok(self.engine.write(&batch, &WriteOptions::OS)?)
+            let key = catalog::access_key(access.vault());
+            batch.put(keyspaces.catalog, &key, &catalog::encode(saved)?);
+            self.engine.write(&batch, &WriteOptions::OS)?;
+            Ok(())
         });
-        if written.is_err() {
-            access.not_saved();
-        }
     }
 
     /// Writes what is noted of every vault's accesses.

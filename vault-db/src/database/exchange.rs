@@ -23,7 +23,7 @@ use vault_core::{SequenceNumber, Snapshot, WriteBatch, WriteOptions};
 use super::fill::Begun;
 use super::registry::VaultState;
 use super::shared::Shared;
-use crate::access::Saved;
+use crate::access::{Saved, Saving};
 use crate::catalog::{self, Delta, Header, Record, Tally};
 use crate::commit::Stripe;
 use crate::error::Result;
@@ -187,9 +187,22 @@ impl Shared {
             true => take_quotas(&exchange)?,
             false => Vec::new(),
         };
+        // What is noted of accesses to the vaults that go is not saved behind the batch.
+        let departing: Vec<_> = exchange
+            .departures
+            .iter()
+            .map(|departure| Arc::clone(departure.vault))
+            .collect();
+        let mut saving: Vec<_> = departing
+            .iter()
+            .map(|vault| vault.access.hold_saving())
+            .collect();
         let mut registry = self.registry_mut();
         let moment_number = self.engine.write(&batch, &WriteOptions::OS)?;
         // Nothing fails from here on.
+        for saving in &mut saving {
+            **saving = Saving::Never;
+        }
         let moment = Arc::new(Moment::default());
         let arrivals = exchange.arrivals.into_iter().map(|arrival| {
             let name = Arc::clone(&arrival.name);

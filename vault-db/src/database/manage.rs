@@ -10,7 +10,7 @@ use super::exchange::Departure;
 use super::fill::Begun;
 use super::registry::{NO_TENANT, VaultState};
 use super::shared::Shared;
-use crate::access::Saved;
+use crate::access::{Saved, Saving};
 use crate::catalog::{self, Delta, Header, Keyspaces, Record, Tally};
 use crate::commit::Stripe;
 use crate::error::{Error, Result};
@@ -303,8 +303,11 @@ impl Shared {
         let mut batch = WriteBatch::new();
         batch.delete(keyspaces.catalog, &catalog::record_key(vault.tenant, &name));
         self.plan_removal(keyspaces, &mut batch, vault);
+        let mut saving = vault.access.hold_saving();
         // On stable storage whatever the database's writes are: what follows cannot be undone.
         let sequence = self.engine.write(&batch, &WriteOptions::SYNC)?;
+        *saving = Saving::Never;
+        drop(saving);
         self.remember_all(&mut stripes, sequence);
         vault.deleted.store(true, Ordering::Release);
         if let Some(owner) = &vault.owner {

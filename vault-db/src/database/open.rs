@@ -1,13 +1,13 @@
 //! Opening: the catalog is read, and what was on its way in or out is removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use vault_core::random::{Random, SeededRandom, SystemRandom};
 use vault_core::stats::Histogram;
 use vault_core::{
-    Clock, Durability, Engine, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
+    Clock, Durability, Engine, KeyRange, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
 };
 use vault_lsm::Lsm;
 
@@ -51,7 +51,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
             let by_name = keyspaces_by_name(engine)?;
             let registry = registry::load(engine, keyspaces, |name| by_name.get(name).copied())?;
             if writable && !migrate::is_under_way(engine, &by_name)? {
-                remove_strays(engine, &registry, &by_name)?;
+                remove_strays(engine, keyspaces, &registry, &by_name)?;
             }
             (header, registry)
         }
@@ -129,19 +129,55 @@ pub(crate) fn keyspaces_by_name(engine: &dyn Engine) -> Result<BTreeMap<String, 
     Ok(keyspaces.map(|info| (info.name, info.id)).collect())
 }
 
-/// Removes the keyspaces of vaults that the catalog does not know: copies that were not finished, and vaults that were
+/// Removes what there is of vaults that the catalog does not know: of copies that were not finished, and of vaults that were
 /// deleted just before the end.
 fn remove_strays(
     engine: &dyn Engine,
+    keyspaces: Keyspaces,
     registry: &Registry,
-    keyspaces: &BTreeMap<String, KeyspaceId>,
+    by_name: &BTreeMap<String, KeyspaceId>,
 ) -> Result<()> {
-    let known: std::collections::BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
-    for (name, id) in keyspaces {
+    let known: BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
+    let mut batch = WriteBatch::new();
+    for vault in expiring_vaults(engine, keyspaces)?.difference(&known) {
+        batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(*vault));
+    }
+    for entry in engine.scan_prefix(keyspaces.catalog, &catalog::accesses_prefix())? {
+        let (key, _) = entry?;
+        if catalog::accessed_vault(&key).is_some_and(|vault| !known.contains(&vault)) {
+            batch.delete(keyspaces.catalog, &key);
+        }
+    }
+    if batch.iter().next().is_some() {
+        engine.write(&batch, &WriteOptions::OS)?;
+    }
+    for (name, id) in by_name {
         let stray = catalog::vault_of_keyspace(name).is_some_and(|vault| !known.contains(&vault));
         if stray {
             engine.drop_keyspace(*id)?;
         }
     }
     Ok(())
+}
+
+/// The vaults of which anything expires, by one seek for each.
+fn expiring_vaults(engine: &dyn Engine, keyspaces: Keyspaces) -> Result<BTreeSet<u32>> {
+    let mut vaults = BTreeSet::new();
+    let mut next = Some(0_u32);
+    while let Some(from) = next {
+        let mut rest = engine.scan(
+            keyspaces.expiry,
+            KeyRange::new(catalog::expiry_prefix(from)..),
+        )?;
+        next = match rest.next().transpose()? {
+            None => None,
+            Some((key, _)) => {
+                let vault = key.first_chunk().map(|id| u32::from_be_bytes(*id));
+                let vault = vault.ok_or_else(|| catalog::malformed("when an entry expires"))?;
+                vaults.insert(vault);
+                vault.checked_add(1)
+            }
+        };
+    }
+    Ok(vaults)
 }

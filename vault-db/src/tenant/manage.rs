@@ -7,6 +7,7 @@ use vault_core::{WriteBatch, WriteOptions};
 
 use super::handle::Tenant;
 use super::quota::{Quota, TenantInfo, TenantRecord, TenantState};
+use crate::access::Saving;
 use crate::catalog::{self, Header};
 use crate::database::{Database, Shared};
 use crate::error::{Error, Result};
@@ -212,8 +213,12 @@ impl Shared {
             );
             self.plan_removal(keyspaces, &mut batch, vault);
         }
+        let saving: Vec<_> = vaults.iter().map(|it| it.access.hold_saving()).collect();
         // On stable storage whatever the database's writes are: what follows cannot be undone.
         let sequence = self.engine.write(&batch, &WriteOptions::SYNC)?;
+        for mut saving in saving {
+            *saving = Saving::Never;
+        }
         for of_vault in &mut stripes {
             self.remember_all(of_vault, sequence);
         }
