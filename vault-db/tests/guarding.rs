@@ -292,6 +292,50 @@ fn what_lets_nobody_in() {
     assert_eq!(control.principals().len(), 1);
 }
 
+/// A principal that was removed does not come back with another of the same name, whose secret it does not know.
+#[test]
+fn whoever_was_removed_stays_out() {
+    let db = temp();
+    db.vault("app-a").unwrap().put("k", &1).unwrap();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", ALL);
+    let old = control.log_in("p", &secret("correct horse")).unwrap();
+    let vault = old.vault("app-a").unwrap();
+    let token = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    let by_token = control.with_token(token.expose()).unwrap();
+    assert!(control.remove_principal("p").unwrap());
+    control
+        .create_principal("p", &secret("another horse"), ["p"], Kdf::danger_weak())
+        .unwrap();
+    assert!(matches!(vault.get::<i64>("k"), Err(Error::BadCredentials)));
+    assert!(matches!(old.check(), Err(Error::BadCredentials)));
+    assert!(matches!(by_token.check(), Err(Error::InvalidToken { .. })));
+    assert!(control.log_in("p", &secret("correct horse")).is_err());
+    assert!(control.log_in("p", &secret("another horse")).is_ok());
+}
+
+/// What is refused is the same, to the word, for a vault that is there and one that is not.
+#[test]
+fn a_refusal_does_not_tell_whether_there_is_such_a_vault() {
+    let db = temp();
+    db.vault("payroll").unwrap();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", ALL);
+    let guarded = control.log_in("p", &secret("correct horse")).unwrap();
+    let refused = |name: &str| {
+        let error = guarded.vault(name).unwrap_err();
+        error.to_string().replace(name, "NAME")
+    };
+    assert_eq!(refused("payroll"), refused("nothing"));
+    let logged: Vec<_> = control
+        .audit(2)
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.detail)
+        .collect();
+    assert_eq!(logged, ["read", "read"]);
+}
+
 #[test]
 fn rules_survive_closing_and_no_secret_is_kept() {
     let directory = tempfile::tempdir().unwrap();

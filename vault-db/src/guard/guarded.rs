@@ -114,12 +114,13 @@ impl Guarded {
     /// [`Denied`](crate::Error::Denied), and as [`Database::vault`](crate::Database::vault).
     pub fn vault(&self, name: &str) -> Result<GuardedVault> {
         let shared = self.control.shared();
+        if !self.control.allows_any(&self.credential, name)? {
+            // Refused for want of the least that could be asked, whether or not there is such a vault: that is not told.
+            self.allow(Permission::Read, name)?;
+        }
         let exists = shared.registry().find(NO_TENANT, name).is_some();
         if !exists {
             self.allow(Permission::Admin, name)?;
-        } else if !self.control.allows_any(&self.credential, name)? {
-            // Refused for want of the least that could be asked.
-            self.allow(Permission::Read, name)?;
         }
         let state = shared.vault(NO_TENANT, name)?;
         let vault = Vault::new(Arc::clone(shared), state);

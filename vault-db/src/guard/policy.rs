@@ -121,7 +121,8 @@ pub(super) struct Principal {
     /// In milliseconds since 1970.
     pub(super) created: u64,
     pub(super) enabled: bool,
-    /// Counts up with each change of the secret: who came in with an older one is out.
+    /// Another number with each secret, drawn at random: who came in with an older one, or as a principal of this name that was
+    /// removed, is out.
     #[serde(default)]
     pub(super) version: u64,
 }

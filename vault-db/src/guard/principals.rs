@@ -1,6 +1,6 @@
 //! Principals: who there is, with which secret and which roles.
 
-use vault_core::random::SystemRandom;
+use vault_core::random::{Random, SystemRandom};
 use vault_crypto::{Kdf, SecretBytes, SecretHash};
 
 use super::audit::AuditAction;
@@ -48,7 +48,7 @@ impl AccessControl {
             roles,
             created: self.shared.now().0,
             enabled: true,
-            version: 0,
+            version: random_version()?,
         };
         let detail = format!("created with roles {:?}", principal.roles);
         let encoded = catalog::encode(&principal)?;
@@ -124,9 +124,10 @@ impl AccessControl {
     /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
     pub fn set_secret(&self, name: &str, secret: &SecretBytes, kdf: Kdf) -> Result<()> {
         let hash = token::hex(&SecretHash::new(secret, kdf, &SystemRandom)?.encode());
+        let version = random_version()?;
         self.change_principal(name, "another secret".to_owned(), |principal| {
             principal.secret = hash;
-            principal.version += 1;
+            principal.version = version;
         })
     }
 
@@ -247,4 +248,11 @@ impl AccessControl {
             },
         )
     }
+}
+
+/// A version of a secret that no other has, those of an earlier principal of the same name included.
+fn random_version() -> Result<u64> {
+    let mut bytes = [0; 8];
+    SystemRandom.fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
