@@ -381,11 +381,155 @@ fn ten_gigabytes_are_read_in_little_memory() {
     let refused = db.import("v", BufReader::new(endless), &CREATE);
     assert!(matches!(refused, Err(Error::VaultFull { max: 50_000, .. })));
     assert!(!db.contains_vault("v"));
-    // A single line without an end is not read to its end either.
-    let line = io::repeat(b'x');
-    let head = &b"{\"format\":\"vault-jsonl-v1\"}\n"[..];
-    let refused = db.import("v", BufReader::new(head.chain(line)), &CREATE);
-    assert!(matches!(refused, Err(Error::Import { line: 2, .. })));
+}
+
+/// An entry without an end is not read to its end, in no form; nor is anything else that has none.
+#[test]
+fn an_entry_without_an_end_is_refused() {
+    let bounds = Bounds {
+        value_bytes_max: 1 << 20,
+        ..Bounds::default()
+    };
+    let db = Database::builder()
+        .bounds(bounds)
+        .durability(Durability::Os)
+        .temp()
+        .unwrap();
+    for (head, byte, line) in [
+        ("{\"format\":\"vault-jsonl-v1\"}\n", b'x', 2),
+        (
+            "{\"format\":\"vault-jsonl-v1\"}\n{\"key\":\"a\",\"value\":\"",
+            b'x',
+            2,
+        ),
+        (
+            "{\"format\":\"vault-json-v1\",\"entries\":[\n{\"key\":\"a\",\"value\":1},\n{\"key\":\"b\",\"value\":\"",
+            b'x',
+            3,
+        ),
+        (
+            "{\"format\":\"vault-json-v1\",\"entries\":[\n{\"key\":\"",
+            b'x',
+            2,
+        ),
+        ("{\"format\":\"vault-json-v1\",\"entries\":[\n", b' ', 2),
+        (
+            "{\"format\":\"vault-json-v1\",\n\"description\":\"",
+            b'x',
+            2,
+        ),
+        (
+            "{\"format\":\"vault-json-v1\",\n\"exported_at\":\"",
+            b'x',
+            2,
+        ),
+        ("{\"format\":\"vaults-base64-v1\",\n\"data\":{\"", b'A', 2),
+        (
+            "{\"format\":\"vaults-base64-v1\",\"data\":{\"AmE=\":\"",
+            b'A',
+            1,
+        ),
+        ("", b'[', 1),
+        ("", b' ', 1),
+    ] {
+        let bytes = std::cell::Cell::new(0_u64);
+        struct Counted<'a>(&'a std::cell::Cell<u64>, u8);
+        impl Read for Counted<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                buffer.fill(self.1);
+                self.0.set(self.0.get() + buffer.len() as u64);
+                Ok(buffer.len())
+            }
+        }
+        let endless = head.as_bytes().chain(Counted(&bytes, byte));
+        let refused = db.import("v", BufReader::new(endless), &CREATE);
+        let Err(Error::Import {
+            line: found,
+            problem,
+        }) = refused
+        else {
+            panic!("{head}: {refused:?}")
+        };
+        assert_eq!(found, line, "{head}: {problem}");
+        assert!(bytes.get() < 16 << 20, "{head}: {} bytes", bytes.get());
+        assert!(!db.contains_vault("v"));
+    }
+}
+
+/// Entries that expire so late that no engine keeps them are refused, not taken for some that have expired.
+#[test]
+fn an_expiry_beyond_all_years_is_refused() {
+    let db = temp();
+    let late = u64::MAX / 2;
+    let text = format!(
+        "{{\"format\": \"vault-json-v1\", \"entries\": [\n{{\"key\": \"a\", \"value\": 1, \"expires_at\": {late}}}]}}"
+    );
+    let error = refused(&db, &text);
+    assert!(matches!(error, Error::Import { line: 2, .. }), "{error}");
+}
+
+#[test]
+fn bounds_hold_for_what_is_imported() {
+    let bounds = Bounds {
+        vaults_max: 2,
+        keys_per_vault_max: 3000,
+        key_bytes_max: 100,
+        value_bytes_max: 8000,
+        ..Bounds::default()
+    };
+    let db = Database::builder()
+        .bounds(bounds)
+        .durability(Durability::Os)
+        .temp()
+        .unwrap();
+    let text = |from: u32, to: u32, value: &str| {
+        let lines: String = (from..to)
+            .map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n"))
+            .collect();
+        let head = "{\"format\":\"vault-jsonl-v1\"}";
+        format!("{head}\n{lines}{{\"entries\":{}}}\n", to - from)
+    };
+    let long_key = format!(
+        "{{\"format\": \"vault-json-v1\", \"entries\": [{{\"key\": \"{}\", \"value\": 1}}]}}",
+        "k".repeat(100)
+    );
+    assert!(matches!(
+        refused(&db, &long_key),
+        Error::KeyTooLong { len: 101, max: 100 }
+    ));
+    assert!(matches!(
+        refused(&db, &text(0, 1, &"x".repeat(8000))),
+        Error::ValueTooLong { max: 8000, .. }
+    ));
+    assert!(matches!(
+        refused(&db, &text(0, 3001, "x")),
+        Error::VaultFull { max: 3000, .. }
+    ));
+    // More than what is merged as one commit: both together are too many, and nothing is merged.
+    let long = "x".repeat(7000);
+    db.import("v", text(0, 2000, "old").as_bytes(), &CREATE)
+        .unwrap();
+    let merged = db.import("v", text(1000, 3001, &long).as_bytes(), &MERGE);
+    assert!(
+        matches!(&merged, Err(Error::VaultFull { max: 3000, vault }) if vault == "v"),
+        "{merged:?}"
+    );
+    let merged = db.import("v", text(1999, 3001, "x").as_bytes(), &MERGE);
+    assert!(matches!(merged, Err(Error::VaultFull { max: 3000, .. })));
+    let vault = db.vault("v").unwrap();
+    assert_eq!(vault.len().unwrap(), 2000);
+    assert_eq!(
+        vault.get::<String>("k1999").unwrap().as_deref(),
+        Some("old")
+    );
+    // Somebody takes the last room while an import is under way.
+    let late = db.import_with("late", text(0, 2000, "x").as_bytes(), &CREATE, |_| {
+        db.vault("faster").unwrap();
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(late, Err(Error::TooManyVaults { max: 2 })));
+    assert_eq!(db.vaults().len(), 2);
+    assert!(!db.contains_vault("late"));
 }
 
 #[test]

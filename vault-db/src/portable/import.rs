@@ -9,7 +9,7 @@ use std::io::BufRead;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use vault_core::{KeyRange, Slice};
+use vault_core::{KeyRange, Slice, Timestamp};
 
 use super::parse::{self, About};
 use crate::access::Saved;
@@ -189,6 +189,10 @@ impl Shared {
         let about = parse::read(input, self.bounds.value_bytes_max, &mut |line, parsed| {
             self.bounds.check_key(&parsed.key)?;
             self.bounds.check_value(&parsed.stored)?;
+            if parsed.expiry.is_some_and(|expiry| expiry > Timestamp::MAX) {
+                let problem = "it expires after the year 9999".to_owned();
+                return Err(Error::Import { line, problem });
+            }
             if parsed.expiry.is_some_and(|expiry| expiry <= now) {
                 expired += 1;
                 return Ok(());
@@ -243,6 +247,8 @@ impl Shared {
             tags: staged.about.tags,
         };
         let Some(old) = there else {
+            // Others may have taken the room meanwhile.
+            self.check_vault_room(tenant)?;
             self.publish_vault(tenant, name, begun, record, &staged.tally)?;
             return Ok(true);
         };
@@ -323,6 +329,11 @@ impl Shared {
         };
         let filled = self.fill(&merged, laid, total, &mut |_| ControlFlow::Continue(()));
         let replaced = filled.and_then(|tally| {
+            let max = self.bounds.keys_per_vault_max;
+            if tally.entries > max {
+                let vault = old.name().to_string();
+                return Err(Error::VaultFull { vault, max });
+            }
             let mut record = old.live().record.clone();
             record.id = merged.id;
             self.replace_vault(held, &merged, record, tally)

@@ -1,6 +1,6 @@
 //! Reading exports: one after the other, what is in them, without holding more than an entry.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{BufRead, Read};
 use std::sync::Arc;
@@ -62,7 +62,13 @@ pub(super) fn read(
         lines(input, value_bytes_max, sink)?;
         return Ok(first.about);
     }
-    document(head.chain(input), sink)
+    document(head.chain(input), value_bytes_max, sink)
+}
+
+/// Most bytes of text that an entry may take. Base64 takes four bytes for three, and escapes of strings six for one; the rest is
+/// for the key and what stands around.
+const fn entry_bytes_max(value_bytes_max: usize) -> u64 {
+    value_bytes_max as u64 * 6 + (1 << 20)
 }
 
 fn unreadable(error: std::io::Error) -> Error {
@@ -123,8 +129,7 @@ fn parsed(entry: Entry) -> Result<Parsed, String> {
 }
 
 fn lines(mut input: impl BufRead, value_bytes_max: usize, sink: Sink<'_>) -> Result<()> {
-    // Base64 takes four bytes for three, and escapes of strings six for one.
-    let line_bytes_max = value_bytes_max as u64 * 6 + (1 << 20);
+    let line_bytes_max = entry_bytes_max(value_bytes_max);
     let mut line = Vec::new();
     let (mut number, mut entries) = (1_u64, 0_u64);
     loop {
@@ -184,34 +189,64 @@ fn lines(mut input: impl BufRead, value_bytes_max: usize, sink: Sink<'_>) -> Res
     Ok(())
 }
 
-/// Counts lines as they are read.
-struct Counting<R> {
-    input: R,
-    lines: std::rc::Rc<std::cell::Cell<u64>>,
+/// How far a document was read.
+#[derive(Default)]
+struct Place {
+    /// Ends of lines so far.
+    ends: Cell<u64>,
+    /// Bytes since the last entry.
+    since: Cell<u64>,
 }
 
-impl<R: Read> Read for Counting<R> {
+/// Counts lines as they are read, and refuses to go on where an entry has no end: what is below holds it as a whole.
+struct Counting<'a, R> {
+    input: R,
+    place: &'a Place,
+    since_max: u64,
+    failure: &'a RefCell<Option<Error>>,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
         // One byte at a time, or the count would run ahead of what is being looked at. What is below is buffered.
         let read = self.input.read(&mut buffer[..1])?;
+        let since = self.place.since.get() + read as u64;
+        self.place.since.set(since);
+        if since > self.since_max {
+            let problem = format!("an entry is longer than {} bytes", self.since_max);
+            *self.failure.borrow_mut() = Some(bad(self.place.line(), problem));
+            return Err(std::io::Error::other("see the failure"));
+        }
         if read == 1 && buffer[0] == b'\n' {
-            self.lines.set(self.lines.get() + 1);
+            self.place.ends.set(self.place.ends.get() + 1);
         }
         Ok(read)
     }
 }
 
-fn document(input: impl Read, sink: Sink<'_>) -> Result<About> {
-    let lines = std::rc::Rc::new(std::cell::Cell::new(1));
+impl Place {
+    /// The line that is being read, from 1.
+    const fn line(&self) -> u64 {
+        self.ends.get() + 1
+    }
+}
+
+fn document(input: impl Read, value_bytes_max: usize, sink: Sink<'_>) -> Result<About> {
+    let place = Place::default();
     let failure = RefCell::new(None);
     let context = Context {
-        lines: std::rc::Rc::clone(&lines),
+        place: &place,
         failure: &failure,
     };
-    let mut deserializer = serde_json::Deserializer::from_reader(Counting { input, lines });
+    let mut deserializer = serde_json::Deserializer::from_reader(Counting {
+        input,
+        place: &place,
+        since_max: entry_bytes_max(value_bytes_max),
+        failure: &failure,
+    });
     let read = Document {
         context: &context,
         sink,
@@ -233,7 +268,7 @@ fn document(input: impl Read, sink: Sink<'_>) -> Result<About> {
 
 /// What the parts of a document share.
 struct Context<'a> {
-    lines: std::rc::Rc<std::cell::Cell<u64>>,
+    place: &'a Place,
     /// An error that is not one of JSON.
     failure: &'a RefCell<Option<Error>>,
 }
@@ -244,8 +279,13 @@ impl Context<'_> {
         E::custom("see the failure")
     }
 
-    fn line(&self) -> u64 {
-        self.lines.get()
+    const fn line(&self) -> u64 {
+        self.place.line()
+    }
+
+    /// Says that an entry was taken.
+    fn entry_taken(&self) {
+        self.place.since.set(0);
     }
 }
 
@@ -355,6 +395,7 @@ impl<'de> Visitor<'de> for EntryList<'_, '_> {
             let parsed = parsed(entry).map_err(|problem| bad(line, problem));
             let taken = parsed.and_then(|parsed| (self.sink)(line, parsed));
             taken.map_err(|error| self.context.fail::<A::Error>(error))?;
+            self.context.entry_taken();
         }
         Ok(())
     }
@@ -386,6 +427,7 @@ impl<'de> Visitor<'de> for EncodedData<'_, '_> {
             let parsed = parse_encoded(&key, &stored).map_err(|problem| bad(line, problem));
             let taken = parsed.and_then(|parsed| (self.sink)(line, parsed));
             taken.map_err(|error| self.context.fail::<A::Error>(error))?;
+            self.context.entry_taken();
         }
         Ok(())
     }
