@@ -302,7 +302,8 @@ fn a_vault_that_goes_leaves_nothing_that_was_noted() {
     ];
     for (how, remove) in removals {
         let mut went = 0;
-        for ask in 1..6 {
+        // No later one: the engine that is saving may look at the clock, too, and nobody removes anything from in there.
+        for ask in 1..3 {
             let clock = Arc::new(HookedClock {
                 clock: ManualClock::new(Timestamp(1_700_000_000_000)),
                 hook: Mutex::default(),
