@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use vault_core::clock::{Clock, ManualClock};
 use vault_db::engine;
-use vault_db::{Database, Durability, Error, Key, Timestamp, Vault};
+use vault_db::{Bounds, Database, Durability, Error, Key, Quota, Timestamp, Vault};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn with_clock() -> (Arc<ManualClock>, Vault) {
+    let (clock, _, vault) = database_with_clock();
+    (clock, vault)
+}
+
+fn database_with_clock() -> (Arc<ManualClock>, Database, Vault) {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
     let db = Database::builder()
         .durability(Durability::Os)
@@ -19,7 +24,7 @@ fn with_clock() -> (Arc<ManualClock>, Vault) {
         .temp()
         .unwrap();
     let vault = db.vault("v").unwrap();
-    (clock, vault)
+    (clock, db, vault)
 }
 
 fn counted(vault: &Vault) -> (u64, usize, u64) {
@@ -173,4 +178,88 @@ fn odd_times_are_refused() {
     assert!(refused(vault.expire("k", Some(Duration::ZERO)).map(drop)));
     assert_eq!(vault.time_to_live("k").unwrap(), Some(None));
     assert_eq!(vault.len().unwrap(), 1);
+}
+
+/// What has expired takes up no room, whether or not anybody has cleaned up.
+#[test]
+fn what_has_expired_makes_room() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let bounds = Bounds {
+        keys_per_vault_max: 3,
+        ..Bounds::default()
+    };
+    let db = Database::builder()
+        .durability(Durability::Os)
+        .bounds(bounds)
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .temp()
+        .unwrap();
+    let quota = Quota {
+        keys_max: 3,
+        ..Quota::NONE
+    };
+    let tenant = db.create_tenant("t", quota).unwrap();
+    type Verb = fn(&Database, &Vault) -> vault_db::Result<()>;
+    let verbs: [(&str, Verb); 6] = [
+        ("put", |_, vault| vault.put("new", &1)),
+        ("increment", |_, vault| vault.increment("new", 1).map(drop)),
+        ("set_default", |_, vault| {
+            vault.set_default("new", &1).map(drop)
+        }),
+        ("update", |_, vault| vault.update([("new", 1)])),
+        ("entry", |_, vault| {
+            vault.entry("new")?.or_insert(1).map(drop)
+        }),
+        ("transaction", |db, vault| {
+            db.write(|tx| tx.of(vault)?.put("new", &1))
+        }),
+    ];
+    for vault in [db.vault("v").unwrap(), tenant.vault("v").unwrap()] {
+        for (verb, run) in &verbs {
+            vault.put("stays", &0).unwrap();
+            vault.put_for("goes", &0, SECOND).unwrap();
+            vault.put_for("goes too", &0, SECOND * 2).unwrap();
+            let full = run(&db, &vault);
+            assert!(
+                matches!(full, Err(Error::VaultFull { .. } | Error::OverQuota { .. })),
+                "{verb}: {full:?}"
+            );
+            assert_eq!(vault.len().unwrap(), 3);
+            clock.advance(SECOND);
+            run(&db, &vault).unwrap_or_else(|error| panic!("{verb}: {error}"));
+            assert_eq!(vault.get::<i64>("new").unwrap(), Some(1), "{verb}");
+            assert_eq!(vault.len().unwrap(), 3);
+            clock.advance(SECOND);
+            assert_eq!(vault.len().unwrap(), 2);
+            vault.clear().unwrap();
+        }
+    }
+}
+
+/// An entry whose time comes before its transaction is committed is as good as never written.
+#[test]
+fn what_expires_before_its_commit_is_not_there() {
+    let (clock, db, vault) = database_with_clock();
+    vault.put("was there", &1).unwrap();
+    db.write(|tx| {
+        let v = tx.vault("v")?;
+        v.put_for("short", &1, SECOND)?;
+        v.put_for("was there", &2, SECOND)?;
+        v.put("other", &3)?;
+        clock.advance(SECOND);
+        Ok::<_, Error>(())
+    })
+    .unwrap();
+    let keys: Vec<String> = vault.keys().unwrap().map(|key| key.unwrap()).collect();
+    assert_eq!(keys, ["other"]);
+    assert_eq!(counted(&vault), (1, 1, 0));
+}
+
+#[test]
+fn a_rename_counts_what_is_there() {
+    let (clock, vault) = with_clock();
+    vault.put("stays", &1).unwrap();
+    vault.put_for("goes", &2, SECOND).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(vault.rename("other").unwrap(), 1);
 }

@@ -173,6 +173,51 @@ fn quotas_hold_exactly() {
     over(one.put("one more", &1), "keys");
 }
 
+/// What only moves from one of a tenant's vaults to another needs no room, and what grows on the whole is refused on the whole.
+#[test]
+fn a_transaction_is_held_against_the_quota_as_a_whole() {
+    let db = temp();
+    let quota = Quota {
+        keys_max: 4,
+        bytes_max: 100,
+        ..Quota::NONE
+    };
+    let tenant = db.create_tenant("t", quota).unwrap();
+    let (one, two) = (tenant.vault("one").unwrap(), tenant.vault("two").unwrap());
+    one.update([(1, 1), (2, 2), (3, 3), (4, 4)]).unwrap();
+    let move_keys = |keys: std::ops::Range<i64>, added: usize| {
+        tenant.write(|tx| {
+            let (one, two) = (tx.vault("one")?, tx.vault("two")?);
+            for key in keys.clone() {
+                let value = one.pop::<i64>(key)?;
+                two.put(key, &value)?;
+            }
+            (0..added).try_for_each(|n| two.put(("added", n as i64), &n))
+        })
+    };
+    move_keys(1..4, 0).unwrap();
+    assert_eq!((one.len().unwrap(), two.len().unwrap()), (1, 3));
+    let refused = move_keys(4..5, 1);
+    assert!(matches!(
+        refused,
+        Err(Error::OverQuota {
+            what: "keys",
+            max: 4,
+            ..
+        })
+    ));
+    assert_eq!((one.len().unwrap(), two.len().unwrap()), (1, 3));
+    assert_eq!(tenant.info().unwrap().keys, 4);
+    // The other way round, in the order of the vaults.
+    tenant
+        .write(|tx| {
+            let value = tx.vault("two")?.pop::<i64>(1)?;
+            tx.vault("one")?.put(1, &value)
+        })
+        .unwrap();
+    assert_eq!((one.len().unwrap(), two.len().unwrap()), (2, 2));
+}
+
 #[test]
 fn they_survive_closing_and_are_dropped_whole() {
     let directory = tempfile::tempdir().unwrap();

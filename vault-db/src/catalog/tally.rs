@@ -196,6 +196,14 @@ impl Delta {
         self.expiring += i64::from(expiring);
     }
 
+    /// What another commit moves, on top of this one.
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.key_bytes += other.key_bytes;
+        self.value_bytes += other.value_bytes;
+        self.expiring += other.expiring;
+    }
+
     /// All that a tally holds, coming.
     pub(crate) const fn of(tally: &Tally) -> Self {
         Self {

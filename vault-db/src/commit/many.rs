@@ -44,6 +44,8 @@ pub(crate) struct Relied {
     pub(crate) vault: Arc<VaultState>,
     pub(crate) keys: BTreeSet<Vec<u8>>,
     pub(crate) ranges: Vec<KeyRange>,
+    /// Whether all of the vault is relied on; keys and ranges are empty then.
+    pub(crate) everything: bool,
 }
 
 impl Relied {
@@ -52,12 +54,22 @@ impl Relied {
             vault: Arc::clone(vault),
             keys: BTreeSet::new(),
             ranges: Vec::new(),
+            everything: false,
         }
+    }
+
+    /// Relies on the whole of the vault from here on. Gives how many parts need not be remembered any more.
+    pub(crate) fn rely_on_everything(&mut self) -> usize {
+        let parts = self.keys.len() + self.ranges.len();
+        self.everything = true;
+        self.keys = BTreeSet::new();
+        self.ranges = Vec::new();
+        parts
     }
 
     /// The stripes that must be held while it is checked.
     fn wanted(&self) -> Wanted {
-        if self.ranges.is_empty() {
+        if self.ranges.is_empty() && !self.everything {
             Wanted::of(self.keys.iter().map(Vec::as_slice))
         } else {
             Wanted::ALL
@@ -71,8 +83,9 @@ impl Relied {
             let recent = held.stripe(id, key);
             recent.is_none_or(|recent| !recent.is_changed(key, moment))
         });
+        let all = self.everything.then(KeyRange::all);
         keys_hold
-            && self.ranges.iter().all(|range| {
+            && self.ranges.iter().chain(&all).all(|range| {
                 let mut stripes = held.of_vault(id);
                 !stripes.any(|recent| recent.is_range_changed(range, moment))
             })
@@ -167,6 +180,19 @@ impl Shared {
                 self.check_entry(key, as_new(new))?;
             }
         }
+        let vaults = changes.values().map(|of_vault| &*of_vault.vault);
+        let outcome = self.with_room(vaults, || self.try_many(changes, footprint))?;
+        if outcome == Outcome::Committed {
+            self.make_durable()?;
+        }
+        Ok(outcome)
+    }
+
+    fn try_many(
+        &self,
+        changes: &BTreeMap<u32, VaultChanges>,
+        footprint: &Footprint,
+    ) -> Result<Outcome> {
         let mut held = Held::hold(changes, footprint);
         let written = changes.values().map(|of_vault| &of_vault.vault);
         let read = footprint.vaults.values().map(|relied| &relied.vault);
@@ -185,8 +211,6 @@ impl Shared {
             return Ok(Outcome::Conflict);
         }
         self.commit_many(&mut held, changes)?;
-        drop(held);
-        self.make_durable()?;
         Ok(Outcome::Committed)
     }
 

@@ -21,6 +21,7 @@ mod many;
 mod recent;
 mod stripes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -33,7 +34,10 @@ pub(crate) use stripes::{Stripe, Stripes};
 use crate::catalog::{self, Delta, Keyspaces};
 use crate::database::{Shared, VaultState};
 use crate::error::{Error, Result};
-use crate::tenant::QuotaRoom;
+use crate::tenant::{QuotaRoom, TenantState};
+
+/// How often a commit is tried again after room was made for it.
+const COMMIT_TRIES: u32 = 3;
 
 /// What a key is to become.
 #[derive(Debug, Clone, Copy)]
@@ -65,49 +69,94 @@ impl Shared {
         new: New<'_>,
     ) -> Result<Option<EntryInfo>> {
         self.check_entry(key, new)?;
-        let (vault, mut stripe) = vault.hold(key)?;
-        let old = self
-            .engine
-            .entry_info(vault.keyspace, key)
-            .map_err(|error| vault.told(error))?;
-        self.commit_one(vault, &mut stripe, key, old, new)?;
-        drop(stripe);
+        let old = self.with_room([vault], || {
+            let (vault, mut stripe) = vault.hold(key)?;
+            let old = self
+                .engine
+                .entry_info(vault.keyspace, key)
+                .map_err(|error| vault.told(error))?;
+            self.commit_one(vault, &mut stripe, key, old, new)?;
+            Ok(old)
+        })?;
         self.make_durable()?;
         Ok(old)
     }
 
     /// Shows one key's stored value to `decide`, and does what it says, with nobody between. `decide` must not come back
-    /// to this database.
+    /// to this database. Where room has to be made first, it is asked again.
     pub(crate) fn decide<R>(
         &self,
         vault: &Arc<VaultState>,
         key: &[u8],
-        decide: impl FnOnce(Option<&[u8]>) -> Result<(Verdict, R)>,
+        decide: impl Fn(Option<&[u8]>) -> Result<(Verdict, R)>,
     ) -> Result<R> {
         self.bounds.check_key(key)?;
-        let (vault, mut stripe) = vault.hold(key)?;
-        let current = self
-            .engine
-            .get(vault.keyspace, key)
-            .map_err(|error| vault.told(error))?;
-        let (verdict, outcome) = decide(current.as_deref())?;
-        let new = match &verdict {
-            Verdict::Keep => return Ok(outcome),
-            Verdict::Remove => New::Absent,
-            Verdict::Replace { stored, expiry } => New::Value {
-                stored,
-                expiry: *expiry,
-            },
-        };
-        self.check_entry(key, new)?;
-        let old = current.map(|current| EntryInfo {
-            value_bytes: current.len() as u64,
-            expiry: crate::value::Stored::parse(&current).and_then(|stored| stored.expiry),
-        });
-        self.commit_one(vault, &mut stripe, key, old, new)?;
-        drop(stripe);
-        self.make_durable()?;
+        let (outcome, changed) = self.with_room([vault], || {
+            let (vault, mut stripe) = vault.hold(key)?;
+            let current = self
+                .engine
+                .get(vault.keyspace, key)
+                .map_err(|error| vault.told(error))?;
+            let (verdict, outcome) = decide(current.as_deref())?;
+            let new = match &verdict {
+                Verdict::Keep => return Ok((outcome, false)),
+                Verdict::Remove => New::Absent,
+                Verdict::Replace { stored, expiry } => New::Value {
+                    stored,
+                    expiry: *expiry,
+                },
+            };
+            self.check_entry(key, new)?;
+            let old = current.map(|current| EntryInfo {
+                value_bytes: current.len() as u64,
+                expiry: crate::value::Stored::parse(&current).and_then(|stored| stored.expiry),
+            });
+            self.commit_one(vault, &mut stripe, key, old, new)?;
+            Ok((outcome, true))
+        })?;
+        if changed {
+            self.make_durable()?;
+        }
         Ok(outcome)
+    }
+
+    /// Runs a commit to these vaults, and again where it was refused for room that what has expired takes up, which is taken
+    /// away first; or because something expired while it was on its way. Called without any lock.
+    fn with_room<'a, R>(
+        &self,
+        vaults: impl IntoIterator<Item = &'a VaultState> + Clone,
+        mut commit: impl FnMut() -> Result<R>,
+    ) -> Result<R> {
+        for _ in 0..COMMIT_TRIES {
+            match commit() {
+                Err(error) if self.makes_room(&error, vaults.clone())? => {}
+                other => return other,
+            }
+        }
+        commit()
+    }
+
+    /// Whether a commit that failed may be tried again.
+    #[cold]
+    fn makes_room<'a>(
+        &self,
+        error: &Error,
+        vaults: impl IntoIterator<Item = &'a VaultState>,
+    ) -> Result<bool> {
+        let mut removed = 0;
+        for vault in vaults {
+            removed += match error {
+                Error::Engine(vault_core::Error::InvalidExpiry { .. }) => 1,
+                Error::VaultFull { .. } if vault.counts.expiring() > 0 => {
+                    self.remove_expired(vault)?
+                }
+                Error::OverQuota { .. } if vault.owner.is_some() => {
+                    self.cleanup_expired(Some(vault.tenant))?
+                }
+                _ => 0,
+            };
+        }
+        Ok(removed > 0)
     }
 
     pub(crate) fn check_entry(&self, key: &[u8], new: New<'_>) -> Result<()> {
@@ -184,6 +233,9 @@ impl Shared {
         old: Option<EntryInfo>,
         new: New<'_>,
     ) -> Result<()> {
+        // What has expired on its way here is as good as removed.
+        let expired = new.expiry().is_some_and(|expiry| expiry <= self.now());
+        let new = if expired { New::Absent } else { new };
         let new_expiry = new.expiry();
         if let Some(old) = old {
             delta.remove(key, old.value_bytes, old.expiry.is_some());
@@ -265,13 +317,22 @@ impl<'a> Room<'a> {
     }
 }
 
-/// Room for what a commit is about to add, in the quotas of the tenants whose vaults it changes.
+/// Takes room in the quotas of tenants, for what a commit comes to over all of a tenant's vaults: what only moves from one to
+/// another needs none.
 fn take_quota(deltas: &[(&VaultState, Delta)]) -> Result<Vec<QuotaRoom>> {
-    let of_tenants = deltas
-        .iter()
-        .filter_map(|(vault, delta)| Some((vault.owner.as_ref()?, delta)));
-    let rooms = of_tenants.map(|(owner, delta)| QuotaRoom::take(owner, delta));
-    rooms.collect()
+    let mut of_tenants: BTreeMap<u32, (&Arc<TenantState>, Delta)> = BTreeMap::new();
+    for (vault, delta) in deltas {
+        if let Some(owner) = &vault.owner {
+            let (_, sum) = of_tenants
+                .entry(owner.id)
+                .or_insert((owner, Delta::default()));
+            sum.add(delta);
+        }
+    }
+    let rooms = of_tenants.values();
+    rooms
+        .map(|(owner, delta)| QuotaRoom::take(owner, delta))
+        .collect()
 }
 
 impl Drop for Room<'_> {

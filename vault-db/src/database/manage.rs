@@ -245,7 +245,10 @@ impl Shared {
             let live = vault.live();
             (Arc::clone(&live.name), live.record.clone())
         };
-        let entries = vault.counts.entries();
+        let entries = {
+            let _stripes = vault.stripes.lock_all();
+            self.len_held(vault)?
+        };
         if *old == *name {
             return Ok(entries);
         }

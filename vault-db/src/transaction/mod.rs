@@ -91,8 +91,8 @@ pub(crate) enum Mode {
 struct State {
     writes: Writes,
     relied: BTreeMap<u32, Relied>,
-    /// Keys that `relied` holds.
-    keys_relied: usize,
+    /// Keys and ranges that `relied` holds.
+    parts_relied: usize,
     /// How it ended.
     ended: Option<&'static str>,
     /// Whether it is known that it collided.
@@ -124,7 +124,7 @@ impl Transaction {
             state: RefCell::new(State {
                 writes: Writes::default(),
                 relied: BTreeMap::new(),
-                keys_relied: 0,
+                parts_relied: 0,
                 ended: None,
                 doomed: false,
             }),
@@ -422,15 +422,13 @@ impl Transaction {
             .relied
             .entry(vault.id)
             .or_insert_with(|| Relied::nothing(vault));
-        if !relied.keys.contains(key) {
-            relied.keys.insert(key.to_vec());
-            state.keys_relied += 1;
+        if relied.everything || relied.keys.contains(key) {
+            return;
         }
-        if state.keys_relied > self.options.reads_max {
-            // Too many to remember: the vault as a whole is relied on from here.
-            state.keys_relied -= relied.keys.len();
-            relied.keys.clear();
-            relied.ranges.push(KeyRange::all());
+        relied.keys.insert(key.to_vec());
+        state.parts_relied += 1;
+        if state.parts_relied > self.options.reads_max {
+            state.parts_relied -= relied.rely_on_everything();
         }
     }
 
@@ -440,12 +438,20 @@ impl Transaction {
             return 0;
         }
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         let relied = state
             .relied
             .entry(vault.id)
             .or_insert_with(|| Relied::nothing(vault));
-        relied.ranges.push(KeyRange::from(&b""[..]..&b""[..]));
-        relied.ranges.len() - 1
+        if !relied.everything {
+            relied.ranges.push(KeyRange::from(&b""[..]..&b""[..]));
+            state.parts_relied += 1;
+            if state.parts_relied > self.options.reads_max {
+                state.parts_relied -= relied.rely_on_everything();
+            }
+        }
+        // Where everything is relied on there are none, and none to change.
+        relied.ranges.len().wrapping_sub(1)
     }
 
     fn change_relied_range(&self, vault: u32, number: usize, change: impl FnOnce(&mut KeyRange)) {
@@ -478,5 +484,56 @@ impl fmt::Debug for Transaction {
             .field("options", &self.options)
             .field("ended", &self.state.borrow().ended)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Database, Key, Value};
+
+    /// However much is read, of however many vaults: what is remembered of it is bounded, and nothing is forgotten.
+    #[test]
+    fn what_is_relied_on_is_bounded() -> Result<()> {
+        let db = Database::temp()?;
+        let (few, many) = (db.vault("few")?, db.vault("many")?);
+        many.update((0..500).map(|n| (n, n)))?;
+        few.update((0..20).map(|n| (n, n)))?;
+        let options = TransactionOptions {
+            reads_max: 10,
+            attempts_max: 1,
+            ..TransactionOptions::default()
+        };
+        for (written, conflicts) in [(few.clone(), true), (many, true), (db.vault("x")?, false)] {
+            let tx = Transaction::begin(db.shared(), NO_TENANT, options, Mode::Write)?;
+            for n in 0..10 {
+                tx.vault("few")?.get::<i64>(n)?;
+            }
+            let of_many = tx.vault("many")?;
+            let mut open: Vec<_> = (0..5)
+                .map(|_| of_many.items::<Key, Value>())
+                .collect::<Result<_>>()?;
+            for n in 0..500 {
+                of_many.get::<i64>(n)?;
+                of_many.range::<i64, i64>(n..)?.next().transpose()?;
+            }
+            for scan in &mut open {
+                scan.next().transpose()?;
+            }
+            {
+                let state = tx.state.borrow();
+                let parts = state.relied.values();
+                let parts: usize = parts.map(|it| it.keys.len() + it.ranges.len()).sum();
+                assert_eq!(parts, state.parts_relied);
+                assert!(parts <= options.reads_max, "{parts}");
+            }
+            written.put(7, &1)?;
+            tx.vault("other")?.put(1, &1)?;
+            assert_eq!(
+                matches!(tx.commit(), Err(Error::Conflict { .. })),
+                conflicts
+            );
+        }
+        Ok(())
     }
 }

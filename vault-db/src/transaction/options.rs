@@ -30,7 +30,7 @@ pub struct TransactionOptions {
     pub duration_max: Duration,
     /// Bytes of keys and values that it may change.
     pub bytes_max: usize,
-    /// Keys read one by one that are remembered as such; with more, it relies on the whole of a vault.
+    /// Keys read one by one, and scans, that are remembered as such; with more, it relies on the whole of a vault.
     pub reads_max: usize,
 }
 
