@@ -365,6 +365,11 @@ pub enum Error {
         /// What it has.
         what: String,
     },
+    /// The database is to become another one, and has not yet.
+    #[error(
+        "this database is the target of a migration that has not ended; run the migration to its end, or use another directory"
+    )]
+    MigrationUnderWay,
     /// What was copied is not what it was copied from.
     #[error(
         "after copying vault {vault:?}, {key} differs between source and target; run verify on both, then migrate again"
@@ -400,7 +405,9 @@ impl Error {
                 ErrorKind::Full
             }
             Self::Malformed { .. } => ErrorKind::Restore,
-            Self::NewerFormat { .. } | Self::NewerExport { .. } => ErrorKind::Unavailable,
+            Self::NewerFormat { .. } | Self::NewerExport { .. } | Self::MigrationUnderWay => {
+                ErrorKind::Unavailable
+            }
             Self::Cancelled => ErrorKind::Cancelled,
             Self::BadCredentials | Self::InvalidToken { .. } | Self::Denied { .. } => {
                 ErrorKind::Unavailable

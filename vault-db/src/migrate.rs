@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use vault_core::limits::RANGE_END_BYTES_MAX;
 use vault_core::{
     Engine, KeyRange, KeyspaceId, KeyspaceOptions, Scan, Snapshot, WriteBatch, WriteOptions,
 };
@@ -121,7 +122,9 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// [`Error::TargetNotEmpty`], [`Error::CopyDiffers`], [`Error::Engine`] of either.
+    /// [`Error::TargetNotEmpty`] where the target has anything: vaults, tenants, rules of access control, an audit log, or the
+    /// beginnings of another database; [`Error::CopyDiffers`]; [`Error::Engine`] of either. Until it has ended, the target
+    /// refuses to get anything else ([`Error::MigrationUnderWay`]).
     pub fn migrate_to(&self, target: &Self) -> Result<MigrationOutcome> {
         self.migrate_with(target, |_| ControlFlow::Continue(()))
     }
@@ -164,33 +167,52 @@ impl Database {
 
 /// Makes the target this migration's, or finds that it is.
 fn claim(source: &Shared, target: &Shared) -> Result<KeyspaceId> {
-    let occupied = |what: String| Err(Error::TargetNotEmpty { what });
     let engine = &*target.engine;
     let database = source.structure().database.clone();
+    // Nobody creates anything in the target meanwhile, and nobody will before it is done.
+    let structure = target.structure();
+    let occupied = |what: &str| {
+        let what = what.to_owned();
+        Err(Error::TargetNotEmpty { what })
+    };
     if let Some(keyspace) = engine.keyspace(KEYSPACE)?
         // Without a source, the process ended just when it was begun.
         && let Some(begun) = engine.get(keyspace, SOURCE)?
     {
         if *begun != *database.as_bytes() {
-            return occupied("been begun to be filled from another database".to_owned());
+            return occupied("been begun to be filled from another database");
         }
         return Ok(keyspace);
     }
-    {
-        let registry = target.registry();
-        if registry.count() > 0 {
-            return occupied(format!("{} vaults", registry.count()));
-        }
-        if registry.tenants().next().is_some() {
-            return occupied("tenants".to_owned());
+    if structure.database == database {
+        return occupied("everything: it is the source");
+    }
+    let vaults = target.registry().count();
+    if vaults > 0 {
+        return occupied(&format!("{vaults} vaults"));
+    }
+    for entry in engine.scan(target.keyspaces()?.catalog, KeyRange::all())? {
+        if let Some(what) = catalog::what_stands_under(&entry?.0) {
+            return occupied(what);
         }
     }
-    if target.structure().database == database {
-        return occupied("everything: it is the source".to_owned());
+    if engine.keyspace(AUDIT)?.is_some() {
+        return occupied("an audit log");
     }
     let keyspace = engine.create_keyspace(KEYSPACE, &KeyspaceOptions::default())?;
     engine.put(keyspace, SOURCE, database.as_bytes(), &WriteOptions::SYNC)?;
     Ok(keyspace)
+}
+
+impl Shared {
+    /// Refuses where this is the target of a migration that has not ended: what came beside it would have the numbers of what
+    /// is still to come.
+    pub(crate) fn check_no_migration(&self) -> Result<()> {
+        match self.engine.keyspace(KEYSPACE)? {
+            Some(_) => Err(Error::MigrationUnderWay),
+            None => Ok(()),
+        }
+    }
 }
 
 struct Migration<'a> {
@@ -219,7 +241,8 @@ impl Migration<'_> {
                 self.bring(&snapshot, vault)?;
             }
         }
-        // Then what has changed since, all at one moment.
+        // Then what has changed since, all at one moment, with what is known of accesses by then.
+        self.source.save_accesses();
         let (snapshot, seen) = self.look()?;
         for vault in &seen {
             self.bring(&snapshot, vault)?;
@@ -415,6 +438,8 @@ impl Migration<'_> {
             self.target.keyspaces()?.catalog,
         );
         let mut batch = WriteBatch::new();
+        // All that the target had is its header.
+        batch.delete_range(to, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
         let mut entries = 0;
         for entry in snapshot.scan(from, KeyRange::all())? {
             let (key, value) = entry?;
@@ -427,6 +452,8 @@ impl Migration<'_> {
                         .clone_from(&self.target.structure().database);
                     batch.put(to, &key, &catalog::encode(&header)?);
                 }
+                // These may be many and large. They follow, one by one: nothing depends on them.
+                None if catalog::accessed_vault(&key).is_some() => {}
                 None => {
                     batch.put(to, &key, &value);
                 }
@@ -440,6 +467,8 @@ impl Migration<'_> {
         }
         batch.put(self.keyspace, FINISHED, b"");
         engine.write(&batch, &WriteOptions::SYNC)?;
+        let accesses = KeyRange::prefix(&catalog::accesses_prefix());
+        self.copy_entries(snapshot.scan(from, accesses)?, to, WriteBatch::new())?;
         // Copies of vaults that the source has deleted since are strays now, as the list of what was done is.
         let known: Vec<u32> = seen.iter().map(|vault| vault.record.id).collect();
         for (name, keyspace) in keyspaces_by_name(engine)? {
@@ -464,9 +493,17 @@ impl Migration<'_> {
         let engine = &*self.target.engine;
         let target = engine.create_keyspace(AUDIT, &KeyspaceOptions::default())?;
         let mut batch = WriteBatch::new();
-        for entry in snapshot.scan(source, KeyRange::all())? {
+        // What an interrupted migration brought may have been pruned since.
+        batch.delete_range(target, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
+        self.copy_entries(snapshot.scan(source, KeyRange::all())?, target, batch)
+    }
+
+    /// Writes entries as they are, behind what a batch holds already, a bounded part at a time.
+    fn copy_entries(&self, entries: Scan, to: KeyspaceId, mut batch: WriteBatch) -> Result<()> {
+        let engine = &*self.target.engine;
+        for entry in entries {
             let (key, value) = entry?;
-            batch.put(target, &key, &value);
+            batch.put(to, &key, &value);
             if batch.encoded().len() >= BATCH_BYTES {
                 engine.write(&batch, &WriteOptions::OS)?;
                 batch.clear();

@@ -98,6 +98,14 @@ fn everything_arrives() {
     let control = target.access_control().unwrap();
     assert_eq!(control.roles().len(), 1);
     assert_eq!(control.verify_audit().unwrap(), 1);
+    let (of_source, of_target) = (
+        source.vault("vault 0").unwrap(),
+        target.vault("vault 0").unwrap(),
+    );
+    let (of_source, of_target) = (of_source.stats().unwrap(), of_target.stats().unwrap());
+    assert_eq!(of_source.writes, 4);
+    assert_eq!(of_target.writes, 4);
+    assert_eq!(of_source.top_keys, of_target.top_keys);
     // The two go their own ways from here.
     target.vault("vault 0").unwrap().put("new", &1).unwrap();
     target.vault("new").unwrap().put("new", &1).unwrap();
@@ -211,6 +219,114 @@ fn interrupted_it_goes_on_where_it_was() {
     target.close().unwrap();
     drop(target);
     assert_eq!(everything(&open()), everything(&source));
+}
+
+#[test]
+fn a_target_that_has_anything_is_refused_and_left_alone() {
+    type Fill = fn(&Database);
+    let fills: [(&str, Fill); 5] = [
+        ("1 vaults", |db| {
+            db.vault("v").unwrap().put("a", &1).unwrap();
+        }),
+        ("tenants", |db| {
+            db.create_tenant("t", Quota::NONE).unwrap();
+        }),
+        ("rules of access control", |db| {
+            let control = db.access_control().unwrap();
+            control.set_role("r", []).unwrap();
+        }),
+        ("an audit log", |db| {
+            let control = db.access_control().unwrap();
+            control.set_role("r", []).unwrap();
+            control.remove_role("r").unwrap();
+        }),
+        ("an audit log", |db| {
+            db.access_control().unwrap();
+        }),
+    ];
+    let source = temp();
+    fill(&source);
+    for (what, fill) in fills {
+        let target = temp();
+        fill(&target);
+        let keyspaces = target.engine().keyspaces().unwrap().len();
+        let refused = source.migrate_to(&target).unwrap_err();
+        assert!(
+            matches!(&refused, Error::TargetNotEmpty { what: found } if found == what),
+            "{what}: {refused}"
+        );
+        assert_eq!(target.engine().keyspaces().unwrap().len(), keyspaces);
+        assert!(target.vaults().len() <= 1);
+        target.vault("goes on").unwrap().put("a", &1).unwrap();
+    }
+    let itself = source.migrate_to(&source);
+    assert!(matches!(itself, Err(Error::TargetNotEmpty { .. })));
+}
+
+/// What comes into a target beside the migration would have the numbers of vaults that are still to come: of them, it would
+/// show what is theirs.
+#[test]
+fn a_target_gets_nothing_else_before_it_is_done() {
+    let source = temp();
+    fill(&source);
+    let control = source.access_control().unwrap();
+    for n in 0..10 {
+        control.set_role(&format!("role {n}"), []).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |target: &Database| {
+        let no = |result: vault_db::Result<()>| {
+            assert!(
+                matches!(result, Err(Error::MigrationUnderWay)),
+                "{result:?}"
+            );
+        };
+        no(target.vault("v").map(drop));
+        no(target.create_vault("v").map(drop));
+        no(target.create_tenant("t", Quota::NONE).map(drop));
+        no(target.access_control().map(drop));
+        no(target.write(|tx| tx.vault("v")?.put("a", &1)));
+        let text = br#"{"format": "vault-json-v1", "entries": []}"#;
+        let import = vault_db::ImportOptions::default();
+        no(target.import("v", &text[..], &import).map(drop));
+        assert!(target.vaults().is_empty() && target.tenants().is_empty());
+    };
+    {
+        let target = Database::open(directory.path()).unwrap();
+        let stopped = source.migrate_with(&target, |progress| match progress.vaults_done {
+            0..6 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        refused(&target);
+        // As if it had come as far as the audit log, which is pruned before it goes on.
+        let audit = target
+            .engine()
+            .create_keyspace("vault.audit", &vault_db::engine::KeyspaceOptions::default())
+            .unwrap();
+        target
+            .engine()
+            .put(
+                audit,
+                &3_u64.to_be_bytes(),
+                b"x",
+                &vault_db::engine::WriteOptions::SYNC,
+            )
+            .unwrap();
+        target.close().unwrap();
+    }
+    let target = Database::open(directory.path()).unwrap();
+    refused(&target);
+    control
+        .prune_audit("me", vault_db::AuditPrune::AllBut(2))
+        .unwrap();
+    source.migrate_to(&target).unwrap();
+    assert_eq!(everything(&target), everything(&source));
+    let migrated = target.access_control().unwrap();
+    assert_eq!(migrated.verify_audit().unwrap(), 3);
+    assert_eq!(migrated.audit_head(), control.audit_head());
+    target.vault("v").unwrap().put("a", &1).unwrap();
+    assert_eq!(target.vault("v").unwrap().len().unwrap(), 1);
 }
 
 /// A crash at any file operation of the target leaves one that is empty, or whole; and the migration goes on.

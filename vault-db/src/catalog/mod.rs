@@ -105,6 +105,18 @@ pub(crate) fn vault_of_keyspace(name: &str) -> Option<u32> {
         .filter(|&vault| keyspace_name(vault) == name)
 }
 
+/// What a key of the catalog tells of, in the words of whoever looks at a database from outside; `None` where it is nothing that
+/// anybody made.
+pub(crate) fn what_stands_under(key: &[u8]) -> Option<&'static str> {
+    match *key.first()? {
+        RECORD => Some("vaults"),
+        TENANT => Some("tenants"),
+        PRINCIPAL | ROLE | TOKEN => Some("rules of access control"),
+        AUDIT => Some("an audit log"),
+        _ => None,
+    }
+}
+
 pub(crate) const fn header_key() -> [u8; 1] {
     [HEADER]
 }

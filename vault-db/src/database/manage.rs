@@ -63,6 +63,7 @@ impl Shared {
     /// Makes room for a vault: a number, and a keyspace. Whoever finds it in the store before it is published removes it.
     pub(crate) fn begin_vault(&self, header: &mut Header) -> Result<Begun> {
         let keyspaces = self.keyspaces()?;
+        self.check_no_migration()?;
         let id = header.next_vault;
         let next = Header {
             next_vault: id.checked_add(1).ok_or(Error::TooManyVaults {

@@ -66,7 +66,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Malformed`], [`Error::Engine`].
+    /// [`Error::Malformed`](crate::Error::Malformed), [`Error::MigrationUnderWay`](crate::Error::MigrationUnderWay),
+    /// [`Error::Engine`](crate::Error::Engine).
     pub fn access_control(&self) -> Result<AccessControl> {
         let shared = self.shared();
         let mut control = lock(&shared.control);
@@ -87,6 +88,7 @@ impl Database {
 
 fn load(shared: &Shared) -> Result<ControlState> {
     let catalog = shared.keyspaces()?.catalog;
+    shared.check_no_migration()?;
     let engine = &*shared.engine;
     let mut policy = Policy::default();
     let name_of = |key: &[u8], what: &str| {

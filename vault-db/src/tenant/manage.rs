@@ -138,6 +138,7 @@ impl Shared {
     fn create_tenant(&self, name: &str, quota: Quota) -> Result<Arc<TenantState>> {
         check_vault_name(name)?;
         let mut header = self.structure();
+        self.check_no_migration()?;
         if self.registry().find_tenant(name).is_some() {
             return Err(Error::TenantExists {
                 name: name.to_owned(),
