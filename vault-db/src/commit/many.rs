@@ -181,7 +181,7 @@ impl Shared {
             }
         }
         let vaults = changes.values().map(|of_vault| &*of_vault.vault);
-        let outcome = self.with_room(vaults, || self.try_many(changes, footprint))?;
+        let outcome = self.with_room(&vaults, || self.try_many(changes, footprint))?;
         if outcome == Outcome::Committed {
             self.make_durable()?;
         }

@@ -69,7 +69,7 @@ impl Shared {
         new: New<'_>,
     ) -> Result<Option<EntryInfo>> {
         self.check_entry(key, new)?;
-        let old = self.with_room([vault], || {
+        let old = self.with_room(&[vault], || {
             let (vault, mut stripe) = vault.hold(key)?;
             let old = self
                 .engine
@@ -91,7 +91,7 @@ impl Shared {
         decide: impl Fn(Option<&[u8]>) -> Result<(Verdict, R)>,
     ) -> Result<R> {
         self.bounds.check_key(key)?;
-        let (outcome, changed) = self.with_room([vault], || {
+        let (outcome, changed) = self.with_room(&[vault], || {
             let (vault, mut stripe) = vault.hold(key)?;
             let current = self
                 .engine
@@ -124,7 +124,7 @@ impl Shared {
     /// away first; or because something expired while it was on its way. Called without any lock.
     fn with_room<'a, R>(
         &self,
-        vaults: impl IntoIterator<Item = &'a VaultState> + Clone,
+        vaults: &(impl IntoIterator<Item = &'a VaultState> + Clone),
         mut commit: impl FnMut() -> Result<R>,
     ) -> Result<R> {
         for _ in 0..COMMIT_TRIES {
