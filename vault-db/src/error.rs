@@ -240,12 +240,6 @@ pub enum Error {
         /// What was expected and what was found.
         problem: String,
     },
-    /// A vault that had to hold something is empty.
-    #[error("vault {vault:?} is empty")]
-    VaultEmpty {
-        /// The vault.
-        vault: String,
-    },
     /// A counter left the range of 64-bit integers.
     #[error(
         "adding {by} to {key} in vault {vault:?}, which is {from}, leaves the range of 64-bit integers"

@@ -186,3 +186,167 @@ fn a_type_that_does_not_fit_is_named_and_nothing_is_lost() {
         .collect();
     assert_eq!(users, [false, false, false]);
 }
+
+/// What serde cannot make of a value.
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("a socket cannot be stored"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Unwritable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+/// Lists in one another, deeper than any reader goes.
+struct Deep(u32);
+
+impl Serialize for Deep {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            0 => serializer.serialize_unit(),
+            depth => serializer.collect_seq([Self(depth - 1)]),
+        }
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_encoded_is_refused_by_every_verb() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    let refused = |verb: &str, result: Result<()>| {
+        let Err(Error::NotEncodable { type_name, problem }) = result else {
+            panic!("{verb}: {result:?}")
+        };
+        assert!(type_name.contains("Unwritable"), "{verb}: {type_name}");
+        assert!(problem.contains("a socket"), "{verb}: {problem}");
+    };
+    let bad = &Unwritable;
+    let hour = std::time::Duration::from_secs(3600);
+    refused("put", vault.put("a", bad));
+    refused("put_for", vault.put_for("a", bad, hour));
+    refused("set_default", vault.set_default("b", bad).map(drop));
+    refused(
+        "update",
+        vault.update([("a", Unwritable), ("b", Unwritable)]),
+    );
+    refused(
+        "compare_and_set",
+        vault.compare_and_set("b", None, Some(bad)).map(drop),
+    );
+    refused(
+        "entry",
+        vault.entry("b").unwrap().or_insert(Unwritable).map(drop),
+    );
+    refused(
+        "transaction",
+        db.write(|tx| {
+            let vault = tx.vault("v")?;
+            vault.put("b", &2)?;
+            vault.put("a", bad)
+        }),
+    );
+    let deep = vault.put("a", &Deep(200));
+    assert!(matches!(deep, Err(Error::NotEncodable { .. })), "{deep:?}");
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
+    assert_eq!(vault.len().unwrap(), 1);
+    vault.put("a", &Deep(100)).unwrap();
+    assert!(vault.get::<Value>("a").is_ok());
+}
+
+#[test]
+fn numbers_at_their_ends_come_back() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.put("i64", &i64::MIN).unwrap();
+    vault.put("u64", &u64::MAX).unwrap();
+    vault.put("f64", &f64::MIN_POSITIVE).unwrap();
+    vault.put("nan", &f64::NAN).unwrap();
+    vault.put("minus zero", &-0.0_f64).unwrap();
+    vault.put("f32", &f32::MAX).unwrap();
+    vault.put("char", &'\u{10ffff}').unwrap();
+    assert_eq!(vault.get::<i64>("i64").unwrap(), Some(i64::MIN));
+    assert_eq!(vault.get::<u64>("u64").unwrap(), Some(u64::MAX));
+    assert_eq!(vault.get::<f64>("f64").unwrap(), Some(f64::MIN_POSITIVE));
+    assert!(vault.get::<f64>("nan").unwrap().unwrap().is_nan());
+    assert!(
+        vault
+            .get::<f64>("minus zero")
+            .unwrap()
+            .unwrap()
+            .is_sign_negative()
+    );
+    assert_eq!(vault.get::<f32>("f32").unwrap(), Some(f32::MAX));
+    assert_eq!(vault.get::<char>("char").unwrap(), Some('\u{10ffff}'));
+    // What is too large for the type is told, not cut.
+    assert!(matches!(
+        vault.get::<i64>("u64"),
+        Err(Error::TypeMismatch { .. })
+    ));
+    assert!(matches!(
+        vault.get::<u64>("i64"),
+        Err(Error::TypeMismatch { .. })
+    ));
+    assert!(matches!(
+        vault.get::<u8>("f64"),
+        Err(Error::TypeMismatch { .. })
+    ));
+    assert_eq!(
+        vault.get::<Value>("u64").unwrap(),
+        Some(Value::from(u64::MAX))
+    );
+}
+
+#[test]
+fn ranges_go_both_ways() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.update((0..10).map(|n| (n, n * n))).unwrap();
+    let forth: Vec<(i64, i64)> = vault
+        .range(3..7)
+        .unwrap()
+        .map(|item| item.unwrap())
+        .collect();
+    let mut back: Vec<(i64, i64)> = vault
+        .range(3..7)
+        .unwrap()
+        .rev()
+        .map(|item| item.unwrap())
+        .collect();
+    assert_eq!(forth, [(3, 9), (4, 16), (5, 25), (6, 36)]);
+    back.reverse();
+    assert_eq!(forth, back);
+    // Both ends of one scan meet, and give each entry once.
+    let mut both = vault.range::<i64, i64>(..).unwrap();
+    let mut met = Vec::new();
+    while let Some(item) = both.next() {
+        met.push(item.unwrap().0);
+        met.extend(both.next_back().map(|item| item.unwrap().0));
+    }
+    assert_eq!(met, [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]);
+    let keys: Vec<i64> = vault
+        .keys()
+        .unwrap()
+        .rev()
+        .map(|key| key.unwrap())
+        .collect();
+    assert_eq!(keys, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    let inclusive: Vec<(i64, i64)> = vault
+        .range(..=1)
+        .unwrap()
+        .map(|item| item.unwrap())
+        .collect();
+    assert_eq!(inclusive, [(0, 0), (1, 1)]);
+    // One that ends before it begins is empty.
+    #[expect(clippy::reversed_empty_ranges, reason = "this is about them")]
+    let backwards = 7..3;
+    assert_eq!(vault.range::<i64, i64>(backwards).unwrap().count(), 0);
+}

@@ -160,3 +160,87 @@ fn a_copy_shows_one_moment() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn handles_go_to_any_thread_and_outlive_scopes() {
+    const fn any_thread<T: Send + Sync + Clone + 'static>() {}
+    const {
+        any_thread::<Database>();
+        any_thread::<vault_db::EncryptedDatabase>();
+        any_thread::<Vault>();
+        any_thread::<vault_db::Tenant>();
+        any_thread::<vault_db::AccessControl>();
+        any_thread::<vault_db::Guarded>();
+        any_thread::<vault_db::GuardedVault>();
+    };
+    let vault = {
+        let db = temp();
+        let tenant = db.create_tenant("t", vault_db::Quota::NONE).unwrap();
+        tenant.vault("v").unwrap()
+    };
+    let thread = std::thread::spawn(move || {
+        vault.put("a", &1).unwrap();
+        vault.get::<i64>("a").unwrap()
+    });
+    assert_eq!(thread.join().unwrap(), Some(1));
+}
+
+/// Every way to name a vault refuses what cannot name one, and leaves everything as it was.
+#[test]
+fn names_that_are_none_are_refused_everywhere() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    let tenant = db.create_tenant("t", vault_db::Quota::NONE).unwrap();
+    let text = br#"{"format": "vault-json-v1", "entries": []}"#;
+    let import = vault_db::ImportOptions::default();
+    let long = "x".repeat(129);
+    for (name, problem) in [
+        ("", "empty"),
+        (long.as_str(), "long"),
+        ("a/b", "separator"),
+        ("a\\b", "separator"),
+        ("a:b", "separator"),
+        ("a|b", "separator"),
+        ("a\nb", "control"),
+        ("a\u{7f}b", "control"),
+        ("a\u{85}b", "control"),
+        ("..", "dot"),
+        ("vault.catalog", "dot"),
+        (" a", "space"),
+        ("vault-x", "kept"),
+        ("a\u{200b}b", "character"),
+        ("a\u{202e}b", "character"),
+    ] {
+        let refused = |how: &str, result: Result<()>| {
+            let Err(Error::InvalidVaultName {
+                problem: found,
+                max: 128,
+                ..
+            }) = result
+            else {
+                panic!("{how} {name:?}: {result:?}")
+            };
+            assert!(found.contains(problem), "{how} {name:?}: {found}");
+        };
+        refused("vault", db.vault(name).map(drop));
+        refused("existing", db.existing_vault(name).map(drop));
+        refused("create", db.create_vault(name).map(drop));
+        refused("rename", vault.rename(name).map(drop));
+        refused("copy", vault.copy_to(name).map(drop));
+        refused("import", db.import(name, &text[..], &import).map(drop));
+        refused("write", db.write(|tx| tx.vault(name).map(drop)));
+        refused("read", db.read(|tx| tx.vault(name).map(drop)));
+        refused(
+            "tenant",
+            db.create_tenant(name, vault_db::Quota::NONE).map(drop),
+        );
+        refused("of tenant", tenant.vault(name).map(drop));
+        assert!(!db.contains_vault(name));
+    }
+    assert_eq!(
+        (db.vaults().len(), db.tenants().len(), tenant.vaults().len()),
+        (1, 1, 0)
+    );
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
+}
