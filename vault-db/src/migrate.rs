@@ -31,7 +31,7 @@ const VAULT: u8 = b'v';
 /// How often the source is looked at where vaults come and go meanwhile.
 const LOOKS_MAX: u32 = 100;
 /// Bytes of the audit log that are written at once.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// How far a migration has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

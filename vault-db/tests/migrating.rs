@@ -329,6 +329,58 @@ fn a_target_gets_nothing_else_before_it_is_done() {
     assert_eq!(target.vault("v").unwrap().len().unwrap(), 1);
 }
 
+/// What was copied is compared with what it was copied from, and one entry more, less or other is found.
+#[test]
+fn a_copy_that_differs_is_found_and_made_again() {
+    type Damage = fn(&Database, vault_db::engine::KeyspaceId, &[u8]);
+    let damages: [(&str, Damage); 2] = [
+        ("one more", |target, keyspace, _| {
+            let os = vault_db::engine::WriteOptions::OS;
+            target
+                .engine()
+                .put(keyspace, b"\x02zz", b"\x01\x01", &os)
+                .unwrap();
+        }),
+        ("one more among them", |target, keyspace, key| {
+            let os = vault_db::engine::WriteOptions::OS;
+            let between = [key, b"\x00"].concat();
+            target
+                .engine()
+                .put(keyspace, &between, b"\x01\x07", &os)
+                .unwrap();
+        }),
+    ];
+    for (how, damage) in damages {
+        let source = temp();
+        let vault = source.vault("v").unwrap();
+        vault.update((0..9000).map(|n| (n, n))).unwrap();
+        let target = temp();
+        let mut damaged = false;
+        let refused = source.migrate_with(&target, |progress| {
+            let keyspace = target.engine().keyspace("vault.v1").unwrap();
+            if progress.vaults_done == 0
+                && let Some(keyspace) = keyspace
+                && !damaged
+            {
+                damaged = true;
+                let mut key = Vec::new();
+                vault_db::EncodeKey::encode_key(&8999, &mut key).unwrap();
+                damage(&target, keyspace, &key);
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(damaged, "{how}");
+        let Err(Error::CopyDiffers { vault, key }) = refused else {
+            panic!("{how}: {refused:?}")
+        };
+        assert_eq!(vault, "v");
+        assert!(!key.is_empty());
+        assert!(target.vaults().is_empty());
+        source.migrate_to(&target).unwrap();
+        assert_eq!(everything(&target), everything(&source), "{how}");
+    }
+}
+
 /// A crash at any file operation of the target leaves one that is empty, or whole; and the migration goes on.
 #[test]
 fn the_target_loses_power_at_any_moment() {

@@ -204,6 +204,66 @@ fn large_imports_merge_as_a_whole() {
     );
 }
 
+/// A key that comes twice is found wherever the first one is: just before, written already, or in between.
+#[test]
+fn a_key_that_comes_twice_is_found_at_any_distance() {
+    let db = temp();
+    let value = "x".repeat(2000);
+    for (count, again) in [
+        (2, 0),
+        (200, 0),
+        (200, 130),
+        (200, 131),
+        (200, 198),
+        (1000, 1),
+        (1000, 500),
+    ] {
+        let mut lines: Vec<String> = (0..count)
+            .map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n"))
+            .collect();
+        lines.push(lines[again].clone());
+        let text = format!("{{\"format\":\"vault-jsonl-v1\"}}\n{}", lines.concat());
+        let Error::DuplicateKey { line, key } = refused(&db, &text) else {
+            panic!("{count} {again}")
+        };
+        assert_eq!((line, key), (count + 2, format!("\"k{again}\"")));
+    }
+    for distance in 1..300 {
+        let mut lines: Vec<String> = (0..distance)
+            .map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n"))
+            .collect();
+        lines.push(lines[0].clone());
+        let text = format!("{{\"format\":\"vault-jsonl-v1\"}}\n{}", lines.concat());
+        assert!(
+            matches!(refused(&db, &text), Error::DuplicateKey { .. }),
+            "{distance}"
+        );
+    }
+}
+
+/// An engine with little memory takes little at once: values go one by one, and what is merged goes anew.
+#[test]
+fn large_values_are_imported_with_little_memory() {
+    let db = Database::builder()
+        .durability(Durability::Os)
+        .memory_bytes(16 << 20)
+        .temp()
+        .unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.put("old", "x").unwrap();
+    let value = "x".repeat(400_000);
+    let lines: String = (0..10)
+        .map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n"))
+        .collect();
+    let text = format!("{{\"format\":\"vault-jsonl-v1\"}}\n{lines}{{\"entries\":10}}\n");
+    db.import("w", text.as_bytes(), &CREATE).unwrap();
+    db.import("v", text.as_bytes(), &MERGE).unwrap();
+    let vault = db.vault("v").unwrap();
+    assert_eq!(vault.len().unwrap(), 11);
+    assert_eq!(vault.get::<String>("k9").unwrap(), Some(value));
+    assert_eq!(vault.copy_to("copy").unwrap().len().unwrap(), 11);
+}
+
 #[test]
 fn what_has_expired_is_left_out() {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));

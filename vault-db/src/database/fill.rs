@@ -16,8 +16,8 @@ use crate::value::Stored;
 
 /// Entries between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 4096;
-/// Bytes of entries that go through the log at once.
-const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of entries that go through the log at once, but for a single one that is larger: less than any engine's batches may have.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// How far a copy has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,6 +173,9 @@ impl<'a> Filling<'a> {
         stored: &[u8],
         expiry: Option<Timestamp>,
     ) -> Result<()> {
+        if self.batch.encoded().len() + key.len() + stored.len() > BATCH_BYTES {
+            self.write()?;
+        }
         let value_bytes = stored.len() as u64;
         self.delta.insert(key, value_bytes, expiry.is_some());
         match expiry {
@@ -186,9 +189,6 @@ impl<'a> Filling<'a> {
                     &value_bytes.to_le_bytes(),
                 ),
         };
-        if self.batch.encoded().len() >= BATCH_BYTES {
-            self.write()?;
-        }
         Ok(())
     }
 
@@ -200,10 +200,12 @@ impl<'a> Filling<'a> {
         expiry: Option<Timestamp>,
     ) -> Result<bool> {
         let there = self.shared.engine.entry_info(self.keyspace, key)?;
-        if there.is_some() || !self.keys.insert(key.to_vec()) {
+        if there.is_some() || self.keys.contains(key) {
             return Ok(false);
         }
+        // What is in the batch already may be written first.
         self.put(key, stored, expiry)?;
+        self.keys.insert(key.to_vec());
         Ok(true)
     }
 

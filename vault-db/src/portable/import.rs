@@ -254,8 +254,11 @@ impl Shared {
         };
         if mode == ImportMode::Merge && staged.tally.bytes() <= MERGED_IN_PLACE_BYTES_MAX {
             drop(structure);
-            self.merge_in_place(&old, begun)?;
-            return Ok(false);
+            match self.merge_in_place(&old, begun) {
+                // More than this engine takes at once.
+                Err(Error::TransactionTooLarge { .. }) => structure = self.structure(),
+                other => return other.map(|()| false),
+            }
         }
         let held = old.hold_all()?;
         record.created = old.live().record.created;

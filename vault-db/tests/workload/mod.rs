@@ -61,9 +61,13 @@ pub struct Account {
     pub error: Option<Error>,
 }
 
-pub fn open(fs: &MemoryFileSystem, clock: &Arc<ManualClock>) -> Result<Database> {
+pub fn open(
+    fs: &MemoryFileSystem,
+    clock: &Arc<ManualClock>,
+    durability: Durability,
+) -> Result<Database> {
     let settings = Settings {
-        durability: Durability::Sync,
+        durability,
         background: BackgroundWork::Manual,
         memory_bytes: 16 << 20,
         log_segment_bytes: Some(64 << 10),
@@ -132,7 +136,7 @@ fn stored_bytes(key: &str, value: i64, expires: bool) -> u64 {
 }
 
 /// Runs steps until one fails.
-pub fn run(fs: &MemoryFileSystem, seed: u64, steps: usize) -> Account {
+pub fn run(fs: &MemoryFileSystem, seed: u64, steps: usize, durability: Durability) -> Account {
     let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
     let mut account = Account {
         states: vec![Model::default()],
@@ -140,7 +144,7 @@ pub fn run(fs: &MemoryFileSystem, seed: u64, steps: usize) -> Account {
         now: clock.now(),
         error: None,
     };
-    match open(fs, &clock) {
+    match open(fs, &clock, durability) {
         Ok(db) => {
             let mut run = Run {
                 db,
