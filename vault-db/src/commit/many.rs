@@ -180,7 +180,7 @@ impl Shared {
                 self.check_entry(key, as_new(new))?;
             }
         }
-        let vaults = changes.values().map(|of_vault| &*of_vault.vault);
+        let vaults = changes.values().map(|of_vault| &of_vault.vault);
         let outcome = self.with_room(&vaults, || self.try_many(changes, footprint))?;
         if outcome == Outcome::Committed {
             self.make_durable()?;

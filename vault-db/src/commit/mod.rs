@@ -124,7 +124,7 @@ impl Shared {
     /// away first; or because something expired while it was on its way. Called without any lock.
     fn with_room<'a, R>(
         &self,
-        vaults: &(impl IntoIterator<Item = &'a VaultState> + Clone),
+        vaults: &(impl IntoIterator<Item = &'a Arc<VaultState>> + Clone),
         mut commit: impl FnMut() -> Result<R>,
     ) -> Result<R> {
         for _ in 0..COMMIT_TRIES {
@@ -141,14 +141,18 @@ impl Shared {
     fn makes_room<'a>(
         &self,
         error: &Error,
-        vaults: impl IntoIterator<Item = &'a VaultState>,
+        vaults: impl IntoIterator<Item = &'a Arc<VaultState>>,
     ) -> Result<bool> {
         let mut removed = 0;
         for vault in vaults {
             removed += match error {
                 Error::Engine(vault_core::Error::InvalidExpiry { .. }) => 1,
                 Error::VaultFull { .. } if vault.counts.expiring() > 0 => {
-                    self.remove_expired(vault)?
+                    match self.remove_expired(vault.latest()) {
+                        // Another vault has taken its place, or it is gone: the next try finds out.
+                        Err(Error::VaultDeleted { .. }) => 1,
+                        other => other?,
+                    }
                 }
                 Error::OverQuota { .. } if vault.owner.is_some() => {
                     self.cleanup_expired(Some(vault.tenant))?

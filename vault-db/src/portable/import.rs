@@ -151,14 +151,18 @@ impl Shared {
         let staged = self.stage(&begun, input, &mut progress);
         let published = staged.and_then(|staged| {
             let outcome = staged.outcome;
-            let kept = self.take_in(tenant, name, options.mode, &begun, staged)?;
-            Ok((outcome, kept))
+            let became = self.take_in(tenant, name, options.mode, &begun, staged)?;
+            Ok((outcome, became))
         });
         // What did not become a vault goes.
-        if !matches!(published, Ok((_, true))) {
+        if !matches!(published, Ok((_, Became::Vault | Became::Successor(_)))) {
             self.abandon(&begun);
         }
-        published.map(|(outcome, _)| outcome)
+        let (outcome, became) = published?;
+        if let Became::Successor(old) | Became::Merged(Some(old)) = became {
+            self.settle(&[old])?;
+        }
+        Ok(outcome)
     }
 
     /// Refuses early what would be refused in the end.
@@ -228,7 +232,7 @@ impl Shared {
         })
     }
 
-    /// Lets what was read appear. Gives whether its keyspace has become a vault's.
+    /// Lets what was read appear.
     fn take_in(
         &self,
         tenant: u32,
@@ -236,7 +240,7 @@ impl Shared {
         mode: ImportMode,
         begun: &Begun,
         staged: Staged,
-    ) -> Result<bool> {
+    ) -> Result<Became> {
         let mut structure = self.structure();
         let there = self.registry().find(tenant, name).map(Arc::clone);
         let mut record = Record {
@@ -250,17 +254,18 @@ impl Shared {
             // Others may have taken the room meanwhile.
             self.check_vault_room(tenant)?;
             self.publish_vault(tenant, name, begun, record, &staged.tally)?;
-            return Ok(true);
+            return Ok(Became::Vault);
         };
         if mode == ImportMode::Merge && staged.tally.bytes() <= MERGED_IN_PLACE_BYTES_MAX {
             drop(structure);
             match self.merge_in_place(&old, begun) {
                 // More than this engine takes at once.
                 Err(Error::TransactionTooLarge { .. }) => structure = self.structure(),
-                other => return other.map(|()| false),
+                other => return other.map(|()| Became::Merged(None)),
             }
         }
         let held = old.hold_all()?;
+        let old = Arc::clone(held.vault);
         record.created = old.live().record.created;
         match mode {
             ImportMode::Create if self.len_held(&old)? > 0 => {
@@ -269,11 +274,11 @@ impl Shared {
             }
             ImportMode::Create | ImportMode::Replace => {
                 self.replace_vault(held, begun, record, staged.tally)?;
-                Ok(true)
+                Ok(Became::Successor(old))
             }
             ImportMode::Merge => {
                 self.merge_anew(&mut structure, held, begun)?;
-                Ok(false)
+                Ok(Became::Merged(Some(old)))
             }
         }
     }
@@ -286,7 +291,7 @@ impl Shared {
         record: Record,
         tally: Tally,
     ) -> Result<()> {
-        let old = Arc::clone(held.vault);
+        let old = held.vault;
         self.exchange(Exchange {
             arrivals: vec![Arrival {
                 owner: old.owner.clone(),
@@ -299,10 +304,7 @@ impl Shared {
             departures: vec![held],
             within_quotas: true,
             ..Exchange::default()
-        })?;
-        // Should this fail, the old entries are out of reach all the same, and the next opening removes them.
-        let _ = self.settle(&[old]);
-        Ok(())
+        })
     }
 
     /// Sets what was read in a vault, as one commit among others.
@@ -319,10 +321,8 @@ impl Shared {
         self.change_keys(vault, changes)
     }
 
-    /// Writes a vault anew, with what was read laid over it, while nobody else changes it; readers go on.
-    fn merge_anew(&self, header: &mut Header, held: Departure<'_>, begun: &Begun) -> Result<()> {
-        let old = held.vault;
-        let merged = self.begin_vault(header)?;
+    /// Fills a keyspace with the entries of a vault and with what was read laid over it.
+    fn lay_over(&self, old: &VaultState, begun: &Begun, merged: &Begun) -> Result<Tally> {
         let below = self.engine.scan(old.keyspace, KeyRange::all())?;
         let above = self.engine.scan(begun.keyspace, KeyRange::all())?;
         let total = old.counts.entries();
@@ -330,7 +330,14 @@ impl Shared {
             below: below.peekable(),
             above: above.peekable(),
         };
-        let filled = self.fill(&merged, laid, total, &mut |_| ControlFlow::Continue(()));
+        self.fill(merged, laid, total, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// Writes a vault anew, with what was read laid over it, while nobody else changes it; readers go on.
+    fn merge_anew(&self, header: &mut Header, held: Departure<'_>, begun: &Begun) -> Result<()> {
+        let old = held.vault;
+        let merged = self.begin_vault(header)?;
+        let filled = self.lay_over(old, begun, &merged);
         let replaced = filled.and_then(|tally| {
             let max = self.bounds.keys_per_vault_max;
             if tally.entries > max {
@@ -346,6 +353,16 @@ impl Shared {
         }
         replaced
     }
+}
+
+/// What became of the keyspace that an import was read into.
+enum Became {
+    /// A new vault.
+    Vault,
+    /// The vault that took the place of this one.
+    Successor(Arc<VaultState>),
+    /// Nothing: what it had was merged into a vault, or into one that took the place of this.
+    Merged(Option<Arc<VaultState>>),
 }
 
 type Entry = vault_core::Result<(Slice, Slice)>;
