@@ -32,6 +32,9 @@ pub struct Capture {
     pub sequence: SequenceNumber,
     /// The store's id, in the header of each of its files.
     pub store: [u8; 16],
+    /// [The instance](crate::Lsm::instance) that was captured. A store that is made of the files becomes another when it is first
+    /// opened for writing.
+    pub instance: Option<[u8; 16]>,
     /// [The generation](crate::Lsm::generation) of the store when it was captured. A store that is made of the
     /// files begins anew.
     pub generation: u64,
@@ -109,6 +112,7 @@ pub(crate) fn capture(store: &Arc<Store>) -> Result<Capture> {
     Ok(Capture {
         sequence: stock.sequence,
         store: store.env.store,
+        instance: stock.instance,
         generation: stock.generation,
         files,
     })

@@ -255,6 +255,17 @@ impl Lsm {
         self.store().generation()
     }
 
+    /// Which instance of the store this is: 16 random bytes, drawn when the store is created and once more when a copy of it
+    /// ([checkpoint](Lsm::checkpoint), [capture](Lsm::capture), or one [marked](crate::mark_restored) as such) is first opened for
+    /// writing. Unlike the id that stands in all its files, no two stores that go their own ways share it.
+    ///
+    /// `None` only for a handle that reads, where nobody has opened the store for writing since it was copied, or since a Vault
+    /// wrote it that did not know instances.
+    #[must_use]
+    pub fn instance(&self) -> Option<[u8; 16]> {
+        self.store().instance
+    }
+
     /// Whether this handle can write now.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub(crate) const POINTER_NAME: &str = "CURRENT";
 pub(crate) const LOCK_NAME: &str = "LOCK";
 /// Name of the directory in which repairs keep what they dropped.
 pub(crate) const LOST_NAME: &str = "lost";
+/// Name of the mark that the files are a copy, left by whoever copied them.
+pub(crate) const RESTORED_NAME: &str = "RESTORED";
 /// Ending of a file that is being made ready under its final name.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 /// The highest number a file may have.
@@ -294,10 +296,11 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
     let Some(name) = name.to_str() else {
         return NameMeaning::Foreign;
     };
-    const FIXED: [&str; 5] = [
+    const FIXED: [&str; 6] = [
         POINTER_NAME,
         LOCK_NAME,
         LOST_NAME,
+        RESTORED_NAME,
         KEYRING_NAME,
         KEYRING_COPY_NAME,
     ];
@@ -305,7 +308,8 @@ pub(crate) fn meaning_of(name: &Path) -> NameMeaning {
         return NameMeaning::Fixed;
     }
     if let Some(stem) = name.strip_suffix(UNFINISHED_SUFFIX) {
-        let ours = stem != LOST_NAME && meaning_of(Path::new(stem)) != NameMeaning::Foreign;
+        let ours = ![LOST_NAME, RESTORED_NAME].contains(&stem)
+            && meaning_of(Path::new(stem)) != NameMeaning::Foreign;
         return if ours {
             NameMeaning::Unfinished
         } else {
@@ -349,11 +353,13 @@ mod tests {
         assert_eq!(meaning("CURRENT"), NameMeaning::Fixed);
         assert_eq!(meaning("CURRENT.new"), NameMeaning::Unfinished);
         assert_eq!(meaning("lost"), NameMeaning::Fixed);
+        assert_eq!(meaning("RESTORED"), NameMeaning::Fixed);
         assert_eq!(meaning("KEYRING"), NameMeaning::Fixed);
         assert_eq!(meaning("KEYRING.copy"), NameMeaning::Fixed);
         assert_eq!(meaning("KEYRING.copy.new"), NameMeaning::Unfinished);
         for foreign in [
             "lost.new",
+            "RESTORED.new",
             "12.log",
             "0000012.log",
             "000012.sst",

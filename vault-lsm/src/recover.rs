@@ -4,6 +4,7 @@
 //! found sound, so a store that is refused is left as it was.
 
 mod files;
+mod instance;
 mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use crate::directory::{Found, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
 use crate::layout::{Env, POINTER_NAME, create_directories, possible_number};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay, secure};
-use crate::manifest::{self, KeyspaceState, Manifest, Pointer, State};
+use crate::manifest::{self, Instance, KeyspaceState, Manifest, Pointer, State};
 use crate::memory::{Memory, Shares};
 use crate::options::{LsmOptions, OpenMode, Settings};
 use crate::reclaim::ReclaimQueue;
@@ -242,8 +243,10 @@ impl Opening {
         }
         self.mend_keys(&state)?;
         let clean_end = self.clean_end();
-        let (settled, log) = self.settle(state.clone(), &replayed)?;
+        let (mut settled, log) = self.settle(state.clone(), &replayed)?;
+        settled.instance = self.begin_instance(&state)?;
         let mut manifest = self.begin_manifest(&state, settled)?;
+        self.forget_mark()?;
         self.clean_directory(manifest.state(), manifest.number(), true)?;
         self.finish_drops(&mut manifest)?;
 
@@ -260,10 +263,12 @@ impl Opening {
             segment_bytes,
             Arc::clone(&log_sync),
         );
+        let instance = manifest.state().instance;
         let writing = Some((writer, manifest, locked));
         let began = self.began;
         let progress = replayed.progress;
-        let store = self.into_store(view, progress, log_sync, log_segments, writing);
+        let parts = (log_sync, log_segments);
+        let store = self.into_store(view, progress, parts, instance, writing);
         store.log_current.store(log.last, Ordering::Release);
         let store = Arc::new(store);
         // There is no store yet that somebody has open and that would have to become read-only.
@@ -294,15 +299,16 @@ impl Opening {
             Arc::clone(&self.env.clock),
         ));
         let progress = replayed.progress;
-        Ok(self.into_store(view, progress, log_sync, BTreeMap::new(), None))
+        let parts = (log_sync, BTreeMap::new());
+        Ok(self.into_store(view, progress, parts, state.instance, None))
     }
 
     fn into_store(
         self,
         view: View,
         progress: Progress,
-        log_sync: Arc<LogSync>,
-        log_segments: BTreeMap<u64, u64>,
+        (log_sync, log_segments): (Arc<LogSync>, BTreeMap<u64, u64>),
+        instance: Instance,
         writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
     ) -> Store {
         let runs = view.keyspaces.iter().flat_map(|keyspace| {
@@ -327,6 +333,7 @@ impl Opening {
             log_segments,
             next_run,
             generation,
+            instance: instance.id(),
             writing,
         })
     }

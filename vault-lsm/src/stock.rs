@@ -24,7 +24,7 @@ use vault_core::{Error, Result, SequenceNumber};
 
 use crate::blob::BlobFile;
 use crate::layout::{Env, POINTER_NAME, SALT_OFFSET, file_name};
-use crate::manifest::{self, Manifest, State};
+use crate::manifest::{self, Instance, Manifest, State};
 use crate::store::{Store, lock};
 use crate::version::TableFile;
 
@@ -32,6 +32,8 @@ use crate::version::TableFile;
 pub(crate) struct Stock {
     /// The last write that it holds.
     pub(crate) sequence: SequenceNumber,
+    /// The instance whose stock it is.
+    pub(crate) instance: Option<[u8; 16]>,
     /// The generation of the store at that moment.
     pub(crate) generation: u64,
     /// Held, so that their files stay.
@@ -71,7 +73,7 @@ pub(crate) fn take(store: &Arc<Store>) -> Result<Stock> {
     let sequence = flush_moment(store)?;
     let manifest = store.manifest()?;
     let made = make(store, copy_of(manifest.state(), sequence))?;
-    let generation = manifest.generation();
+    let (instance, generation) = (manifest.state().instance.id(), manifest.generation());
     let pinned = store.views.pin();
     let tables = pinned
         .keyspaces
@@ -85,6 +87,7 @@ pub(crate) fn take(store: &Arc<Store>) -> Result<Stock> {
         .collect();
     Ok(Stock {
         sequence,
+        instance,
         generation,
         tables,
         blobs,
@@ -122,6 +125,8 @@ fn copy_of(state: &State, sequence: SequenceNumber) -> State {
     state.log_floor = 0;
     state.log_synced = (0, 0);
     state.forget_logs = 0;
+    // Whoever opens it for writing makes it an instance of its own.
+    state.instance = Instance::Copy;
     state.last_sequence = sequence;
     state
 }

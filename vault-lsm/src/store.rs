@@ -77,6 +77,8 @@ pub(crate) struct Store {
     pub(crate) replay_left_from: Option<SequenceNumber>,
     /// The generation that the store was opened at.
     generation: u64,
+    /// The instance of the store; `None` where it was opened read-only and has none of its own.
+    pub(crate) instance: Option<[u8; 16]>,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     pub(crate) locking: Locking,
@@ -114,6 +116,7 @@ pub(crate) struct StoreParts {
     pub(crate) log_segments: BTreeMap<u64, u64>,
     pub(crate) next_run: u64,
     pub(crate) generation: u64,
+    pub(crate) instance: Option<[u8; 16]>,
     /// The log, the manifest and the process lock; `None` when opened read-only.
     pub(crate) writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
 }
@@ -170,6 +173,7 @@ impl Store {
             reclaim: parts.reclaim,
             log_sync: parts.log_sync,
             generation: parts.generation,
+            instance: parts.instance,
             writable,
             locking: Locking::default(),
             rotation: Rotation::default(),

@@ -44,6 +44,8 @@ mod faults;
 mod full_disk;
 #[path = "ingesting.rs"]
 mod ingesting;
+#[path = "instances.rs"]
+mod instances;
 #[path = "interrupted_recovery.rs"]
 mod interrupted_recovery;
 #[path = "killed_process.rs"]

@@ -4,7 +4,8 @@
 //! A format that changes makes [`this_build_writes_the_same_bytes`] fail. Then the change is meant, and gets a
 //! version, a section in `docs/format/`, a new [`FORMAT`] and new golden stores (`cargo xtask golden make all`); or
 //! it is not, and has to go. From the first release on, golden stores are never changed or removed. Until then nobody
-//! has data to keep: the format stays version 1, and its stores are made anew when it changes.
+//! has data to keep: the format stays version 1, and its stores are made anew when it changes. `v1-without-instances` has two that
+//! were written before manifests stated an instance.
 
 mod golden_support;
 

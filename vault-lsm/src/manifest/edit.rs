@@ -6,7 +6,7 @@ use vault_core::codec::{Decoder, put_bytes, put_varint};
 use vault_core::transform::Salt;
 use vault_core::{KeyspaceOptions, SequenceNumber};
 
-use super::options;
+use super::{Instance, options};
 use crate::blob::BlobMeta;
 use crate::table::TableMeta;
 
@@ -60,6 +60,8 @@ pub(crate) enum Edit {
     ForgetLogs(u64),
     /// At least this many keyspace ids have been given out.
     NextKeyspace(u32),
+    /// Which instance of the store this is.
+    Instance(Instance),
 }
 
 impl Edit {
@@ -116,6 +118,10 @@ impl Edit {
             Self::LogFloor(number) => numbers(out, 9, &[*number]),
             Self::LastSequence(sequence) => numbers(out, 10, &[*sequence]),
             Self::NextKeyspace(id) => numbers(out, 11, &[u64::from(*id)]),
+            Self::Instance(instance) => {
+                out.push(16);
+                out.extend_from_slice(&instance.encode());
+            }
             Self::ForgetLogs(number) => numbers(out, 13, &[*number]),
             Self::LogSynced { segment, position } => numbers(out, 12, &[*segment, *position]),
         }
@@ -182,6 +188,7 @@ impl Edit {
                 keyspace: small(decoder)?,
                 number: decoder.varint()?,
             },
+            16 => Self::Instance(Instance::decode(decoder.array()?)),
             _ => return None,
         })
     }

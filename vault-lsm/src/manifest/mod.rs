@@ -26,7 +26,7 @@ use vault_core::{Error, Result};
 
 pub(crate) use edit::Edit;
 pub(crate) use pointer::{POINTER_VERSION, Pointer};
-pub(crate) use state::{KeyspaceState, State, TablePlace};
+pub(crate) use state::{Instance, KeyspaceState, State, TablePlace};
 
 use crate::frame::{self, FRAME_BYTES, Next, Records, record_identity};
 use crate::layout::{Env, NewFile};

@@ -12,6 +12,44 @@ use crate::blob::{BlobMeta, BlobUse};
 use crate::internal_key::SEQUENCE_MAX;
 use crate::table::TableMeta;
 
+/// Which instance of a store the files are: of those that began as the same store, each is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Instance {
+    /// Nothing is known: the store is being made, or was written by a Vault that knew no instances.
+    #[default]
+    Unknown,
+    /// A copy that nobody has opened for writing yet.
+    Copy,
+    /// One that was opened for writing.
+    Own([u8; INSTANCE_BYTES]),
+}
+
+/// Length of an instance's id.
+const INSTANCE_BYTES: usize = 16;
+
+impl Instance {
+    /// What stands in the manifest: zeros for a copy that is none yet. Nothing stands there where nothing is known.
+    pub(super) fn encode(self) -> [u8; INSTANCE_BYTES] {
+        self.id().unwrap_or_default()
+    }
+
+    pub(super) fn decode(bytes: [u8; INSTANCE_BYTES]) -> Self {
+        if bytes == [0; INSTANCE_BYTES] {
+            Self::Copy
+        } else {
+            Self::Own(bytes)
+        }
+    }
+
+    /// The id of an instance that was opened for writing.
+    pub(crate) const fn id(self) -> Option<[u8; INSTANCE_BYTES]> {
+        match self {
+            Self::Own(id) => Some(id),
+            Self::Unknown | Self::Copy => None,
+        }
+    }
+}
+
 /// What makes up the store. Cloning is cheap: keyspaces are shared until they change.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -26,6 +64,7 @@ pub(crate) struct State {
     pub(crate) logs: BTreeMap<u64, Salt>,
     /// Log segments up to this one hold what must not stay; 0 once they are below the floor.
     pub(crate) forget_logs: u64,
+    pub(crate) instance: Instance,
     pub(crate) keyspaces: BTreeMap<u32, Arc<KeyspaceState>>,
     /// The names of the keyspaces: none is taken twice.
     pub(super) names: Arc<BTreeSet<String>>,
@@ -114,6 +153,7 @@ impl Default for State {
             log_synced: (0, 0),
             logs: BTreeMap::new(),
             forget_logs: 0,
+            instance: Instance::Unknown,
             keyspaces: BTreeMap::new(),
             names: Arc::default(),
         }
@@ -127,6 +167,12 @@ impl State {
             Edit::NextFile(number) => self.use_number(number.saturating_sub(1))?,
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
             Edit::LastSequence(sequence) => self.use_sequence(*sequence)?,
+            Edit::Instance(instance) => {
+                if self.instance != Instance::Unknown {
+                    return Err("the instance is stated twice".to_owned());
+                }
+                self.instance = *instance;
+            }
             Edit::AddLog { number, salt } => {
                 self.use_number(*number)?;
                 if self.logs.insert(*number, *salt).is_some() {
@@ -238,6 +284,9 @@ impl State {
             Edit::LastSequence(self.last_sequence),
             Edit::LogFloor(self.log_floor),
         ];
+        if self.instance != Instance::Unknown {
+            edits.push(Edit::Instance(self.instance));
+        }
         let add = |(&number, &salt)| Edit::AddLog { number, salt };
         edits.extend(self.logs.iter().map(add));
         if self.forget_logs != 0 {
