@@ -6,10 +6,28 @@
 //! halves testable apart: a policy is run against a simulated store within milliseconds, and the rule
 //! of visibility against every reader that could exist.
 
+//!
+//! With the feature `archive` it also holds what is kept of a store elsewhere: snapshots as zip archives (see [Archives](#archives)),
+//! the repositories they lie in, which of them stay, and when the next is due.
+//!
+//! # Archives
+//! The modules `archive`, `destination`, `repository`, `retention` and `schedule` exist with the feature `archive`. They act, but
+//! know files only through `vault_core::vfs`, and nothing of what a store's files mean. Begin at `repository::Repository`.
+
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod collection;
+#[cfg(feature = "archive")]
+pub mod destination;
 pub mod policy;
+#[cfg(feature = "archive")]
+pub mod repository;
+#[cfg(feature = "archive")]
+pub mod retention;
+#[cfg(feature = "archive")]
+pub mod schedule;
 pub mod shape;
 pub mod visibility;
 

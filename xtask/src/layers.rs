@@ -103,6 +103,43 @@ const C_TOOLS: [&str; 7] = [
 /// Everybody who embeds the engine pays for each of these.
 const LSM_CRATES_MAX: usize = 29;
 
+/// Features of ours that bring dependencies, and whom these are no cost of. Cargo resolves a workspace as a whole: what one
+/// member asks for looks as if all had.
+const OPT_IN: [OptIn; 2] = [
+    // The engine plans with vault-snapshot; archives are what vault-db asks it for.
+    OptIn {
+        package: "vault-snapshot",
+        feature: "archive",
+        spares: &["vault-core", "vault-crypto", "vault-lsm"],
+    },
+    // Stores of objects are asynchronous: whoever asks for them by name has a runtime already, or wants one.
+    OptIn {
+        package: "vault-snapshot",
+        feature: "object-store",
+        spares: &SYNCHRONOUS,
+    },
+];
+
+struct OptIn {
+    package: &'static str,
+    feature: &'static str,
+    spares: &'static [&'static str],
+}
+
+/// Whether `to` comes to `from` by a feature that `payer` does not ask for.
+fn is_spared(payer: &str, from: &Package, to: &Package) -> bool {
+    let mut by = from.brought.iter().filter(|(_, name)| *name == to.name);
+    let spared = |feature: &str| {
+        OPT_IN.iter().any(|opt_in| {
+            opt_in.package == from.name
+                && opt_in.feature == feature
+                && opt_in.spares.contains(&payer)
+        })
+    };
+    // Every feature that brings it has to be one of these.
+    from.ours && by.clone().next().is_some() && by.all(|(feature, _)| spared(feature))
+}
+
 /// Words that the sources of a crate must not use outside its tests, and why.
 const FOREIGN_WORDS: [(&str, &[&str], &str); 2] = [
     (
@@ -220,9 +257,12 @@ fn costs(workspace: &Workspace) -> Findings {
         let Some(package) = workspace.member(name) else {
             continue;
         };
-        let normal = workspace.closure(package, &[Normal]);
+        let below = |kinds: &[DependencyKind]| {
+            workspace.closure(package, kinds, &|from, to| is_spared(name, from, to))
+        };
+        let normal = below(&[Normal]);
         findings.note(format!("{name}: {} crates below it", normal.len()));
-        let all = workspace.closure(package, &[Normal, Build]);
+        let all = below(&[Normal, Build]);
         for dependency in &all {
             if ASYNC_RUNTIMES.contains(&dependency.name.as_str()) {
                 findings.problem(format!(
@@ -398,6 +438,46 @@ mod tests {
             ("tokio", false, &[]),
         ]);
         assert_eq!(problems(&costs(&tests_only)), "");
+    }
+
+    #[test]
+    fn a_feature_is_paid_for_by_who_asks_for_it() {
+        let mut asked = workspace(&[
+            ("vault-db", true, &[(Normal, "vault-snapshot")]),
+            ("vault-lsm", true, &[(Normal, "vault-snapshot")]),
+            (
+                "vault-snapshot",
+                true,
+                &[(Normal, "zip"), (Normal, "tokio")],
+            ),
+            ("zip", false, &[(Normal, "flate2")]),
+            ("flate2", false, &[]),
+            ("tokio", false, &[]),
+        ]);
+        let brings = |feature: &str, name: &str| (feature.to_owned(), name.to_owned());
+        asked.packages[2].brought = vec![brings("archive", "zip"), brings("object-store", "tokio")];
+        let found = costs(&asked);
+        assert_eq!(problems(&found), "");
+        for note in [
+            "vault-db: 3 crates below it",
+            "vault-snapshot: 2 crates below it",
+            "vault-lsm: 1 crates below it",
+        ] {
+            assert!(found.notes.contains(&note.to_owned()), "{found:?}");
+        }
+        // The synchronous part must not bring it by a side door.
+        asked.packages[2].brought.push(brings("archive", "tokio"));
+        let found = problems(&costs(&asked));
+        assert!(
+            found.contains("vault-db pulls in the async runtime"),
+            "{found}"
+        );
+        assert!(
+            found.contains("vault-snapshot pulls in the async runtime"),
+            "{found}"
+        );
+        asked.packages[2].brought.clear();
+        assert!(problems(&costs(&asked)).contains("vault-lsm pulls in the async runtime"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Package {
     /// The native library it links, as its manifest says.
     pub(crate) links: Option<String>,
     pub(crate) features: Vec<String>,
+    /// The dependencies that a feature brings, each with the feature that names it: `("archive", "zip")`.
+    pub(crate) brought: Vec<(String, String)>,
     /// Kind and name of each target.
     pub(crate) targets: Vec<(String, String)>,
     /// Whether it is a member of this workspace.
@@ -108,14 +110,20 @@ impl Workspace {
     }
 
     /// Everything that compiling `package` takes, itself left out: its own edges and, from there on, all
-    /// edges of the given kinds.
-    pub(crate) fn closure(&self, package: &Package, kinds: &[DependencyKind]) -> Vec<&Package> {
+    /// edges of the given kinds, but for those that `left_out` says: from a package to another.
+    pub(crate) fn closure(
+        &self,
+        package: &Package,
+        kinds: &[DependencyKind],
+        left_out: &dyn Fn(&Package, &Package) -> bool,
+    ) -> Vec<&Package> {
         let mut seen = BTreeSet::new();
         let mut waiting = VecDeque::from([package]);
         while let Some(next) = waiting.pop_front() {
             for (kind, to) in &next.dependencies {
-                if kinds.contains(kind) && seen.insert(*to) {
-                    waiting.push_back(&self.packages[*to]);
+                let target = &self.packages[*to];
+                if kinds.contains(kind) && !left_out(next, target) && seen.insert(*to) {
+                    waiting.push_back(target);
                 }
             }
         }
@@ -132,11 +140,16 @@ fn package_of(package: &Json, ours: bool) -> Package {
         texts(target.get("kind")).map(move |kind| (kind.to_owned(), name.to_owned()))
     });
     let features = package.get("features").members();
+    let brought = features.iter().flat_map(|(feature, list)| {
+        let dependencies = texts(list).filter_map(|entry| entry.strip_prefix("dep:"));
+        dependencies.map(move |dependency| (feature.clone(), dependency.to_owned()))
+    });
     Package {
         name: text("name").unwrap_or_default(),
         version: text("version").unwrap_or_default(),
         license: text("license"),
         links: text("links"),
+        brought: brought.collect(),
         features: features.iter().map(|(name, _)| name.clone()).collect(),
         targets: targets.collect(),
         ours,
@@ -205,7 +218,7 @@ mod tests {
         let text = r#"{
             "packages": [
                 {"id": "a 1", "name": "a", "version": "1.0.0", "license": "MIT", "links": null,
-                 "manifest_path": "a/Cargo.toml", "features": {"x": []},
+                 "manifest_path": "a/Cargo.toml", "features": {"x": ["dep:b", "y"]},
                  "targets": [{"kind": ["lib"], "name": "a"}]},
                 {"id": "b 1", "name": "b", "version": "2.0.0", "license": null, "links": "z"}
             ],
@@ -218,13 +231,19 @@ mod tests {
         let workspace = Workspace::from_metadata(text).unwrap();
         let a = workspace.member("a").unwrap();
         assert_eq!(a.features, ["x"]);
+        assert_eq!(a.brought, [("x".to_owned(), "b".to_owned())]);
         assert_eq!(
             a.dependencies,
             [(DependencyKind::Normal, 1), (DependencyKind::Dev, 1)]
         );
         assert!(workspace.member("b").is_none());
         assert_eq!(workspace.packages[1].links.as_deref(), Some("z"));
-        assert_eq!(workspace.closure(a, &[DependencyKind::Build]).len(), 0);
+        assert_eq!(
+            workspace
+                .closure(a, &[DependencyKind::Build], &|_, _| false)
+                .len(),
+            0
+        );
     }
 
     #[test]

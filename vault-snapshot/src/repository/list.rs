@@ -1,0 +1,69 @@
+//! What a repository holds.
+
+use super::Repository;
+use crate::archive::{Error, Manifest, Result, SnapshotName};
+
+/// Everything that lies in a repository.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Snapshots, oldest first.
+    pub snapshots: Vec<Manifest>,
+    /// Snapshots whose manifest cannot be used, and why.
+    pub unreadable: Vec<(SnapshotName, Error)>,
+    /// What has no manifest: being written right now, or left behind by what was interrupted.
+    pub interrupted: Vec<SnapshotName>,
+}
+
+impl Repository {
+    /// The snapshots, oldest first. One whose manifest cannot be used is left out: [`survey`](Self::survey) names it.
+    ///
+    /// # Errors
+    /// What the destination says.
+    pub fn list(&self) -> Result<Vec<Manifest>> {
+        Ok(self.survey()?.snapshots)
+    }
+
+    /// The names of the snapshots, oldest first, without reading them.
+    ///
+    /// # Errors
+    /// What the destination says.
+    pub fn names(&self) -> Result<Vec<SnapshotName>> {
+        let found = self.destination.list()?.into_iter();
+        Ok(found.filter(|f| f.manifest).map(|f| f.name).collect())
+    }
+
+    /// The snapshot that shows the latest moment, if there is any. A consolidated one counts as what it is a copy of.
+    ///
+    /// # Errors
+    /// What the destination says.
+    pub fn newest(&self) -> Result<Option<Manifest>> {
+        let snapshots = self.list()?.into_iter();
+        Ok(snapshots.max_by_key(|manifest| (manifest.moment(), manifest.name)))
+    }
+
+    /// Everything that is there, usable or not.
+    ///
+    /// # Errors
+    /// What the destination says.
+    pub fn survey(&self) -> Result<Survey> {
+        let mut survey = Survey::default();
+        for found in self.destination.list()? {
+            if !found.manifest {
+                survey.interrupted.push(found.name);
+                continue;
+            }
+            match self.load(found.name) {
+                Ok(loaded) => survey.snapshots.push(loaded.manifest),
+                // Removed since the names were read.
+                Err(Error::NoSuchSnapshot { .. }) => {}
+                Err(
+                    error @ (Error::Damaged { .. }
+                    | Error::NewerFormat { .. }
+                    | Error::OverLimit { .. }),
+                ) => survey.unreadable.push((found.name, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(survey)
+    }
+}

@@ -1,0 +1,196 @@
+//! Which snapshots stay, decided purely.
+//!
+//! Snapshots are gone through from the newest back. A rule of `n` hours keeps the newest snapshot of each of the last `n` hours
+//! in which there is one, by the calendar in UTC; days, weeks (of ISO 8601) and months likewise. So gaps do not use a rule up, and
+//! a snapshot may be kept by several rules. Kept besides are the newest one, those from after `now`, and whatever a kept one builds
+//! on. Two that show the same moment, one of them consolidated out of the other, count as one: the consolidated one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_core::Timestamp;
+
+use crate::archive::{Manifest, SnapshotName};
+
+/// What is kept. Everything that no rule keeps goes, but for the newest.
+///
+/// ```
+/// use vault_snapshot::retention::Retention;
+/// let a_month_back = Retention { last: 3, daily: 7, weekly: 4, ..Retention::default() };
+/// assert_eq!(a_month_back.monthly, 0);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// So many of the newest.
+    pub last: u32,
+    /// The newest of each of so many hours.
+    pub hourly: u32,
+    /// The newest of each of so many days.
+    pub daily: u32,
+    /// The newest of each of so many weeks, from Monday on.
+    pub weekly: u32,
+    /// The newest of each of so many months.
+    pub monthly: u32,
+    /// Those that have one of these tags.
+    pub tags: BTreeSet<String>,
+}
+
+/// Why a snapshot is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is the newest.
+    Newest,
+    /// It is from after now: the clock went back, and its age cannot be told.
+    AheadOfClock,
+    /// By [`Retention::last`].
+    Last,
+    /// By [`Retention::hourly`].
+    Hourly,
+    /// By [`Retention::daily`].
+    Daily,
+    /// By [`Retention::weekly`].
+    Weekly,
+    /// By [`Retention::monthly`].
+    Monthly,
+    /// By this tag.
+    Tag(String),
+}
+
+/// What pruning does, each list oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct PrunePlan {
+    /// What is kept for its own sake, and why.
+    pub keep: Vec<(SnapshotName, Vec<Reason>)>,
+    /// What is kept because others build on it: the kept ones that do.
+    pub kept_for: Vec<(SnapshotName, Vec<SnapshotName>)>,
+    /// What goes.
+    pub remove: Vec<SnapshotName>,
+}
+
+/// Decides which of the snapshots stay.
+#[must_use]
+pub fn plan(snapshots: &[Manifest], retention: &Retention, now: Timestamp) -> PrunePlan {
+    let reasons = reasons(snapshots, retention, now);
+    let parents = parents(snapshots);
+    let mut needed: BTreeMap<SnapshotName, Vec<SnapshotName>> = BTreeMap::new();
+    for &kept in reasons.keys() {
+        for name in ancestors(&parents, kept) {
+            needed.entry(name).or_default().push(kept);
+        }
+    }
+    let mut plan = PrunePlan::default();
+    for name in snapshots.iter().map(|m| m.name).collect::<BTreeSet<_>>() {
+        if let Some(reasons) = reasons.get(&name) {
+            let reasons = reasons.iter().cloned().collect();
+            plan.keep.push((name, reasons));
+        } else if let Some(by) = needed.remove(&name) {
+            plan.kept_for.push((name, by));
+        } else {
+            plan.remove.push(name);
+        }
+    }
+    plan
+}
+
+/// The snapshots that build on `name`, directly or not, oldest first.
+#[must_use]
+pub fn dependents(snapshots: &[Manifest], name: SnapshotName) -> Vec<SnapshotName> {
+    let parents = parents(snapshots);
+    let mut found: Vec<_> = parents
+        .keys()
+        .copied()
+        .filter(|&other| ancestors(&parents, other).any(|ancestor| ancestor == name))
+        .collect();
+    found.sort_unstable();
+    found
+}
+
+fn parents(snapshots: &[Manifest]) -> BTreeMap<SnapshotName, Option<SnapshotName>> {
+    snapshots.iter().map(|m| (m.name, m.parent)).collect()
+}
+
+/// What a snapshot builds on, parent by parent. Names descend, so that it ends.
+fn ancestors(
+    parents: &BTreeMap<SnapshotName, Option<SnapshotName>>,
+    of: SnapshotName,
+) -> impl Iterator<Item = SnapshotName> {
+    std::iter::successors(parents.get(&of).copied().flatten(), move |name| {
+        let parent = parents.get(name).copied().flatten();
+        parent.filter(|parent| parent < name)
+    })
+}
+
+fn reasons(
+    snapshots: &[Manifest],
+    retention: &Retention,
+    now: Timestamp,
+) -> BTreeMap<SnapshotName, BTreeSet<Reason>> {
+    let mut newest_first: Vec<&Manifest> = snapshots.iter().collect();
+    newest_first.sort_unstable_by_key(|m| std::cmp::Reverse((m.moment(), m.name)));
+    let mut reasons: BTreeMap<SnapshotName, BTreeSet<Reason>> = BTreeMap::new();
+    let mut give = |manifest: &Manifest, reason| {
+        reasons.entry(manifest.name).or_default().insert(reason);
+    };
+    for manifest in &newest_first {
+        if manifest.time > now {
+            give(manifest, Reason::AheadOfClock);
+        }
+        for tag in manifest.tags.iter().filter(|t| retention.tags.contains(*t)) {
+            give(manifest, Reason::Tag(tag.clone()));
+        }
+    }
+    newest_first.dedup_by_key(|manifest| manifest.moment());
+    let Retention {
+        last,
+        hourly,
+        daily,
+        weekly,
+        monthly,
+        ..
+    } = *retention;
+    type Bucket = fn(SnapshotName) -> (i64, i64);
+    let rules: [(u32, Reason, Bucket); 6] = [
+        (1, Reason::Newest, each),
+        (last, Reason::Last, each),
+        (hourly, Reason::Hourly, hour),
+        (daily, Reason::Daily, day),
+        (weekly, Reason::Weekly, week),
+        (monthly, Reason::Monthly, month),
+    ];
+    for (count, reason, bucket) in rules {
+        let (mut left, mut before) = (count, None);
+        for manifest in &newest_first {
+            let bucket = Some(bucket(manifest.moment()));
+            if left > 0 && bucket != before {
+                (left, before) = (left - 1, bucket);
+                give(manifest, reason.clone());
+            }
+        }
+    }
+    reasons
+}
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+fn each(name: SnapshotName) -> (i64, i64) {
+    (name.timestamp().0.cast_signed(), 0)
+}
+
+fn hour(name: SnapshotName) -> (i64, i64) {
+    ((name.timestamp().0 / HOUR_MS).cast_signed(), 0)
+}
+
+fn day(name: SnapshotName) -> (i64, i64) {
+    ((name.timestamp().0 / (24 * HOUR_MS)).cast_signed(), 0)
+}
+
+fn week(name: SnapshotName) -> (i64, i64) {
+    let week = name.civil().date().iso_week_date();
+    (week.year().into(), week.week().into())
+}
+
+fn month(name: SnapshotName) -> (i64, i64) {
+    let date = name.civil().date();
+    (date.year().into(), date.month().into())
+}
