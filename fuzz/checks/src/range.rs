@@ -46,7 +46,7 @@ pub fn check(input: &Input<'_>) {
     let bounds = (Bound::from(input.start), Bound::from(input.end));
     let range = KeyRange::new::<&[u8]>(bounds);
     for &key in &input.keys {
-        let within = RangeBounds::contains(&bounds, &key);
+        let within = RangeBounds::<[u8]>::contains(&bounds, key);
         assert_eq!(range.contains(key), within, "{key:?}");
         assert!(
             !within || !range.is_empty(),
