@@ -20,11 +20,13 @@ mod disk;
 mod locked;
 mod map;
 mod memory;
+mod set;
 
 pub use disk::DiskFileSystem;
 pub use locked::{LockLost, LockedFileSystem};
 pub use map::{Claim, Claims, Syncs, WriteMap};
 pub use memory::{CrashPolicy, Fault, FaultKind, MemoryFileSystem, OperationClass};
+pub use set::FileSet;
 
 /// A file system.
 pub trait FileSystem: Send + Sync + fmt::Debug {

@@ -164,6 +164,22 @@ impl ArchiveReader {
         })
     }
 
+    /// Where the bytes of an entry lie that is stored as it is.
+    pub(crate) fn stored_at(&mut self, entry: &Entry) -> Result<u64> {
+        let header = self.header(&entry.path)?;
+        let place = format!("{}: {}", self.location, entry.path);
+        if header.compression != CompressionMethod::Stored {
+            return Err(Error::damaged(
+                place,
+                "it is compressed; files are stored as they are",
+            ));
+        }
+        let found = self.zip.by_index(header.index);
+        let found = found.map_err(|error| failed(&self.failure, &place, &error.to_string()))?;
+        let start = found.data_start();
+        start.ok_or_else(|| Error::damaged(place, "it is not clear where it begins"))
+    }
+
     /// Reads an entry from its beginning, `chunk` by `chunk`.
     pub(crate) fn entry<'a>(&'a mut self, entry: &Entry) -> Result<EntryReader<'a>> {
         let header = self.header(&entry.path)?;

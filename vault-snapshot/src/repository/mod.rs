@@ -24,6 +24,7 @@ mod clean;
 mod consolidate;
 mod create;
 mod extract;
+mod files;
 mod list;
 mod prune;
 mod read;
