@@ -185,7 +185,9 @@ impl Scheduler {
                 let interval = millis(interval);
                 let behind = now.0 - timer.0;
                 let steps = behind / interval + 1;
-                self.timer = Some(Timestamp(timer.0.saturating_add(steps * interval)));
+                self.timer = Some(Timestamp(
+                    timer.0.saturating_add(steps.saturating_mul(interval)),
+                ));
             }
             return;
         }

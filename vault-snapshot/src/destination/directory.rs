@@ -20,6 +20,7 @@ use vault_core::vfs::{
 
 use super::{ARCHIVE_FILE, Content, Destination, Found, MANIFEST_FILE, Upload};
 use crate::archive::{Error, Result, SnapshotName};
+use crate::directories::create_directories;
 
 /// The manifest while it is being written.
 const MANIFEST_NEW_FILE: &str = "manifest.json.new";
@@ -73,18 +74,6 @@ impl Directory {
             Err(error) => Err(CoreError::io("list", path, error).into()),
         }
     }
-
-    /// Makes the directory of the repository, and its name durable.
-    fn make_root(&self) -> Result<()> {
-        let kind = self.file_system.kind(&self.root);
-        if kind.map_err(|e| CoreError::io("look at", &self.root, e))? == Some(EntryKind::Directory)
-        {
-            return Ok(());
-        }
-        let made = self.file_system.create_dir_all(&self.root);
-        made.map_err(|e| CoreError::io("create", &self.root, e))?;
-        self.sync_dir(&parent_of(&self.root))
-    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -103,7 +92,7 @@ impl Destination for Directory {
     }
 
     fn lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
-        self.make_root()?;
+        create_directories(&*self.file_system, &self.root)?;
         let path = self.root.join(LOCK_FILE);
         let holder = format!("process {}", std::process::id());
         let taken = self.file_system.lock(&path, &holder);

@@ -21,6 +21,7 @@ use super::Repository;
 use super::check::Receiver;
 use crate::archive::path::{STORE_PREFIX, VAULTS_PREFIX};
 use crate::archive::{BoxError, Entry, Error, Progress, Result, SnapshotName, Watcher};
+use crate::directories::create_directories;
 
 /// What is appended to the name of a target for the directory that becomes it.
 const TEMPORARY_SUFFIX: &str = ".restoring";
@@ -163,8 +164,7 @@ impl<'a> Place<'a> {
 
     /// Takes the lock, and sees to it that nothing stands at the temporary name.
     fn lock(&self) -> Result<Box<dyn LockGuard>> {
-        let made = self.file_system.create_dir_all(&self.parent);
-        made.map_err(|e| CoreError::io("create", &self.parent, e))?;
+        create_directories(self.file_system, &self.parent)?;
         let ours_before = self.kind(&self.lock_file)?.is_some();
         let busy = |holder: String| Error::Busy {
             location: self.target.display().to_string(),
