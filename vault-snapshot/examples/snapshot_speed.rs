@@ -70,7 +70,7 @@ fn main() {
         let name = name.unwrap();
         note(
             "create, nothing new",
-            timed(|| drop(create(&repository, &files, Parent::Newest))),
+            timed(|| assert!(create(&repository, &files, Parent::Newest) > name)),
         );
         note(
             "verify",

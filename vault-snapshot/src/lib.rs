@@ -31,6 +31,8 @@ pub mod retention;
 #[cfg(feature = "archive")]
 pub mod schedule;
 pub mod shape;
+#[cfg(feature = "archive")]
+mod syncer;
 pub mod visibility;
 
 pub use policy::{Choice, Compaction, Debt, InputRun, Placement, Planner, planner};

@@ -1,5 +1,10 @@
 //! Chains of snapshots in which one is missing, another store's, or not what the next one took it for.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
 mod support;
 
 use vault_core::vfs::FileSystem;

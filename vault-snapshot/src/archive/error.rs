@@ -29,6 +29,8 @@ pub enum Error {
         operation: &'static str,
         /// The object, or the prefix.
         location: String,
+        /// Whether the credentials do not allow it, so that trying again is of no use.
+        denied: bool,
         /// What the store of objects said.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
@@ -177,6 +179,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Storage(error) => error.kind(),
+            Self::Remote { denied: true, .. } => ErrorKind::Unavailable,
             Self::Remote { .. } | Self::Busy { .. } | Self::SourceChanged { .. } => {
                 ErrorKind::Retry
             }

@@ -21,6 +21,7 @@ use vault_core::vfs::{
 use super::{ARCHIVE_FILE, Content, Destination, Found, MANIFEST_FILE, Upload};
 use crate::archive::{Error, Result, SnapshotName};
 use crate::directories::create_directories;
+use crate::syncer::{SYNC_BESIDE_BYTES, Syncer};
 
 /// The manifest while it is being written.
 const MANIFEST_NEW_FILE: &str = "manifest.json.new";
@@ -135,6 +136,8 @@ impl Destination for Directory {
             file_system,
             file,
             path,
+            syncer: Syncer::default(),
+            unsynced_bytes: 0,
         }))
     }
 
@@ -234,6 +237,9 @@ struct FileUpload {
     file_system: Arc<dyn FileSystem>,
     file: Arc<dyn File>,
     path: PathBuf,
+    syncer: Syncer,
+    /// Written since it was last said that it could be synced.
+    unsynced_bytes: u64,
 }
 
 impl Upload for FileUpload {
@@ -243,10 +249,17 @@ impl Upload for FileUpload {
 
     fn write(&mut self, bytes: &[u8], offset: u64) -> Result<()> {
         let written = self.file.write_at(bytes, offset);
-        Ok(written.map_err(|e| CoreError::io("write", &self.path, e))?)
+        written.map_err(|e| CoreError::io("write", &self.path, e))?;
+        self.unsynced_bytes += bytes.len() as u64;
+        if self.unsynced_bytes >= SYNC_BESIDE_BYTES {
+            self.unsynced_bytes = 0;
+            self.syncer.hint(&self.file, &self.path)?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.syncer.finish()?;
         let synced = self.file.sync();
         synced.map_err(|e| CoreError::io("sync", &self.path, e))?;
         let directory = parent_of(&self.path);

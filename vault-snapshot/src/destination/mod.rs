@@ -14,8 +14,12 @@ use vault_core::vfs::LockGuard;
 use crate::archive::{Result, SnapshotName};
 
 mod directory;
+#[cfg(feature = "object-store")]
+mod object_store;
 
 pub use directory::Directory;
+#[cfg(feature = "object-store")]
+pub use object_store::{ObjectStoreDestination, ObjectStoreOptions};
 
 /// Name of the archive of a snapshot.
 pub const ARCHIVE_FILE: &str = "snapshot.zip";

@@ -22,6 +22,7 @@ use super::check::Receiver;
 use crate::archive::path::{STORE_PREFIX, VAULTS_PREFIX};
 use crate::archive::{BoxError, Entry, Error, Progress, Result, SnapshotName, Watcher};
 use crate::directories::create_directories;
+use crate::syncer::{SYNC_BESIDE_BYTES, Syncer};
 
 /// What is appended to the name of a target for the directory that becomes it.
 const TEMPORARY_SUFFIX: &str = ".restoring";
@@ -75,8 +76,10 @@ impl Repository {
                 place: &place,
                 directories,
                 file: None,
+                syncer: Syncer::default(),
             };
             self.read_content(&manifest, &chain, filter, &mut writer, &mut progress)?;
+            writer.syncer.finish()?;
             let directories = writer.directories;
             prepare(&place.temporary).map_err(|source| Error::Prepare {
                 path: place.temporary.clone(),
@@ -251,6 +254,7 @@ struct Writer<'a> {
     place: &'a Place<'a>,
     directories: BTreeSet<PathBuf>,
     file: Option<Output>,
+    syncer: Syncer,
 }
 
 struct Output {
@@ -297,6 +301,9 @@ impl Receiver for Writer<'_> {
 
     fn end(&mut self) -> Result<()> {
         match self.file.take() {
+            Some(Output { file, path, bytes }) if bytes >= SYNC_BESIDE_BYTES => {
+                Ok(self.syncer.sync(&file, &path)?)
+            }
             Some(Output { file, path, .. }) => {
                 Ok(file.sync().map_err(|e| CoreError::io("sync", &path, e))?)
             }
