@@ -36,6 +36,9 @@
 #![forbid(unsafe_code)]
 
 mod access;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod bounds;
 mod catalog;
 mod commit;
