@@ -71,6 +71,9 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
+/// A way to read, by its name.
+type Way<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 fn reads(plan: &Plan, clock: &SystemClock) {
     let directory = directory();
     let db = open(directory.path());
@@ -90,7 +93,7 @@ fn reads(plan: &Plan, clock: &SystemClock) {
         .collect();
     let encoded: Vec<Vec<u8>> = keys.iter().map(encode).collect();
     let note = |vault: &Vault| vault_db::benching::note_reads(vault, &encoded[0], plan.reads);
-    let mut ways: [(&str, Box<dyn FnMut() + '_>); 4] = [
+    let mut ways: [Way<'_>; 4] = [
         (
             "engine, get",
             Box::new(|| {

@@ -6,10 +6,29 @@ use vault_core::limits::{KEY_BYTES_MAX, KEYSPACES_MAX, VALUE_BYTES_CEILING};
 use crate::error::{Error, Result};
 
 /// Longest name of a vault, in bytes.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let longest = "x".repeat(vault_db::VAULT_NAME_BYTES_MAX);
+/// assert!(db.vault(&longest).is_ok());
+/// assert!(db.vault(&(longest + "x")).is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub const VAULT_NAME_BYTES_MAX: usize = 128;
 /// Keyspaces that are not vaults, or stand in for vaults that are being made or taken away.
 const KEYSPACES_RESERVED: usize = 536;
 /// Most vaults that any database can be configured to hold.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// use vault_db::{Bounds, Database, VAULTS_CEILING};
+/// let bounds = Bounds { vaults_max: VAULTS_CEILING + 1, ..Bounds::default() };
+/// assert!(Database::builder().bounds(bounds).temp().is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub const VAULTS_CEILING: u64 = (KEYSPACES_MAX - KEYSPACES_RESERVED) as u64;
 
 /// How much of everything there may be. Each has an error of its own, which names the bound.
@@ -45,6 +64,15 @@ pub struct Bounds {
 impl Bounds {
     /// Tight bounds for services that want to know early when something grows: 1,000 vaults, 10,000 keys in each,
     /// values of 1 MiB, scans of 1,000 entries.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::{Bounds, Database};
+    /// let db = Database::builder().bounds(Bounds::TIGHT).temp()?;
+    /// assert_eq!(Bounds::TIGHT.vaults_max, 1_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const TIGHT: Self = Self {
         vaults_max: 1_000,
         keys_per_vault_max: 10_000,

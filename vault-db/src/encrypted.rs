@@ -46,6 +46,20 @@ impl EncryptedStore {
     /// and three passes for a passphrase, and the fastest cipher that this build and this processor offer; one that exists has
     /// its own.
     ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let store = EncryptedStore::open(&path, LsmOptions::default(), key(7))?;
+    /// store.close()?;
+    /// assert!(EncryptedStore::open(&path, LsmOptions::default(), key(8)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Lsm::open`]; [`WrongKey`](Error::WrongKey), [`NotEncrypted`](Error::NotEncrypted) where the store is a plain one,
     /// [`RolledBack`](Error::RolledBack), [`UnacceptableKeyring`](Error::UnacceptableKeyring), and what the source says
@@ -62,6 +76,21 @@ impl EncryptedStore {
     /// As [`EncryptedStore::open`], with a say in how: the cipher and the key derivation of a new store, or a key service of
     /// the host.
     ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// use std::sync::Arc;
+    /// use vault_db::encryption::Algorithm;
+    /// let protection = EncryptedProtection::with_source(Arc::new(key(7))).algorithm(Algorithm::ChaCha20Poly1305);
+    /// let store = EncryptedStore::open_with(&path, LsmOptions::default(), protection)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`EncryptedStore::open`].
     pub fn open_with(
@@ -75,6 +104,21 @@ impl EncryptedStore {
     }
 
     /// Opens the store in `directory` for reading only, beside the process that writes it, if there is one.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// EncryptedStore::open(&path, LsmOptions::default(), key(7))?.close()?;
+    /// let protection = EncryptedProtection::with_source(std::sync::Arc::new(key(7)));
+    /// let store = EncryptedStore::open_read_only(&path, LsmOptions::default(), protection)?;
+    /// assert!(store.check_writable().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Lsm::open_read_only`] and [`EncryptedStore::open`].
@@ -98,6 +142,22 @@ impl EncryptedStore {
     /// Makes the store usable again after [`lock`](Lsm::lock), or after it locked itself because nothing was asked for.
     /// Costs one key derivation. Does nothing where it is not locked, but checks the secret all the same.
     ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let store = EncryptedStore::open(&path, LsmOptions::default(), key(7))?;
+    /// store.lock()?;
+    /// assert!(store.unlock(&key(8)).is_err() && store.is_locked());
+    /// store.unlock(&key(7))?;
+    /// assert!(!store.is_locked());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`WrongKey`](Error::WrongKey): it stays locked. What the source says; [`Closed`](Error::Closed).
     pub fn unlock(&self, source: &dyn KeySource) -> Result<()> {
@@ -106,6 +166,38 @@ impl EncryptedStore {
     }
 
     /// As [`EncryptedStore::unlock`], by the key service that the store was opened with.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use std::sync::Arc;
+    /// use vault_db::encryption::{EncryptedProtection, KeyService, SecretKey};
+    /// use vault_db::engine::{EncryptedStore, LsmOptions, Result};
+    ///
+    /// /// Stands for a service that keeps its key to itself: this one keeps nothing.
+    /// struct Toy;
+    ///
+    /// impl KeyService for Toy {
+    ///     fn name(&self) -> String {
+    ///         "a toy".to_owned()
+    ///     }
+    ///     fn wrap(&self, key: &SecretKey, _context: &[u8]) -> Result<Vec<u8>> {
+    ///         Ok(key.expose().iter().map(|byte| byte ^ 0x55).collect())
+    ///     }
+    ///     fn unwrap(&self, wrapped: &[u8], _context: &[u8]) -> Result<SecretKey> {
+    ///         let mut key = [0; 32];
+    ///         key.iter_mut().zip(wrapped).for_each(|(byte, wrapped)| *byte = wrapped ^ 0x55);
+    ///         Ok(SecretKey::from_bytes(&mut key))
+    ///     }
+    /// }
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// let protection = EncryptedProtection::with_service(Arc::new(Toy));
+    /// let store = EncryptedStore::open_with(&path, LsmOptions::default(), protection)?;
+    /// store.lock()?;
+    /// store.unlock_by(&Toy)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`EncryptedStore::unlock`].
@@ -118,6 +210,22 @@ impl EncryptedStore {
     /// it, as for a new store. Older backups still open with the old secret; so that it opens nothing that is written from
     /// now on even together with an older keyring, [rotate the keys](Lsm::rotate_keys) too.
     ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let store = EncryptedStore::open(&path, LsmOptions::default(), key(7))?;
+    /// store.change_secret(&key(8), None)?;
+    /// store.close()?;
+    /// assert!(EncryptedStore::open(&path, LsmOptions::default(), key(7)).is_err());
+    /// assert!(EncryptedStore::open(&path, LsmOptions::default(), key(8)).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Locked`](Error::Locked), [`Closed`](Error::Closed), [`ReadOnly`](Error::ReadOnly); what the source and the file system say.
     pub fn change_secret(&self, new: &dyn KeySource, kdf: Option<Kdf>) -> Result<()> {
@@ -128,6 +236,19 @@ impl EncryptedStore {
     }
 
     /// What can be told of the keys: cipher, derivation, epochs, and what is wrong with the keyring's files, if anything.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let store = EncryptedStore::open(&path, LsmOptions::default(), key(7))?;
+    /// assert_eq!(store.keyring_info().epoch, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn keyring_info(&self) -> KeyringInfo {
         self.keyring.info()
@@ -135,6 +256,20 @@ impl EncryptedStore {
 
     /// The keyring as a file, to be kept apart from the store for the day when both of its copies are damaged. It opens with
     /// the secret of this moment; keep it as you keep a backup.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{EncryptedProtection, RawKey, SecretKey};
+    /// # use vault_db::engine::{EncryptedStore, Engine, LsmOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("store");
+    /// # let key = |byte| RawKey::new(SecretKey::from_bytes(&mut [byte; 32]));
+    /// let store = EncryptedStore::open(&path, LsmOptions::default(), key(7))?;
+    /// let keyring = store.export_keyring(); // to be kept apart from the store
+    /// assert!(!keyring.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn export_keyring(&self) -> Vec<u8> {
         self.keyring.export()

@@ -6,6 +6,16 @@ use std::time::Duration;
 use vault_core::ErrorKind;
 
 /// The result of an operation of the data layer.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// fn count(db: &vault_db::Database) -> vault_db::Result<u64> {
+///     db.vault("notes")?.len()
+/// }
+/// assert_eq!(count(&vault_db::Database::temp()?)?, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of a [`Database`](crate::Database), a [`Vault`](crate::Vault) or a
@@ -13,6 +23,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Messages say what was wrong and what to do next; [`Error::kind`] reduces them to what a program can decide.
 /// Whatever the error, nothing of the call that gave it was written, unless its description says otherwise.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::{Error, ErrorKind};
+/// let vault = db.vault("users")?;
+/// vault.put("alice", "admin")?;
+/// let error = vault.get::<i64>("alice").unwrap_err();
+/// assert!(matches!(error, Error::TypeMismatch { found: "a string", .. }));
+/// assert_eq!(error.kind(), ErrorKind::Input);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

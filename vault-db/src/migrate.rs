@@ -34,6 +34,21 @@ const LOOKS_MAX: u32 = 100;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// How far a migration has come.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let target = vault_db::Database::temp()?;
+/// db.vault("notes")?.put("a", &1)?;
+/// let mut seen = Vec::new();
+/// db.migrate_with(&target, |progress| {
+///     seen.push(progress.vault.clone());
+///     std::ops::ControlFlow::Continue(())
+/// })?;
+/// assert!(seen.contains(&"notes".to_owned()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MigrationProgress {
     /// The vault that is being copied.
@@ -47,6 +62,17 @@ pub struct MigrationProgress {
 }
 
 /// What a migration did.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let target = vault_db::Database::temp()?;
+/// db.vault("notes")?.put("a", &1)?;
+/// let outcome = db.migrate_to(&target)?;
+/// assert_eq!((outcome.vaults, outcome.entries, outcome.copied), (1, 1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MigrationOutcome {
     /// Vaults that the target has now.

@@ -158,6 +158,10 @@ fn locking_forgets_keys() {
     let vault = db.vault("v").unwrap();
     vault.put("a key", &1).unwrap();
     assert_eq!(vault.stats().unwrap().top_keys.len(), 1);
+    // Locked by idle time, it still knows them; locked by somebody, it does not.
+    db.store().lock().unwrap();
+    assert_eq!(db.recent_accesses().len(), 1);
+    assert_eq!(vault.stats().unwrap().top_keys.len(), 1);
     db.lock().unwrap();
     assert!(db.recent_accesses().is_empty());
     assert!(vault.stats().unwrap().top_keys.is_empty());

@@ -15,6 +15,16 @@ pub(crate) const RECORDS_MAX: usize = 1024;
 const KEY_BYTES_MAX: usize = 128;
 
 /// What was done to a vault.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::AccessVerb;
+/// db.vault("notes")?.put("a", &1)?;
+/// assert_eq!(db.recent_accesses()[0].verb, AccessVerb::Write);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccessVerb {
     /// A key was read.
@@ -29,6 +39,14 @@ pub enum AccessVerb {
 
 impl AccessVerb {
     /// All of them.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// let names = vault_db::AccessVerb::ALL.map(|verb| verb.name());
+    /// assert_eq!(names, ["read", "write", "delete", "scan"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Delete, Self::Scan];
 
     /// Its name, in small letters.
@@ -51,6 +69,16 @@ impl AccessVerb {
 }
 
 /// One access that was sampled.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// db.vault("notes")?.put("a", &1)?;
+/// let latest = &db.recent_accesses()[0];
+/// assert_eq!((latest.vault.as_str(), latest.key.clone()), ("notes", Some("a".into())));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRecord {
     /// The vault's name at present; its number where it was deleted.

@@ -28,6 +28,19 @@ struct Followed {
 }
 
 /// How often a key was accessed, about.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("notes")?;
+/// for _ in 0..10 {
+///     vault.put("often", &1)?;
+/// }
+/// let top = &vault.stats()?.top_keys[0];
+/// assert_eq!((top.key.clone(), top.accesses), ("often".into(), 10));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyAccesses {
     /// The key.

@@ -81,8 +81,15 @@ impl EncryptedDatabase {
     }
 
     /// Wipes the keys from memory. Every operation answers [`Locked`](vault_core::Error::Locked) until
-    /// [`EncryptedDatabase::unlock`]. Names of vaults and how much is in them can still be listed; keys that were noted for
-    /// statistics are forgotten.
+    /// [`EncryptedDatabase::unlock`].
+    ///
+    /// # What stays in memory
+    /// Names of vaults and tenants, what is known of them and how much is in them, so that they can still be listed; names of
+    /// principals and roles with the hashes of secrets and tokens; what open transactions have read and want to write, and keys
+    /// that were written beside them; the last few keys and values that each thread encoded. Keys of entries that were noted for
+    /// statistics are forgotten here, but not where a database locks itself after idle time or is locked through
+    /// [`EncryptedDatabase::store`]: the latest 1,024 and the 32 most used of each vault stay until the last handle is dropped, or
+    /// until this is called. Memory that was given back is not overwritten, but for that of keys.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {

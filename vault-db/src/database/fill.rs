@@ -20,6 +20,19 @@ const PROGRESS_EVERY: u64 = 4096;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// How far a copy has come.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("notes")?;
+/// vault.update((0..5_000).map(|n| (n, n)))?;
+/// vault.copy_with("copy", |progress| {
+///     println!("{} of {}", progress.entries_done, progress.entries_total);
+///     std::ops::ControlFlow::Continue(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CopyProgress {
     /// Entries copied.

@@ -34,6 +34,17 @@ const KEYSPACE: &str = "vault.audit";
 const NAME_CHARS_MAX: usize = 128;
 
 /// What an audit entry tells of.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// use vault_db::AuditAction;
+/// control.set_role("reader", [])?;
+/// assert_eq!(control.audit(1)?[0].action, AuditAction::RoleChanged);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -57,6 +68,22 @@ pub enum AuditAction {
 }
 
 /// One entry of the audit log.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// assert!(control.log_in("mallory", &secret()?).is_err());
+/// let entry = &control.audit(1)?[0];
+/// println!("{}: {} {:?}: {}", entry.at, entry.principal, entry.action, entry.detail);
+/// assert_eq!(entry.principal, "mallory");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// Its number, from 0.
@@ -79,6 +106,19 @@ pub struct AuditEntry {
 }
 
 /// What is left of entries of the audit log that were pruned.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// use vault_db::AuditPrune;
+/// control.set_role("reader", [])?;
+/// control.prune_audit("nightly job", AuditPrune::AllBut(0))?;
+/// let anchor = control.audit(1)?[0].anchor.clone();
+/// assert_eq!(anchor.map(|anchor| (anchor.pruned, anchor.first)), Some((1, 1)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditAnchor {
     /// How many went.
@@ -90,6 +130,18 @@ pub struct AuditAnchor {
 }
 
 /// Which entries of the audit log are to go; the others stay.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// use vault_db::{AuditPrune, Timestamp};
+/// control.set_role("reader", [])?;
+/// assert_eq!(control.prune_audit("me", AuditPrune::Before(Timestamp(0)))?, 0);
+/// assert_eq!(control.prune_audit("me", AuditPrune::AllBut(0))?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditPrune {
     /// The oldest, up to the first that was written at this time or later.

@@ -28,7 +28,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Malformed`], [`Error::Engine`].
+    /// [`Malformed`](crate::Error::Malformed), [`Engine`](crate::Error::Engine).
     pub fn audit(&self, count: usize) -> Result<Vec<AuditEntry>> {
         lock(&self.state.audit).latest(&*self.shared.engine, count)
     }
@@ -51,7 +51,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Malformed`] with the number of the first entry that is not as it was written; [`Error::Engine`].
+    /// [`Malformed`](crate::Error::Malformed) with the number of the first entry that is not as it was written; [`Engine`](crate::Error::Engine).
     pub fn verify_audit(&self) -> Result<u64> {
         lock(&self.state.audit).verify(&*self.shared.engine)
     }
@@ -96,7 +96,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) where the log does not prove itself; [`Error::Engine`](crate::Error::Engine).
+    /// [`Malformed`](crate::Error::Malformed) where the log does not prove itself; [`Engine`](crate::Error::Engine).
     pub fn audit_contains(&self, entries: u64, hash: &str) -> Result<bool> {
         let audit = lock(&self.state.audit);
         audit.verify(&*self.shared.engine)?;
@@ -125,8 +125,8 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) where the log does not prove itself before: nothing is pruned then;
-    /// [`Error::Engine`](crate::Error::Engine).
+    /// [`Malformed`](crate::Error::Malformed) where the log does not prove itself before: nothing is pruned then;
+    /// [`Engine`](crate::Error::Engine).
     pub fn prune_audit(&self, by: &str, prune: AuditPrune) -> Result<u64> {
         let engine = &*self.shared.engine;
         let mut audit = lock(&self.state.audit);

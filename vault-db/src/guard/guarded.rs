@@ -26,6 +26,22 @@ pub(super) enum Credential {
 ///
 /// [`AccessControl::log_in`] and [`AccessControl::with_token`] give one. It has no transactions over several vaults: what
 /// needs them runs beside the database, and guards its own verbs.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// db.vault("notes")?.put("a", &1)?;
+/// let guarded = control.log_in("alice", &secret()?)?;
+/// assert_eq!(guarded.vault("notes")?.get::<i64>("a")?, Some(1));
+/// assert!(guarded.vault("another").is_err()); // reading is all that alice may
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Guarded {
     control: AccessControl,

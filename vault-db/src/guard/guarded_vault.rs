@@ -16,6 +16,24 @@ use crate::vault::{Keys, RawValue, Scan, Vault, VaultInfo, VaultStats};
 
 /// A vault as one principal may use it. The verbs are those of [`Vault`], each checked before it does anything.
 ///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// db.vault("notes")?.put("a", &1)?;
+/// let notes = control.log_in("alice", &secret()?)?.vault("notes")?;
+/// assert!(notes.contains("a")?);
+/// assert!(notes.put("a", &2).is_err());
+/// control.set_roles("alice", Vec::<String>::new())?;
+/// assert!(notes.contains("a").is_err()); // from the next call on
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Every verb gives [`Denied`](crate::Error::Denied) where the principal's roles do not allow it,
 /// [`BadCredentials`](crate::Error::BadCredentials) or [`InvalidToken`](crate::Error::InvalidToken) where it is not let in any

@@ -10,6 +10,15 @@ use super::token::TokenRecord;
 use crate::error::{Error, Result};
 
 /// What a role can allow.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// use vault_db::{Grant, Permission};
+/// let grant = Grant::new("app-*", [Permission::Read, Permission::Scan]);
+/// assert!(!grant.allows(Permission::Write, "app-users"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
@@ -100,6 +109,20 @@ impl Grant {
 }
 
 /// What is known of a principal: a person or a program that can come in.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// let alice = &control.principals()[0];
+/// assert_eq!((alice.name.as_str(), alice.enabled), ("alice", true));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrincipalInfo {
     /// Its name.

@@ -15,6 +15,21 @@ const PREFIX: &str = "vault-token-";
 const TOKEN_BYTES: usize = 32;
 
 /// A token: 256 random bits as text. It is shown once, when it is issued; the database keeps its hash.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// let token = control.issue_token("alice", std::time::Duration::from_secs(60))?;
+/// assert_eq!(control.with_token(token.expose())?.check()?, "alice");
+/// assert_eq!(format!("{token:?}"), "Token(…)"); // it does not come into logs by accident
+/// # Ok(())
+/// # }
+/// ```
 pub struct Token(String);
 
 impl Token {
@@ -85,6 +100,22 @@ pub(super) struct TokenRecord {
 }
 
 /// What is known of a token that was issued.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # use vault_db::encryption::{Kdf, SecretBytes};
+/// # let db = vault_db::Database::temp()?;
+/// # let control = db.access_control()?;
+/// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+/// # control.set_role("reader", [vault_db::Grant::new("*", [vault_db::Permission::Read])])?;
+/// # control.create_principal("alice", &secret()?, ["reader"], Kdf::danger_weak())?;
+/// let token = control.issue_token("alice", std::time::Duration::from_secs(60))?;
+/// control.revoke_token(token.expose())?;
+/// let known = &control.tokens()[0];
+/// assert!(known.revoked && known.principal == "alice");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenInfo {
     /// The first characters of its hash, which name it in the audit log.

@@ -35,7 +35,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoSuchPrincipal`], [`InvalidExpiry`](vault_core::Error::InvalidExpiry), [`Error::Engine`].
+    /// [`NoSuchPrincipal`](crate::Error::NoSuchPrincipal), [`InvalidExpiry`](vault_core::Error::InvalidExpiry), [`Engine`](crate::Error::Engine).
     pub fn issue_token(&self, principal: &str, time_to_live: Duration) -> Result<Token> {
         let now = self.shared.now();
         let expires = now.after(time_to_live.min(TOKEN_TIME_MAX))?;
@@ -95,7 +95,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`].
+    /// [`Engine`](crate::Error::Engine).
     pub fn revoke_token(&self, token: &str) -> Result<bool> {
         let hash = token::hash_of(token);
         let found = self.state.policy().tokens.get(&hash).cloned();

@@ -19,6 +19,19 @@ use crate::vault::{Entries, Vault, codec};
 const PROGRESS_EVERY: u64 = 1024;
 
 /// How a vault is written as text. The forms are laid out in `docs/format/export.md`.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::ExportFormat;
+/// let vault = db.vault("notes")?;
+/// vault.put("a", &1)?;
+/// let mut text = Vec::new();
+/// vault.export(ExportFormat::JsonLines, &mut text)?;
+/// assert!(String::from_utf8_lossy(&text).contains(r#"{"key":"a","value":1}"#));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ExportFormat {
     /// One JSON document, for people.
@@ -31,6 +44,20 @@ pub enum ExportFormat {
 }
 
 /// How far an export has come.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::ExportFormat;
+/// let vault = db.vault("notes")?;
+/// vault.put("a", &1)?;
+/// vault.export_with(ExportFormat::Json, std::io::sink(), |progress| {
+///     println!("{} of {}", progress.entries_done, progress.entries_total);
+///     std::ops::ControlFlow::Continue(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExportProgress {
     /// Entries written.

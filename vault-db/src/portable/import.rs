@@ -29,6 +29,18 @@ const PROGRESS_EVERY: u64 = 1024;
 const MERGED_IN_PLACE_BYTES_MAX: u64 = 8 << 20;
 
 /// What to do where the vault is there already.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::{ImportMode, ImportOptions};
+/// db.vault("notes")?.put("old", &1)?;
+/// let text = r#"{"format": "vault-json-v1", "entries": [{"key": "new", "value": 2}]}"#;
+/// db.import("notes", text.as_bytes(), &ImportOptions { mode: ImportMode::Replace })?;
+/// assert!(!db.vault("notes")?.contains("old")?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ImportMode {
     /// Refuse with [`Error::VaultExists`], unless it is empty.
@@ -41,6 +53,17 @@ pub enum ImportMode {
 }
 
 /// How to import.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::{ImportMode, ImportOptions};
+/// assert_eq!(ImportOptions::default().mode, ImportMode::Create);
+/// let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+/// db.import("notes", text.as_bytes(), &ImportOptions::default())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportOptions {
     /// What to do where the vault is there already.
@@ -48,6 +71,18 @@ pub struct ImportOptions {
 }
 
 /// How far an import has come.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+/// db.import_with("notes", text.as_bytes(), &Default::default(), |progress| {
+///     println!("{} entries so far", progress.entries_done);
+///     std::ops::ControlFlow::Continue(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportProgress {
     /// Entries read.
@@ -57,6 +92,16 @@ pub struct ImportProgress {
 }
 
 /// What an import did.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let text = r#"{"format": "vault-json-v1", "entries": [{"key": "a", "value": 1, "expires_at": 1}]}"#;
+/// let outcome = db.import("notes", text.as_bytes(), &Default::default())?;
+/// assert_eq!((outcome.entries, outcome.expired), (0, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ImportOutcome {
     /// Entries taken in.

@@ -12,6 +12,18 @@ use crate::error::{Error, Result};
 
 /// How much a tenant may have. Held exactly, whatever runs at the same time: the commit that would go beyond is refused
 /// with [`Error::OverQuota`].
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::{Error, Quota};
+/// let tenant = db.create_tenant("acme", Quota { keys_max: 1, ..Quota::NONE })?;
+/// let vault = tenant.vault("notes")?;
+/// vault.put("a", &1)?;
+/// assert!(matches!(vault.put("b", &2), Err(Error::OverQuota { what: "keys", max: 1, .. })));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quota {
@@ -25,6 +37,13 @@ pub struct Quota {
 
 impl Quota {
     /// No quota.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// assert_eq!(vault_db::Quota::NONE, vault_db::Quota::default());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const NONE: Self = Self {
         vaults_max: u64::MAX,
         keys_max: u64::MAX,
@@ -39,6 +58,17 @@ impl Default for Quota {
 }
 
 /// What is known of a tenant.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let tenant = db.create_tenant("acme", vault_db::Quota::NONE)?;
+/// tenant.vault("notes")?.put("a", &1)?;
+/// let info = tenant.info()?;
+/// assert_eq!((info.vaults, info.keys), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantInfo {
     /// Its name.

@@ -3,6 +3,16 @@
 use std::time::Duration;
 
 /// What a transaction is protected against.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// use vault_db::{Isolation, TransactionOptions};
+/// let options = TransactionOptions { isolation: Isolation::Snapshot, ..Default::default() };
+/// db.write_with(options, |tx| tx.vault("notes")?.put("a", &1))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Isolation {
     /// The outcome is that of running the transactions one after the other.

@@ -23,6 +23,21 @@ type Encoded = (Slice, Slice);
 /// seen by the scan.
 ///
 /// The transaction relies on the part of the range that was given, and on all of it once it has come to an end.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// db.write(|tx| {
+///     let notes = tx.vault("notes")?;
+///     notes.put("a", &1)?;
+///     notes.put("b", &2)?;
+///     let last = notes.items::<String, i64>()?.next_back().transpose()?;
+///     assert_eq!(last, Some(("b".to_owned(), 2)));
+///     Ok(())
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct TransactionScan<'a, K, V> {
     transaction: &'a Transaction,
     vault: Arc<VaultState>,

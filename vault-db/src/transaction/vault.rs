@@ -19,6 +19,20 @@ use crate::vault::codec::{self, RawValue};
 /// A vault inside a [`Transaction`]: it shows the transaction's moment and the transaction's own changes over it.
 ///
 /// Its verbs are those of [`Vault`](crate::Vault).
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// db.write(|tx| {
+///     let (from, to) = (tx.vault("inbox")?, tx.vault("archive")?);
+///     from.put("letter", "Dear …")?;
+///     let letter: Option<String> = from.pop("letter")?;
+///     to.put("letter", &letter)
+/// })?;
+/// assert_eq!((db.vault("inbox")?.len()?, db.vault("archive")?.len()?), (0, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct TransactionVault<'a> {
     transaction: &'a Transaction,

@@ -33,6 +33,21 @@ struct Undo {
 }
 
 /// A place in a transaction, taken by [`Transaction::savepoint`](crate::Transaction::savepoint).
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// db.write(|tx| {
+///     let notes = tx.vault("notes")?;
+///     notes.put("kept", &1)?;
+///     let savepoint = tx.savepoint()?;
+///     notes.put("undone", &2)?;
+///     tx.roll_back_to(&savepoint)
+/// })?;
+/// assert_eq!(db.vault("notes")?.len()?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Savepoint {
     writes: u64,

@@ -13,6 +13,18 @@ use crate::key::EncodeKey;
 use crate::value;
 
 /// One key of a vault, as [`Vault::entry`] gives it: to be changed if it is there, and set if it is not.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let votes = db.vault("votes")?;
+/// for name in ["ada", "grace", "ada"] {
+///     votes.entry::<u64>(name)?.modify_or_insert(|votes| *votes += 1, || 1)?;
+/// }
+/// assert_eq!(votes.get::<u64>("ada")?, Some(2));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Entry<'a, V> {
     vault: &'a Vault,
     key: Vec<u8>,

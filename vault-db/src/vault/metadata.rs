@@ -8,6 +8,18 @@ use crate::catalog::{Record, Tally};
 use crate::error::Result;
 
 /// What is known of a vault. Looking it up reads none of its entries.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("notes")?;
+/// vault.put("a", &1)?;
+/// vault.set_tags(["private"])?;
+/// let info = &db.vaults()[0];
+/// assert_eq!((info.name.as_str(), info.keys, info.tags.len()), ("notes", 1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultInfo {
     /// Its name.

@@ -17,18 +17,51 @@ use crate::key::DecodeKey;
 ///
 /// An entry that does not read as the types asked for is an error, and the scan goes on behind it. An error of the engine
 /// ends it.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("squares")?;
+/// vault.update((1..=5).map(|n| (n, n * n)))?;
+/// let large: Vec<(i64, i64)> = vault.range(4..)?.rev().collect::<vault_db::Result<_>>()?;
+/// assert_eq!(large, [(5, 25), (4, 16)]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Scan<K, V> {
     entries: Entries,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 /// The keys of a range: a [`Scan`] that does not decode values.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("squares")?;
+/// vault.update((1..=3).map(|n| (n, n * n)))?;
+/// let keys: Vec<i64> = vault.keys()?.collect::<vault_db::Result<_>>()?;
+/// assert_eq!(keys, [1, 2, 3]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Keys<K> {
     entries: Entries,
     types: PhantomData<fn() -> K>,
 }
 
 /// The entries of a range with their raw bytes: a [`Scan`] for vaults of [`put_raw`](crate::Vault::put_raw).
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("blocks")?;
+/// vault.put_raw(7, b"raw")?;
+/// let (key, bytes) = vault.range_raw::<u64>(..)?.next().transpose()?.expect("one entry");
+/// assert_eq!((key, &bytes[..]), (7, &b"raw"[..]));
+/// # Ok(())
+/// # }
+/// ```
 pub struct RawScan<K> {
     entries: Entries,
     types: PhantomData<fn() -> K>,

@@ -7,6 +7,18 @@ use crate::access::KeyAccesses;
 use crate::error::Result;
 
 /// How a vault is used. Counts are exact; what is sampled says so.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let vault = db.vault("notes")?;
+/// vault.put("a", &1)?;
+/// vault.get::<i64>("a")?;
+/// let stats = vault.stats()?;
+/// assert_eq!((stats.reads, stats.writes, stats.accesses_24h), (1, 1, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct VaultStats {
