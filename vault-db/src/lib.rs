@@ -49,6 +49,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod hex;
 mod key;
 mod metrics;
 mod migrate;

@@ -12,7 +12,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vault_core::limits::RANGE_END_BYTES_MAX;
 use vault_core::{
     Engine, KeyRange, KeyspaceId, KeyspaceOptions, Scan, Snapshot, WriteBatch, WriteOptions,
 };
@@ -465,7 +464,7 @@ impl Migration<'_> {
         );
         let mut batch = WriteBatch::new();
         // All that the target had is its header.
-        batch.delete_range(to, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
+        catalog::delete_everything(&mut batch, to);
         let mut entries = 0;
         for entry in snapshot.scan(from, KeyRange::all())? {
             let (key, value) = entry?;
@@ -520,7 +519,7 @@ impl Migration<'_> {
         let target = engine.create_keyspace(AUDIT, &KeyspaceOptions::default())?;
         let mut batch = WriteBatch::new();
         // What an interrupted migration brought may have been pruned since.
-        batch.delete_range(target, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
+        catalog::delete_everything(&mut batch, target);
         self.copy_entries(snapshot.scan(source, KeyRange::all())?, target, batch)
     }
 

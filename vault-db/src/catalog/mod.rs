@@ -33,7 +33,8 @@ mod tally;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, merge};
+use vault_core::limits::{KEY_BYTES_MAX, RANGE_END_BYTES_MAX};
+use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, WriteBatch, merge};
 
 pub(crate) use record::{Header, Record};
 pub(crate) use tally::{Counts, Delta, Tally};
@@ -218,6 +219,16 @@ pub(crate) fn parse_expiry_key(key: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (expiry, key) = key.get(4..)?.split_first_chunk()?;
     Some((Timestamp(u64::from_be_bytes(*expiry)), key))
 }
+
+/// Adds to a batch that every entry of a keyspace goes.
+pub(crate) fn delete_everything(batch: &mut WriteBatch, keyspace: KeyspaceId) {
+    batch.delete_range(keyspace, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
+}
+
+const _: () = assert!(
+    RANGE_END_BYTES_MAX > KEY_BYTES_MAX,
+    "a range can end behind every key"
+);
 
 /// Encodes a record of the catalog.
 pub(crate) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::limits::{KEY_BYTES_MAX, RANGE_END_BYTES_MAX};
 use vault_core::{Durability, Reader, SequenceNumber, WriteBatch, WriteOptions};
 
 use super::exchange::Departure;
@@ -277,7 +276,7 @@ impl Shared {
             ..Tally::empty(self.now())
         };
         let mut batch = WriteBatch::new();
-        batch.delete_range(vault.keyspace, b"", &[u8::MAX; RANGE_END_BYTES_MAX]);
+        catalog::delete_everything(&mut batch, vault.keyspace);
         batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(vault.id));
         batch.put(
             keyspaces.catalog,
@@ -327,8 +326,3 @@ impl Shared {
         Ok(removed)
     }
 }
-
-const _: () = assert!(
-    RANGE_END_BYTES_MAX > KEY_BYTES_MAX,
-    "a range can end behind every key"
-);

@@ -18,6 +18,7 @@ use crate::access::AccessLog;
 use crate::bounds::Bounds;
 use crate::catalog::{self, FORMAT, Header, Keyspaces};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::migrate;
 use crate::transaction::Active;
 
@@ -107,7 +108,7 @@ fn read_header(engine: &dyn Engine, keyspaces: Keyspaces, writable: bool) -> Res
 fn random_name() -> Result<String> {
     let mut bytes = [0; 16];
     SystemRandom.fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 impl Shared {

@@ -6,6 +6,7 @@ use vault_core::random::{Random, SystemRandom};
 use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem};
 
 use crate::error::Result;
+use crate::hex::hex;
 
 /// A directory under the system's one for temporary files. Goes with this value, with everything in it.
 pub(crate) struct TemporaryDirectory {
@@ -16,8 +17,7 @@ impl TemporaryDirectory {
     pub(crate) fn create() -> Result<Self> {
         let mut random = [0; 16];
         SystemRandom.fill(&mut random)?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("vault-{name}"));
+        let path = std::env::temp_dir().join(format!("vault-{}", hex(&random)));
         DiskFileSystem.create_dir_all(&path).map_err(|error| {
             vault_core::Error::io("create the temporary directory", &path, error)
         })?;

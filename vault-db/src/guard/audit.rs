@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, WriteBatch};
 use vault_crypto::sha256;
 
-use super::token;
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::hex::hex;
 
 const KEYSPACE: &str = "vault.audit";
 /// Characters of a name that an entry keeps.
@@ -251,8 +251,8 @@ impl AuditLog {
                 "it is not the one that was written last",
             ));
         }
-        let begins = anchor.map_or((0, token::hex(&[0; 32])), |it| (it.first, it.hash));
-        if begins != (self.head.first, token::hex(&self.head.before)) {
+        let begins = anchor.map_or((0, hex(&[0; 32])), |it| (it.first, it.hash));
+        if begins != (self.head.first, hex(&self.head.before)) {
             return Err(broken(
                 self.head.first,
                 "the log begins with it, and the last anchor does not say so",
@@ -264,14 +264,14 @@ impl AuditLog {
     /// Whether the log still has what was its head once, or what was pruned of it led up to what is kept.
     pub(super) fn contains(&self, engine: &dyn Engine, entries: u64, hash: &str) -> Result<bool> {
         let Some(last) = entries.checked_sub(1) else {
-            return Ok(hash == token::hex(&[0; 32]));
+            return Ok(hash == hex(&[0; 32]));
         };
         if entries == self.head.first {
-            return Ok(hash == token::hex(&self.head.before));
+            return Ok(hash == hex(&self.head.before));
         }
         let stored = engine.get(self.keyspace, &last.to_be_bytes())?;
         let found = stored.as_deref().and_then(<[u8]>::split_first_chunk::<32>);
-        Ok(found.is_some_and(|(found, _)| hash == token::hex(found)))
+        Ok(found.is_some_and(|(found, _)| hash == hex(found)))
     }
 
     /// Adds to a batch that the oldest entries go, with the anchor that tells of it. Gives how many go, and the head as it is
@@ -301,7 +301,7 @@ impl AuditLog {
         entry.anchor = Some(AuditAnchor {
             pruned,
             first,
-            hash: token::hex(&before),
+            hash: hex(&before),
         });
         batch.delete_range(
             self.keyspace,

@@ -6,9 +6,9 @@ use super::audit::{AuditEntry, AuditPrune};
 use super::control::AccessControl;
 use super::guarded::Guarded;
 use super::policy::Permission;
-use super::token;
 use crate::database::lock;
 use crate::error::Result;
+use crate::hex::hex;
 
 impl AccessControl {
     /// The latest entries of the audit log, the last one first.
@@ -76,7 +76,7 @@ impl AccessControl {
     #[must_use]
     pub fn audit_head(&self) -> (u64, String) {
         let head = lock(&self.state.audit).head();
-        (head.entries, token::hex(&head.hash))
+        (head.entries, hex(&head.hash))
     }
 
     /// Whether the audit log goes on from what [`AccessControl::audit_head`] gave once. Entries that were pruned prove nothing any

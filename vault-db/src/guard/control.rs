@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use vault_core::{KeyspaceId, WriteBatch};
 
-use super::audit::{self, AuditAction, AuditLog};
+use super::audit::{self, AuditAction, AuditEntry, AuditLog};
 use super::policy::Policy;
 use crate::catalog;
 use crate::database::{Database, Shared, lock};
@@ -137,11 +137,7 @@ impl AccessControl {
         let mut batch = WriteBatch::new();
         let apply = plan(&policy, &mut batch, self.shared.keyspaces()?.catalog)?;
         let entry = audit::entry(self.shared.now(), principal, action, None, detail);
-        let head = audit.plan(&mut batch, &entry)?;
-        self.shared
-            .engine
-            .write(&batch, &self.shared.structural())?;
-        audit.written(head);
+        self.write(&mut audit, batch, &entry)?;
         apply(&mut policy);
         Ok(())
     }
@@ -155,12 +151,15 @@ impl AccessControl {
         detail: String,
     ) -> Result<()> {
         let mut audit = lock(&self.state.audit);
-        let mut batch = WriteBatch::new();
         let entry = audit::entry(self.shared.now(), principal, action, vault, detail);
-        let head = audit.plan(&mut batch, &entry)?;
-        self.shared
-            .engine
-            .write(&batch, &self.shared.structural())?;
+        self.write(&mut audit, WriteBatch::new(), &entry)
+    }
+
+    /// Writes a batch with an entry in the audit log.
+    fn write(&self, audit: &mut AuditLog, mut batch: WriteBatch, entry: &AuditEntry) -> Result<()> {
+        let head = audit.plan(&mut batch, entry)?;
+        let shared = &self.shared;
+        shared.engine.write(&batch, &shared.structural())?;
         audit.written(head);
         Ok(())
     }

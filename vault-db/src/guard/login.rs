@@ -10,6 +10,7 @@ use super::policy::Permission;
 use super::token;
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::hex::from_hex;
 
 impl AccessControl {
     /// Lets a principal in by its secret. Takes as long for a name that nobody has as for a wrong secret.
@@ -38,7 +39,7 @@ impl AccessControl {
         };
         let verified = match &found {
             Some(principal) => {
-                let hash = token::from_hex(&principal.secret);
+                let hash = from_hex(&principal.secret);
                 let hash = hash.and_then(|hash| SecretHash::decode(&hash));
                 let hash = hash.ok_or_else(|| catalog::malformed("the hash of a secret"))?;
                 hash.verify(secret)? && principal.enabled

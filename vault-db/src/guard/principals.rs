@@ -6,9 +6,9 @@ use vault_crypto::{Kdf, SecretBytes, SecretHash};
 use super::audit::AuditAction;
 use super::control::AccessControl;
 use super::policy::{Policy, Principal, PrincipalInfo};
-use super::token;
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::name::check_vault_name;
 
 impl AccessControl {
@@ -44,7 +44,7 @@ impl AccessControl {
         let roles = self.check_roles(roles)?;
         let hash = SecretHash::new(secret, kdf, &SystemRandom)?;
         let principal = Principal {
-            secret: token::hex(&hash.encode()),
+            secret: hex(&hash.encode()),
             roles,
             created: self.shared.now().0,
             enabled: true,
@@ -123,7 +123,7 @@ impl AccessControl {
     /// # Errors
     /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
     pub fn set_secret(&self, name: &str, secret: &SecretBytes, kdf: Kdf) -> Result<()> {
-        let hash = token::hex(&SecretHash::new(secret, kdf, &SystemRandom)?.encode());
+        let hash = hex(&SecretHash::new(secret, kdf, &SystemRandom)?.encode());
         let version = random_version()?;
         self.change_principal(name, "another secret".to_owned(), |principal| {
             principal.secret = hash;

@@ -8,6 +8,7 @@ use vault_core::random::Random;
 use vault_crypto::sha256;
 
 use crate::error::Result;
+use crate::hex::hex;
 
 /// What every token begins with, so that one is known where it should not be.
 const PREFIX: &str = "vault-token-";
@@ -71,22 +72,6 @@ impl fmt::Debug for Token {
 /// The hash that a token is known by.
 pub(super) fn hash_of(token: &str) -> [u8; 32] {
     sha256(&[token.as_bytes()])
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Bytes from hexadecimal.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
 }
 
 /// As the catalog keeps a token.

@@ -360,9 +360,6 @@ impl Shared {
             let expiry = Stored::parse(&stored).and_then(|stored| stored.expiry);
             changes.insert(key.to_vec(), Some((stored.to_vec(), expiry)));
         }
-        if changes.is_empty() {
-            return vault.check();
-        }
         self.change_keys(vault, changes)
     }
 
