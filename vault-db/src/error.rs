@@ -397,12 +397,42 @@ pub enum Error {
         /// The first key that differs, for printing.
         key: String,
     },
+    /// The repository of snapshots says no.
+    #[error(transparent)]
+    Snapshot(Arc<vault_snapshot::archive::Error>),
+    /// There is no snapshot yet.
+    #[error("there is no snapshot in this repository; make one first")]
+    NoSnapshots,
+    /// A snapshot cannot be made like this.
+    #[error("cannot make this snapshot: {problem}")]
+    UnsupportedSnapshot {
+        /// Why, and what can.
+        problem: &'static str,
+    },
+    /// A snapshot is older than what is acceptable.
+    #[error(
+        "snapshot {snapshot} is of generation {generation}, and at least {least} was asked for; restore a newer one, or ask for less"
+    )]
+    TooOld {
+        /// The snapshot.
+        snapshot: String,
+        /// Its generation.
+        generation: u64,
+        /// The least that is acceptable.
+        least: u64,
+    },
     /// Another restore of this database is under way.
     #[error("another restore of this database is under way; wait until it has ended")]
     RestoreUnderWay,
     /// The caller stopped the work; nothing of it is visible.
     #[error("cancelled by the caller; nothing of it is visible")]
     Cancelled,
+}
+
+impl From<vault_snapshot::archive::Error> for Error {
+    fn from(error: vault_snapshot::archive::Error) -> Self {
+        Self::Snapshot(Arc::new(error))
+    }
 }
 
 impl Error {
@@ -417,6 +447,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
             Self::Conflict { .. } | Self::RestoreUnderWay => ErrorKind::Retry,
             Self::TooManyVaults { .. } | Self::VaultFull { .. } | Self::OverQuota { .. } => {
                 ErrorKind::Full

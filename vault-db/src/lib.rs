@@ -56,6 +56,7 @@ mod migrate;
 mod name;
 mod portable;
 mod restore;
+pub mod snapshot;
 mod tenant;
 mod transaction;
 mod value;

@@ -266,6 +266,22 @@ impl Lsm {
         self.store().instance
     }
 
+    /// Whether what is on disk is encrypted.
+    ///
+    /// ```
+    /// # use vault_lsm::{Lsm, LsmOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let store = Lsm::open(directory.path(), LsmOptions::default())?;
+    /// assert!(!store.is_encrypted());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.store().env.is_confidential()
+    }
+
     /// Whether this handle can write now.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub(crate) use fill::{Begun, Filling};
 pub(crate) use open::keyspaces_by_name;
 pub(crate) use registry::{NO_TENANT, VaultState};
 pub(crate) use shared::{Shared, lock};
+pub(crate) use temp::TemporaryDirectory;
 
 use crate::access::AccessRecord;
 use crate::error::Result;

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
-use vault_core::KeyRange;
+use vault_core::{KeyRange, Snapshot};
 
 use super::form::{base64, key_to_json, value_to_json};
 use super::{BASE64_FORMAT, JSON_FORMAT, LINES_FORMAT};
+use crate::catalog::Tally;
+use crate::database::{Shared, VaultState};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::restore::Chosen;
 use crate::value::{Content, Value, decode};
-use crate::vault::{Entries, Vault, codec};
+use crate::vault::{Entries, Vault, VaultInfo, codec};
 
 /// Entries between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 1024;
@@ -118,13 +121,37 @@ impl Vault {
         out: impl Write,
         progress: impl FnMut(ExportProgress) -> ControlFlow<()>,
     ) -> Result<u64> {
-        let info = self.info()?;
         let shared = self.shared();
         let (snapshot, state) = shared.snapshot_of(self.state())?;
-        let entries = Entries::of(&*snapshot, u64::MAX, state, KeyRange::all())?;
+        state.check()?;
+        let tally = shared.tally_at(&*snapshot, state.id)?;
+        shared.export_at(
+            &*snapshot,
+            &Chosen::of(Arc::clone(state)),
+            &tally,
+            format,
+            out,
+            progress,
+        )
+    }
+}
+
+impl Shared {
+    /// Writes a vault as it is in a snapshot.
+    pub(crate) fn export_at(
+        &self,
+        snapshot: &dyn Snapshot,
+        chosen: &Chosen,
+        tally: &Tally,
+        format: ExportFormat,
+        out: impl Write,
+        progress: impl FnMut(ExportProgress) -> ControlFlow<()>,
+    ) -> Result<u64> {
+        let info = VaultInfo::new(&chosen.name, &chosen.record, tally);
+        let entries = Entries::of(snapshot, u64::MAX, &chosen.vault, KeyRange::all())?;
         let mut about = Map::new();
         about.insert("vault".to_owned(), json!(info.name));
-        about.insert("exported_at".to_owned(), json!(shared.now().0));
+        about.insert("exported_at".to_owned(), json!(self.now().0));
         about.insert("created_at".to_owned(), json!(info.created.0));
         if let Some(description) = info.description {
             about.insert("description".to_owned(), json!(description));
@@ -136,7 +163,7 @@ impl Vault {
             about.insert("tags".to_owned(), json!(info.tags));
         }
         let export = Export {
-            vault: self,
+            vault: &chosen.vault,
             out: io::BufWriter::with_capacity(1 << 16, out),
             done: ExportProgress {
                 entries_done: 0,
@@ -153,7 +180,7 @@ impl Vault {
 }
 
 struct Export<'a, W: Write, P> {
-    vault: &'a Vault,
+    vault: &'a Arc<VaultState>,
     out: io::BufWriter<W>,
     done: ExportProgress,
     progress: P,
@@ -234,7 +261,7 @@ impl<W: Write, P: FnMut(ExportProgress) -> ControlFlow<()>> Export<'_, W, P> {
     }
 
     fn entry(&self, key: &[u8], stored: &[u8]) -> Result<Written> {
-        let state = self.vault.state();
+        let state = self.vault;
         let stored = codec::parse(state, key, stored)?;
         let value = match stored.content {
             Content::Raw(bytes) => json!({ "$raw": base64(bytes) }),

@@ -14,12 +14,12 @@ use crate::tenant::{TenantRecord, TenantState};
 
 /// A vault of the source that comes.
 #[derive(Clone)]
-pub(super) struct Chosen {
-    pub(super) tenant: Option<String>,
+pub(crate) struct Chosen {
+    pub(crate) tenant: Option<String>,
     /// The name that it gets.
-    pub(super) name: String,
-    pub(super) vault: Arc<VaultState>,
-    pub(super) record: Record,
+    pub(crate) name: String,
+    pub(crate) vault: Arc<VaultState>,
+    pub(crate) record: Record,
 }
 
 /// What becomes of the target.
@@ -35,7 +35,7 @@ pub(super) struct Target {
 
 impl Shared {
     /// The vaults of a scope, and the moment in which they are read.
-    pub(super) fn choose(&self, scope: &Scope) -> Result<(Arc<dyn Snapshot>, Vec<Chosen>)> {
+    pub(crate) fn choose(&self, scope: &Scope) -> Result<(Arc<dyn Snapshot>, Vec<Chosen>)> {
         let _structure = self.structure();
         let snapshot: Arc<dyn Snapshot> = self.engine.snapshot()?;
         let chosen = match scope {
@@ -187,7 +187,7 @@ impl Shared {
 }
 
 impl Chosen {
-    fn of(vault: Arc<VaultState>) -> Self {
+    pub(crate) fn of(vault: Arc<VaultState>) -> Self {
         let (name, record) = {
             let live = vault.live();
             (live.name.to_string(), live.record.clone())

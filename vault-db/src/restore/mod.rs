@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use vault_core::{KeyRange, Snapshot};
 
-use choose::{Chosen, Target};
+pub(crate) use choose::Chosen;
+use choose::Target;
 pub use compare::{Difference, DifferenceKind, VaultDifference};
 
 use crate::access::Saved;

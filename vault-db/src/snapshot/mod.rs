@@ -1,0 +1,243 @@
+//! Snapshots: taken at once, restored with certainty.
+//!
+//! [`Snapshots`] joins a database with a [`Repository`] in which its snapshots lie. Making one captures a moment and copies it while
+//! everybody reads and writes on; a snapshot is listed once all of it is durable, and never before.
+//!
+//! # Two forms
+//! - *Physical*, the default: the engine's own files, as they are. Small, fast, incremental, and of an encrypted database
+//!   still encrypted: nobody needs a key to make, copy, keep or verify it.
+//! - *Logical*: a document of JSON for each vault, for people and other programs. Of chosen vaults or a tenant, too. The
+//!   documents of an encrypted database are in the clear, which has to be asked for.
+//!
+//! # Back again
+//! - [`Snapshots::restore`]: in place, under open handles, at one moment. Everything, a tenant or chosen vaults.
+//! - [`Snapshots::restore_to`]: into a new directory.
+//! - [`Snapshots::open`]: nowhere. The snapshot is read where it lies.
+//!
+//! Everything of a snapshot is verified before anything is replaced.
+
+mod create;
+mod drill;
+mod open;
+mod runner;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use vault_core::vfs::{DiskFileSystem, FileSystem};
+use vault_crypto::KeySource;
+pub use vault_snapshot::archive::{
+    Error as ArchiveError, Form, Kind, Manifest, SnapshotName, Trigger, VaultCount, Watcher,
+};
+pub use vault_snapshot::destination::{Destination, Directory};
+pub use vault_snapshot::repository::{
+    Extracted, Limits, Parent, Repository, RepositoryOptions, Survey, Verified,
+};
+pub use vault_snapshot::retention::{PrunePlan, Reason, Retention};
+pub use vault_snapshot::schedule::Schedule;
+
+pub use create::SnapshotOptions;
+pub use drill::DrillReport;
+pub use runner::{SnapshotRunner, SnapshotRunnerStatus};
+
+use crate::database::Database;
+use crate::error::Result;
+
+/// The snapshots of a database, in a repository.
+///
+/// ```
+/// use vault_db::{Database, Scope};
+/// # fn main() -> vault_db::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let place = directory.path().join("snapshots");
+/// let db = Database::temp()?;
+/// let memory = db.vault("memory")?;
+/// memory.put("mood", "good")?;
+///
+/// let snapshots = db.snapshots(&place)?;
+/// let before = snapshots.create()?;
+/// memory.put("mood", "bad")?;
+///
+/// snapshots.restore(before.name, &Scope::Everything)?;
+/// assert_eq!(memory.get::<String>("mood")?.as_deref(), Some("good"));
+/// assert_eq!(snapshots.list()?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Snapshots {
+    database: Database,
+    repository: Repository,
+    file_system: Arc<dyn FileSystem>,
+    key: Option<Arc<dyn KeySource>>,
+}
+
+impl Database {
+    /// The snapshots of this database in a directory, which is made with the first one.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let place = directory.path().join("snapshots");
+    /// # let db = vault_db::Database::temp()?;
+    /// let snapshots = db.snapshots(&place)?;
+    /// assert!(snapshots.list()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Snapshot`](crate::Error::Snapshot) where the path cannot be one.
+    pub fn snapshots(&self, directory: impl AsRef<Path>) -> Result<Snapshots> {
+        let file_system: Arc<dyn FileSystem> = Arc::new(DiskFileSystem);
+        let path = directory.as_ref();
+        let path = file_system
+            .absolute(path)
+            .map_err(|error| vault_core::Error::io("find", path, error))?;
+        let place = Directory::new(Arc::clone(&file_system), path);
+        let options = RepositoryOptions {
+            clock: Arc::clone(&self.shared().clock),
+            ..RepositoryOptions::default()
+        };
+        let repository = Repository::open(Arc::new(place), options)?;
+        Ok(self.snapshots_in(repository))
+    }
+
+    /// The snapshots of this database in a repository, wherever that is.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// use std::sync::Arc;
+    /// use vault_db::engine::MemoryFileSystem;
+    /// use vault_db::snapshot::{Directory, Repository, RepositoryOptions};
+    /// let place = Directory::new(Arc::new(MemoryFileSystem::new()), "/snapshots");
+    /// let repository = Repository::open(Arc::new(place), RepositoryOptions::default())?;
+    /// let snapshots = db.snapshots_in(repository);
+    /// snapshots.create()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn snapshots_in(&self, repository: Repository) -> Snapshots {
+        Snapshots {
+            database: self.clone(),
+            repository,
+            file_system: Arc::new(DiskFileSystem),
+            key: None,
+        }
+    }
+}
+
+impl Snapshots {
+    /// Says what opens the snapshots of an encrypted database, wherever one has to be opened: to restore it in place, to compare
+    /// it, for a drill. Making, keeping, verifying and pruning snapshots needs no key.
+    ///
+    /// A snapshot opens with the secret of its own time.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::encryption::{Passphrase, SecretBytes};
+    /// use vault_db::{EncryptedDatabase, Scope};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (path, place) = (directory.path().join("store"), directory.path().join("snapshots"));
+    /// let passphrase = || Passphrase::new(SecretBytes::from_string("correct horse".to_owned())?);
+    /// let db = EncryptedDatabase::open(&path, passphrase()?)?;
+    /// let keys = db.vault("keys")?;
+    /// keys.put("service", "secret")?;
+    /// let made = db.snapshots(&place)?.create()?;
+    /// keys.clear()?;
+    ///
+    /// let snapshots = db.snapshots(&place)?.with_key(passphrase()?);
+    /// snapshots.restore(made.name, &Scope::Everything)?;
+    /// assert_eq!(keys.get::<String>("service")?.as_deref(), Some("secret"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_key(mut self, source: impl KeySource + 'static) -> Self {
+        self.key = Some(Arc::new(source));
+        self
+    }
+
+    /// Says in which file system [`Snapshots::restore_to`] works. For tests with simulated disks.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use std::sync::Arc;
+    /// use vault_db::engine::MemoryFileSystem;
+    /// let snapshots = db.snapshots(place.path())?.on_file_system(Arc::new(MemoryFileSystem::new()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_file_system(mut self, file_system: Arc<dyn FileSystem>) -> Self {
+        self.file_system = file_system;
+        self
+    }
+
+    /// Where the snapshots lie: to verify, prune, consolidate and look into them.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use vault_db::snapshot::Retention;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// let verified = snapshots.repository().verify(made.name, &())?;
+    /// assert_eq!(verified.bytes, made.bytes());
+    /// let retention = Retention { last: 7, ..Retention::default() };
+    /// let plan = snapshots.repository().prune(&retention, true)?;
+    /// assert!(plan.remove.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Every snapshot, the oldest first. One that was interrupted is none.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// assert_eq!(snapshots.list()?, [made]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Snapshot`](crate::Error::Snapshot).
+    pub fn list(&self) -> Result<Vec<Manifest>> {
+        Ok(self.repository.list()?)
+    }
+}
+
+impl fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshots")
+            .field("repository", &self.repository)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of a vault with its tenant's in front, as manifests have it. Neither has a slash in it.
+fn full_name(tenant: Option<&str>, vault: &str) -> String {
+    tenant.map_or_else(|| vault.to_owned(), |tenant| format!("{tenant}/{vault}"))
+}
+
+/// The tenant and the vault of a full name.
+fn parse_full_name(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((tenant, vault)) => (Some(tenant), vault),
+        None => (None, name),
+    }
+}

@@ -1,0 +1,384 @@
+//! Opening snapshots: where they lie, in place of what is there, or in a new directory.
+
+use std::io::{BufReader, PipeReader};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use vault_core::MemoryEngine;
+use vault_core::transform::KEYRING_NAME;
+use vault_core::vfs::FileSystem;
+use vault_crypto::EncryptedProtection;
+
+use super::{Extracted, Form, Manifest, SnapshotName, Snapshots, Watcher, parse_full_name};
+use crate::database::{Database, DatabaseBuilder, NO_TENANT};
+use crate::error::{Error, Result};
+use crate::portable::{ImportMode, ImportOptions};
+use crate::restore::{Difference, RestoreOutcome, RestoreProgress, Scope, VaultDifference};
+use crate::tenant::Quota;
+
+/// Where the files of a snapshot seem to lie while it is read.
+const SNAPSHOT_DIRECTORY: &str = "/snapshot";
+/// What an opened snapshot may take.
+const SNAPSHOT_MEMORY_BYTES: u64 = 64 << 20;
+
+impl Snapshots {
+    /// Opens a snapshot for reading, without unpacking it: a physical one is read where it lies, in its archives, a
+    /// logical one from a temporary database, which for an encrypted database is in memory.
+    ///
+    /// The archives are held against their manifests, and blocks against their checksums when they are read;
+    /// [verify](super::Repository::verify) reads all of it.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// db.vault("v")?.put("a", &1)?;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// db.vault("v")?.put("a", &2)?;
+    /// let then = snapshots.open(made.name)?;
+    /// assert_eq!(then.vault("v")?.get::<i64>("a")?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Snapshot`](Error::Snapshot) with what the repository says; [`Engine`](Error::Engine) with what opening the store says:
+    /// `WrongKey` where the key does not fit, `Encrypted` where there is none.
+    pub fn open(&self, name: SnapshotName) -> Result<Database> {
+        let manifest = self.repository.manifest(name)?;
+        if manifest.form == Form::Logical {
+            return self.open_documents(&manifest);
+        }
+        let files = self.repository.files(name, Path::new(SNAPSHOT_DIRECTORY))?;
+        self.open_read_only(&manifest, Arc::new(files), Path::new(SNAPSHOT_DIRECTORY))
+    }
+
+    /// Has what a snapshot holds take the place of what is there, under open handles, at one moment and whole, or after an error
+    /// not at all. Everything of the snapshot is verified first. See [`Database::restore_from`] for who sees what.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::{Database, Scope, VaultChoice};
+    /// # let db = Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let memory = db.vault("memory")?;
+    /// memory.put("mood", "good")?;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// memory.put("mood", "bad")?;
+    ///
+    /// // Beside what is there, to look at first ...
+    /// let beside = Scope::Vaults(vec![VaultChoice::named("memory").under("memory then")]);
+    /// snapshots.restore(made.name, &beside)?;
+    /// assert_eq!(db.vault("memory then")?.get::<String>("mood")?.as_deref(), Some("good"));
+    /// // ... and in its place.
+    /// snapshots.restore(made.name, &Scope::Vaults(vec![VaultChoice::named("memory")]))?;
+    /// assert_eq!(memory.get::<String>("mood")?.as_deref(), Some("good"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshots::open`] and [`Database::restore_from`].
+    pub fn restore(&self, name: SnapshotName, scope: &Scope) -> Result<RestoreOutcome> {
+        self.restore_with(name, scope, &(), |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Snapshots::restore`]. `watcher` is told how far the verification is, then `progress` how far the reading; either can
+    /// end the work.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::{Database, Scope};
+    /// # let db = Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use std::ops::ControlFlow;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// snapshots.restore_with(made.name, &Scope::Everything, &(), |progress| {
+    ///     println!("{} of {} vaults", progress.vaults_done, progress.vaults_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshots::restore`]; [`Cancelled`](Error::Cancelled).
+    pub fn restore_with(
+        &self,
+        name: SnapshotName,
+        scope: &Scope,
+        watcher: &dyn Watcher,
+        progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
+    ) -> Result<RestoreOutcome> {
+        self.repository.verify(name, watcher)?;
+        let then = self.open(name)?;
+        self.database.restore_with(&then, scope, progress)
+    }
+
+    /// What [`Snapshots::restore`] would change, vault by vault, without changing anything.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::{Database, Scope};
+    /// # let db = Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// db.vault("v")?.put("a", &1)?;
+    /// let changes = snapshots.preview(made.name, &Scope::Everything)?;
+    /// assert_eq!((changes[0].is_gone, changes[0].removed), (true, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshots::open`] and [`Database::compare_with`].
+    pub fn preview(&self, name: SnapshotName, scope: &Scope) -> Result<Vec<VaultDifference>> {
+        self.database.compare_with(&self.open(name)?, scope)
+    }
+
+    /// What differs between two snapshots, read where they lie: what came, changed and went from `older` to `newer`, vault by
+    /// vault, with each entry that differs handed to `visit`, which can end the work.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::{Database, Scope};
+    /// # let db = Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use std::ops::ControlFlow;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let older = snapshots.create()?;
+    /// db.vault("v")?.put("a", &1)?;
+    /// let newer = snapshots.create()?;
+    /// let differences = snapshots.diff(older.name, newer.name, &Scope::Everything, |difference| {
+    ///     println!("{:?} {}", difference.kind, difference.key);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(differences[0].added, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshots::open`] and [`Database::differences`].
+    pub fn diff(
+        &self,
+        older: SnapshotName,
+        newer: SnapshotName,
+        scope: &Scope,
+        visit: impl FnMut(&Difference<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<VaultDifference>> {
+        let (older, newer) = (self.open(older)?, self.open(newer)?);
+        older.differences(&newer, scope, visit)
+    }
+
+    /// Makes a new store of a snapshot, in a directory that does not exist or is empty. Everything is verified before
+    /// anything is written, the store is opened before it gets its name, and a crash leaves the directory as it was or
+    /// the whole store.
+    ///
+    /// The new store is an instance of its own: encrypted, it begins another key epoch before its first write. What a
+    /// logical snapshot becomes is encrypted if there is a [key](Snapshots::with_key), and plain otherwise. Without a key
+    /// an encrypted snapshot is restored, too: then nobody has looked into it.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::Database;
+    /// # let db = Database::temp()?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (place, target) = (directory.path().join("snapshots"), directory.path().join("restored"));
+    /// db.vault("v")?.put("a", &1)?;
+    /// let snapshots = db.snapshots(&place)?;
+    /// let made = snapshots.create()?;
+    /// snapshots.restore_to(made.name, &target, None, &())?;
+    /// assert_eq!(Database::open(&target)?.vault("v")?.get::<i64>("a")?, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TooOld`](Error::TooOld) where the snapshot is of a generation before `least_generation`;
+    /// [`Snapshot`](Error::Snapshot) with what the repository says, a target that is not empty and what opening the store said
+    /// included. The target is as it was.
+    pub fn restore_to(
+        &self,
+        name: SnapshotName,
+        target: impl AsRef<Path>,
+        least_generation: Option<u64>,
+        watcher: &dyn Watcher,
+    ) -> Result<Extracted> {
+        let manifest = self.repository.manifest(name)?;
+        if let Some(least) = least_generation.filter(|&least| manifest.generation < least) {
+            return Err(Error::TooOld {
+                snapshot: name.to_string(),
+                generation: manifest.generation,
+                least,
+            });
+        }
+        let physical = manifest.form == Form::Physical;
+        let prepare = |path: &Path| {
+            if physical && (self.key.is_some() || !is_encrypted(&manifest)) {
+                self.open_read_only(&manifest, Arc::clone(&self.file_system), path)?;
+            }
+            if !physical {
+                self.make_of_documents(&manifest, path)?;
+            }
+            Ok(())
+        };
+        Ok(self.repository.extract(
+            name,
+            &*self.file_system,
+            target.as_ref(),
+            &|_| physical,
+            prepare,
+            watcher,
+        )?)
+    }
+
+    fn builder(&self, file_system: Arc<dyn FileSystem>) -> DatabaseBuilder {
+        let shared = self.database.shared();
+        Database::builder()
+            .clock(Arc::clone(&shared.clock))
+            .bounds(shared.bounds)
+            .memory_bytes(SNAPSHOT_MEMORY_BYTES)
+            .engine_options(|engine| engine.file_system(file_system))
+    }
+
+    /// Opens what a snapshot was unpacked into, or where it lies.
+    pub(super) fn open_read_only(
+        &self,
+        manifest: &Manifest,
+        file_system: Arc<dyn FileSystem>,
+        directory: &Path,
+    ) -> Result<Database> {
+        let builder = self.builder(file_system);
+        match &self.key {
+            Some(key) if is_encrypted(manifest) => {
+                let protection = EncryptedProtection::with_source(Arc::clone(key));
+                let opened = builder.open_encrypted_read_only(directory, protection)?;
+                Ok(Database::clone(&opened))
+            }
+            _ => builder.open_read_only(directory),
+        }
+    }
+
+    /// Makes a database of a logical snapshot in an empty directory.
+    fn make_of_documents(&self, manifest: &Manifest, directory: &Path) -> Result<()> {
+        let builder = self.builder(Arc::clone(&self.file_system));
+        let database = match &self.key {
+            Some(key) => {
+                let protection = EncryptedProtection::with_source(Arc::clone(key));
+                Database::clone(&*builder.open_encrypted_with(directory, protection)?)
+            }
+            None => builder.open(directory)?,
+        };
+        self.read_documents(manifest, &database)?;
+        database.sync()?;
+        database.close()
+    }
+
+    /// A database of what a logical snapshot holds, which goes with its last handle.
+    fn open_documents(&self, manifest: &Manifest) -> Result<Database> {
+        let shared = self.database.shared();
+        let lsm = shared.lsm.as_ref();
+        let builder = Database::builder()
+            .clock(Arc::clone(&shared.clock))
+            .bounds(shared.bounds)
+            .durability(vault_core::Durability::Os);
+        let database = if lsm.is_some_and(vault_lsm::Lsm::is_encrypted) {
+            let engine = MemoryEngine::new().with_clock(Arc::clone(&shared.clock));
+            builder.on(Arc::new(engine))?
+        } else {
+            builder.temp()?
+        };
+        self.read_documents(manifest, &database)?;
+        Ok(database)
+    }
+
+    fn read_documents(&self, manifest: &Manifest, database: &Database) -> Result<()> {
+        for entry in &manifest.entries {
+            let Some(name) = &entry.document else {
+                continue;
+            };
+            let (tenant, vault) = parse_full_name(name);
+            let tenant = match tenant {
+                None => NO_TENANT,
+                Some(tenant) => {
+                    match database.create_tenant(tenant, Quota::NONE) {
+                        Err(Error::TenantExists { .. }) => {}
+                        other => drop(other?),
+                    }
+                    let registry = database.shared().registry();
+                    registry
+                        .find_tenant(tenant)
+                        .map_or(NO_TENANT, |tenant| tenant.id)
+                }
+            };
+            self.read_document(manifest.name, &entry.path, entry.bytes, |input| {
+                let options = ImportOptions {
+                    mode: ImportMode::Replace,
+                };
+                let input = BufReader::new(input);
+                let goes_on = |_| ControlFlow::Continue(());
+                database
+                    .shared()
+                    .import(tenant, vault, input, &options, goes_on)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Has `read` read a document while it is unpacked, so that its length does not matter.
+    fn read_document<R>(
+        &self,
+        name: SnapshotName,
+        path: &str,
+        bytes: u64,
+        read: impl FnOnce(PipeReader) -> Result<R>,
+    ) -> Result<R> {
+        let (reader, mut writer) = std::io::pipe().map_err(|error| Error::Stream {
+            doing: "unpacking a document",
+            source: Arc::new(error),
+        })?;
+        thread::scope(|scope| {
+            let repository = &self.repository;
+            let unpacking = scope.spawn(move || {
+                let copied = repository.copy_entry(name, path, bytes, &mut writer, &());
+                drop(writer);
+                copied
+            });
+            let outcome = read(reader);
+            match (unpacking.join(), outcome) {
+                // What the reader says of text that ends too early is not the reason.
+                (Ok(Err(error)), Err(_)) if !is_broken_pipe(&error) => Err(error.into()),
+                (Ok(Err(error)), Ok(_)) => Err(error.into()),
+                (Err(_), Ok(_)) => Err(Error::Malformed {
+                    what: format!("{path} of snapshot {name}"),
+                    problem: "unpacking it failed".to_owned(),
+                }),
+                (_, outcome) => outcome,
+            }
+        })
+    }
+}
+
+/// Whether somebody who read has gone before the end.
+fn is_broken_pipe(error: &super::ArchiveError) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::BrokenPipe;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Whether the files of a snapshot are encrypted.
+fn is_encrypted(manifest: &Manifest) -> bool {
+    manifest.entry(&format!("store/{KEYRING_NAME}")).is_some()
+}
