@@ -344,7 +344,7 @@ fn an_encrypted_database_stays_encrypted_all_the_way() {
     );
     assert!(refusal.to_string().contains("key"), "{refusal}");
     assert!(
-        tree(&place.0.path().to_path_buf())
+        tree(place.0.path())
             .keys()
             .all(|path| !path.starts_with(&target))
     );

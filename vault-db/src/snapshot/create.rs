@@ -1,4 +1,4 @@
-//! Making snapshots.
+//! Making snapshots: one moment of the database, as the files that the engine has captured or as a document for each vault.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -110,7 +110,7 @@ impl Database {
     /// # fn main() -> vault_db::Result<()> {
     /// # let db = vault_db::Database::temp()?;
     /// use std::sync::Arc;
-    /// use vault_db::engine::MemoryFileSystem;
+    /// use vault_core::vfs::MemoryFileSystem;
     /// use vault_db::snapshot::{Directory, Repository, RepositoryOptions};
     /// let place = Directory::new(Arc::new(MemoryFileSystem::new()), "/snapshots");
     /// let repository = Repository::open(Arc::new(place), RepositoryOptions::default())?;
@@ -168,7 +168,7 @@ impl Snapshots {
     /// # let db = vault_db::Database::temp()?;
     /// # let place = tempfile::tempdir().unwrap();
     /// use std::sync::Arc;
-    /// use vault_db::engine::MemoryFileSystem;
+    /// use vault_core::vfs::MemoryFileSystem;
     /// let snapshots = db.snapshots(place.path())?.on_file_system(Arc::new(MemoryFileSystem::new()));
     /// # Ok(())
     /// # }
