@@ -22,7 +22,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use http_body_util::{BodyExt, Collected};
 use object_store::aws::AmazonS3Builder;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use vault_core::clock::ManualClock;
 use vault_core::vfs::MemoryFileSystem;
@@ -166,6 +171,80 @@ fn pass(mut from: TcpStream, mut to: TcpStream, left: Option<&AtomicI64>) {
     drop(to.shutdown(Shutdown::Both));
 }
 
+/// HTTP as plain as it gets: a line for each request, closed behind the answer.
+#[derive(Debug)]
+struct Plain;
+
+impl HttpConnector for Plain {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Self))
+    }
+}
+
+#[async_trait]
+impl HttpService for Plain {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map(Collected::to_bytes);
+        let body = body.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        let answered = tokio::task::spawn_blocking(move || exchange(&head, &body)).await;
+        let answered = answered.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        answered.map_err(|e| HttpError::new(HttpErrorKind::Interrupted, e))
+    }
+}
+
+fn exchange(request: &http::request::Parts, body: &[u8]) -> std::io::Result<HttpResponse> {
+    let odd = |what: &str| std::io::Error::other(what.to_owned());
+    let uri = &request.uri;
+    let (host, port) = uri
+        .host()
+        .zip(uri.port_u16())
+        .ok_or_else(|| odd("no address"))?;
+    let mut line = TcpStream::connect((host, port))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut head = format!(
+        "{} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n",
+        request.method
+    );
+    for (name, value) in &request.headers {
+        if name != "host" && name != "content-length" {
+            head += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    head += &format!(
+        "Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    line.write_all(head.as_bytes())?;
+    line.write_all(body)?;
+    let mut answer = Vec::new();
+    line.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.ok_or_else(|| odd("no answer"))?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .unwrap_or_default();
+    let status = status.parse::<u16>().map_err(|_| odd("no status"))?;
+    let mut response = http::Response::builder().status(status);
+    let mut wanted = None;
+    for line in lines {
+        let (name, value) = line.split_once(": ").ok_or_else(|| odd("no header"))?;
+        if name.eq_ignore_ascii_case("content-length") {
+            wanted = value.parse::<usize>().ok();
+        }
+        response = response.header(name, value);
+    }
+    let body = answer.split_off(end + 4);
+    if request.method != "HEAD" && wanted.is_some_and(|wanted| wanted != body.len()) {
+        return Err(odd("the answer ends too early"));
+    }
+    let body = object_store::client::HttpResponseBody::from(body);
+    response.body(body).map_err(std::io::Error::other)
+}
+
 fn repository(port: u16, prefix: &str, clock: &Arc<ManualClock>) -> Repository {
     let client = ClientOptions::new()
         .with_allow_http(true)
@@ -182,6 +261,7 @@ fn repository(port: u16, prefix: &str, clock: &Arc<ManualClock>) -> Repository {
         .with_access_key_id("test")
         .with_secret_access_key("test")
         .with_client_options(client)
+        .with_http_connector(Plain)
         .with_retry(RetryConfig {
             backoff,
             max_retries: 2,
