@@ -42,6 +42,7 @@ pub mod range;
 pub mod record;
 pub mod seeds;
 pub mod sequences;
+pub mod snapshot;
 pub mod store;
 pub mod stored;
 pub mod table;
@@ -77,7 +78,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -132,6 +133,10 @@ pub const TARGETS: [Target; 25] = [
         "keys, values and records of the catalog, as the data layer keeps them"
     ),
     target!(import, "texts that a vault is imported from"),
+    target!(
+        snapshot,
+        "manifests of snapshots, and archives that were changed: verified and restored"
+    ),
     target!(
         sequences,
         "sequences of operations with crashes and faults, against a model"
