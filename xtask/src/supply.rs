@@ -13,8 +13,16 @@ struct Rules {
     licenses: Vec<String>,
     /// Licences that only one crate may have.
     exceptions: Vec<(String, Vec<String>)>,
-    /// A crate, and the version below which it is banned (`None`: banned altogether).
-    bans: Vec<(String, Option<Version>)>,
+    bans: Vec<Ban>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Ban {
+    name: String,
+    /// The version below which it is banned (`None`: banned altogether).
+    below: Option<Version>,
+    /// Crates that may use it all the same.
+    wrappers: Vec<String>,
 }
 
 type Version = (u64, u64, u64);
@@ -46,21 +54,10 @@ pub(crate) fn check(workspace: &Workspace, lock: &str, deny: &str) -> Findings {
         }
     }
     let locked = locked_packages(lock);
-    for (name, text) in &locked {
-        for (banned, below) in rules.bans.iter().filter(|(banned, _)| banned == name) {
-            match below {
-                None => findings.problem(format!(
-                    "Cargo.lock: {banned} is banned by deny.toml; `cargo tree -i {banned}` says who \
-                     wants it"
-                )),
-                Some(least) if parse_version(text).is_none_or(|version| version < *least) => {
-                    let (major, minor, patch) = least;
-                    findings.problem(format!(
-                        "Cargo.lock: {banned} {text} is below {major}.{minor}.{patch}; `cargo update \
-                         -p {banned}`"
-                    ));
-                }
-                Some(_) => {}
+    for package in &locked {
+        for ban in rules.bans.iter().filter(|ban| ban.name == package.name) {
+            if let Some(problem) = banned(ban, package, &locked) {
+                findings.problem(problem);
             }
         }
     }
@@ -70,6 +67,24 @@ pub(crate) fn check(workspace: &Workspace, lock: &str, deny: &str) -> Findings {
         locked.len()
     ));
     findings
+}
+
+/// What is wrong with a locked package that a ban names.
+fn banned(ban: &Ban, package: &Locked, locked: &[Locked]) -> Option<String> {
+    let name = &ban.name;
+    let Some(least) = ban.below else {
+        let uses = |other: &&Locked| other.dependencies.contains(name);
+        let mut users = locked.iter().filter(uses).map(|other| &other.name);
+        let wrapped = !ban.wrappers.is_empty() && users.all(|user| ban.wrappers.contains(user));
+        return (!wrapped).then(|| {
+            format!("Cargo.lock: {name} is banned by deny.toml; `cargo tree -i {name}` says who wants it")
+        });
+    };
+    let (version, (major, minor, patch)) = (&package.version, least);
+    let outdated = parse_version(version).is_none_or(|version| version < least);
+    outdated.then(|| {
+        format!("Cargo.lock: {name} {version} is below {major}.{minor}.{patch}; `cargo update -p {name}`")
+    })
 }
 
 impl Rules {
@@ -112,15 +127,26 @@ impl Rules {
                 self.exceptions.push(((*name).to_owned(), licenses));
             }
             ("bans", "deny", [spec, ..]) => {
-                let ban = match spec.split_once("@<") {
-                    None => ((*spec).to_owned(), None),
+                let (name, below) = match spec.split_once("@<") {
+                    None => (*spec, None),
                     Some((name, version)) => {
                         let version = parse_version(version)
                             .ok_or_else(|| format!("line {number}: {version:?} is no version"))?;
-                        (name.to_owned(), Some(version))
+                        (name, Some(version))
                     }
                 };
-                self.bans.push(ban);
+                let wrappers = line.split_once("wrappers = [").map_or("", |(_, rest)| rest);
+                let wrappers = wrappers.split(']').next().unwrap_or_default();
+                self.bans.push(Ban {
+                    name: name.to_owned(),
+                    below,
+                    wrappers: wrappers
+                        .split('"')
+                        .skip(1)
+                        .step_by(2)
+                        .map(str::to_owned)
+                        .collect(),
+                });
             }
             _ => {}
         }
@@ -139,21 +165,37 @@ fn parse_version(text: &str) -> Option<Version> {
     ))
 }
 
-/// Name and version of each package in a lock file.
-fn locked_packages(lock: &str) -> Vec<(String, String)> {
+/// A package in a lock file.
+#[derive(Debug, Default)]
+struct Locked {
+    name: String,
+    version: String,
+    /// Names of what it depends on.
+    dependencies: Vec<String>,
+}
+
+/// The packages of a lock file.
+fn locked_packages(lock: &str) -> Vec<Locked> {
     let value = |line: &str, name: &str| {
         let value = line.strip_prefix(name)?.strip_prefix(" = \"")?;
         value.strip_suffix('"').map(str::to_owned)
     };
-    let mut packages = Vec::new();
-    let mut name = None;
+    let mut packages: Vec<Locked> = Vec::new();
     for line in lock.lines() {
-        if let Some(found) = value(line, "name") {
-            name = Some(found);
-        } else if let Some(version) = value(line, "version")
-            && let Some(name) = name.take()
-        {
-            packages.push((name, version));
+        if line == "[[package]]" {
+            packages.push(Locked::default());
+        }
+        let Some(package) = packages.last_mut() else {
+            continue;
+        };
+        if let Some(name) = value(line, "name") {
+            package.name = name;
+        } else if let Some(version) = value(line, "version") {
+            package.version = version;
+        } else if let Some(dependency) = line.strip_prefix(" \"") {
+            // The version follows where there are several.
+            let name = dependency.split([' ', '"']).next().unwrap_or_default();
+            package.dependencies.push(name.to_owned());
         }
     }
     packages
@@ -233,6 +275,7 @@ exceptions = [
 [bans]
 deny = [
     { crate = "atty" },
+    { crate = "clock", wrappers = ["cloud", "sky"], reason = "another one" },
     { crate = "lz4_flex@<0.12.1", reason = "advisory" },
 ]
 "#;
@@ -292,6 +335,20 @@ deny = [
         assert_eq!(lock("lz4_flex", "0.13.0-rc.1"), 0);
         assert_eq!(lock("atty", "9.9.9"), 1);
         assert_eq!(lock("attycat", "9.9.9"), 0);
+    }
+
+    #[test]
+    fn a_banned_crate_may_come_with_its_wrapper_alone() {
+        let lock = |user: &str| {
+            let lock = format!(
+                "[[package]]\nname = \"clock\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"{user}\"\n\
+                 version = \"1.0.0\"\ndependencies = [\n \"clock 1.0.0\",\n \"other\",\n]\n"
+            );
+            check(&Workspace::default(), &lock, DENY).problems.len()
+        };
+        assert_eq!(lock("sky"), 0);
+        assert_eq!(lock("cloud"), 0);
+        assert_eq!(lock("watch"), 1);
     }
 
     #[test]

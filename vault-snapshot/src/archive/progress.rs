@@ -18,7 +18,7 @@ use super::error::{Error, Result};
 /// };
 /// assert!(bar.progress(1, 2).is_continue());
 /// ```
-pub trait Watcher: Sync {
+pub trait Watcher {
     /// `bytes_done` of `bytes_total` are done. The total grows where it is not known beforehand.
     /// [`ControlFlow::Break`] ends the work with [`Error::Cancelled`]; what was begun is removed.
     fn progress(&self, bytes_done: u64, bytes_total: u64) -> ControlFlow<()>;
@@ -30,7 +30,7 @@ impl Watcher for () {
     }
 }
 
-impl<F: Fn(u64, u64) -> ControlFlow<()> + Sync> Watcher for F {
+impl<F: Fn(u64, u64) -> ControlFlow<()>> Watcher for F {
     fn progress(&self, bytes_done: u64, bytes_total: u64) -> ControlFlow<()> {
         self(bytes_done, bytes_total)
     }
