@@ -67,11 +67,13 @@ impl Sparse {
     }
 }
 
+type Published = Option<(SnapshotName, Vec<u8>)>;
+
 /// One snapshot, in memory.
 #[derive(Debug, Clone, Default)]
 struct Place {
     archive: Arc<Mutex<Sparse>>,
-    manifest: Arc<Mutex<Option<(SnapshotName, Vec<u8>)>>>,
+    manifest: Arc<Mutex<Published>>,
 }
 
 impl Destination for Place {

@@ -118,7 +118,8 @@ fn a_chain_is_checked_and_restored_by_hand() {
     }
     let name = next.name;
     let unpack = format!(
-        r#"jq -r '.entries[] | "\(.holder) \(.path)"' {name}/manifest.json | while read -r holder path; do unzip -q "$holder/snapshot.zip" "$path" -d two; done"#
+        r#"jq -r '.entries[] | "\(.holder) \(.path)"' {name}/manifest.json |
+           while read -r holder path; do unzip -q "$holder/snapshot.zip" "$path" -d two; done"#
     );
     if shell(scratch.path(), &["unzip", "jq"], &unpack).is_some() {
         assert_eq!(read_all(&scratch.path().join("two/store")), files);

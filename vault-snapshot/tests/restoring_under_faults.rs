@@ -1,10 +1,5 @@
 //! Targets that are taken, disks that are full, operations that fail, clocks that go back: nothing is half done.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot be set up has failed"
-)]
-
 mod support;
 
 use std::ops::ControlFlow;
