@@ -109,6 +109,30 @@ impl WriteBatch {
         }
     }
 
+    /// Takes operations as [`WriteBatch::encoded`] gives them. `None` where they make no sense, or are more than a batch can hold.
+    ///
+    /// ```
+    /// use vault_core::{KeyspaceId, WriteBatch};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(KeyspaceId(1), b"alice", b"admin").delete(KeyspaceId(1), b"bob");
+    /// let again = WriteBatch::from_encoded(batch.encoded()).expect("it was just laid out");
+    /// assert!(again.iter().eq(batch.iter()));
+    /// assert!(WriteBatch::from_encoded(b"nonsense").is_none());
+    /// ```
+    #[must_use]
+    pub fn from_encoded(encoded: &[u8]) -> Option<Self> {
+        let mut decoder = Decoder::new(encoded);
+        let mut count = 0_u32;
+        while !decoder.is_empty() {
+            decode_operation(&mut decoder)?;
+            count = count.checked_add(1)?;
+        }
+        Some(Self {
+            encoded: encoded.to_vec(),
+            count,
+        })
+    }
+
     /// Starts an empty batch with room for `bytes` of encoded operations.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::engine::SequenceNumber;
 use crate::vfs::LockLost;
 
 /// The result of a Vault operation.
@@ -362,6 +363,22 @@ pub enum Error {
         /// The path that is in the way.
         path: PathBuf,
     },
+    /// A part of the log that was to be shipped, or to be replayed, is not there.
+    #[error("the shipped log has a gap behind write {behind}: {problem}")]
+    LogGap {
+        /// The last write before the gap.
+        behind: SequenceNumber,
+        /// What is missing, and what to do.
+        problem: String,
+    },
+    /// Shipped log was given to a store that it cannot be replayed on.
+    #[error("the shipped log cannot be replayed on {path}: {problem}", path = path.display())]
+    UnfitLog {
+        /// The store's directory.
+        path: PathBuf,
+        /// Why not, and what to do.
+        problem: String,
+    },
     /// The work was cancelled by its own caller; what was done so far stands.
     #[error("cancelled by the caller; what was done so far stands")]
     Cancelled,
@@ -407,6 +424,8 @@ impl Error {
             | Self::Encrypted { .. }
             | Self::NotEncrypted { .. }
             | Self::InvalidKey { .. }
+            | Self::LogGap { .. }
+            | Self::UnfitLog { .. }
             | Self::Unsupported { .. } => ErrorKind::Input,
             Self::WrongKey { .. } | Self::Locked | Self::KeyUnavailable { .. } => ErrorKind::Unlock,
             Self::DiskFull { .. } | Self::MemoryFull { .. } | Self::TooManyOpenFiles { .. } => {

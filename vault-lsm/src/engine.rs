@@ -22,6 +22,7 @@ use crate::locking;
 use crate::options::LsmOptions;
 use crate::read::get;
 use crate::read::scan::ScanCursor;
+use crate::shipping::{LogShipper, ShipOptions};
 use crate::snapshot::LsmSnapshot;
 use crate::store::{Store, unknown_keyspace};
 use crate::write::admission::Patience;
@@ -204,6 +205,18 @@ impl Lsm {
         capture::capture(store).map_err(|error| store.told(error))
     }
 
+    /// Begins to ship the log: what is written from now on, or since another shipper ended, as bytes that a follower keeps and
+    /// [`replay_shipped`](crate::shipping::replay_shipped) brings a restored [capture](Lsm::capture) forward with. The base is captured when
+    /// the first shipper has been begun. See [`shipping`](crate::shipping), and an example at `replay_shipped`.
+    ///
+    /// # Errors
+    /// [`LogGap`](vault_core::Error::LogGap) where [`from`](ShipOptions::from) cannot be gone on from,
+    /// [`InvalidSetting`](vault_core::Error::InvalidSetting) where there is a shipper already; those of a write.
+    pub fn ship_log(&self, options: &ShipOptions) -> Result<LogShipper> {
+        let store = self.store();
+        LogShipper::begin(store, options).map_err(|error| store.told(error))
+    }
+
     /// About how many bytes the tables hold of a range, with the values that they keep apart. Reads nothing from disk.
     ///
     /// # Errors
@@ -263,7 +276,7 @@ impl Lsm {
     /// wrote it that did not know instances.
     #[must_use]
     pub fn instance(&self) -> Option<[u8; 16]> {
-        self.store().instance
+        self.store().instance.id()
     }
 
     /// Whether what is on disk is encrypted.

@@ -246,6 +246,7 @@ pub(crate) fn remove_logs_below(store: &Store, floor: u64) {
         std::mem::replace(&mut *segments, kept)
     };
     store.log_sync.forget_below(floor);
+    store.shipping.let_go_below(floor);
     store.rotation.logs_removed(floor);
     for &number in BTreeMap::keys(&removed) {
         // The manifest no longer names it: should this fail, the next opening removes it.

@@ -61,8 +61,9 @@ fn create_or_alter(
             options: options.clone(),
         };
         manifest
-            .commit(&store.env, &[edit])
+            .commit(&store.env, std::slice::from_ref(&edit))
             .map_err(|error| store.poison_if_unknown(error))?;
+        store.shipping.changed(store, &manifest, edit);
         store.update_keyspace(id, |current| {
             let mut next = KeyspaceView::clone(current);
             next.options = Arc::new(options.clone());
@@ -92,8 +93,9 @@ fn create_or_alter(
         options: options.clone(),
     };
     manifest
-        .commit(&store.env, &[edit])
+        .commit(&store.env, std::slice::from_ref(&edit))
         .map_err(|error| store.poison_if_unknown(error))?;
+    store.shipping.changed(store, &manifest, edit);
     let view = KeyspaceView {
         keyspace: Arc::new(Keyspace::new(
             id,
@@ -182,6 +184,8 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     manifest
         .commit(&store.env, &edits)
         .map_err(|error| store.poison_if_unknown(error))?;
+    let dropped = Edit::DropKeyspace { id: id.0 };
+    store.shipping.changed(store, &manifest, dropped);
     view.keyspace.dropped.store(true, Ordering::Release);
     view.buffers().for_each(|buffer| buffer.memtable.leave());
     store.snapshots.keep_dropped(&view, || {

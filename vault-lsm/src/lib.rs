@@ -54,6 +54,7 @@ mod report;
 mod rest;
 mod restored;
 mod rotation;
+pub mod shipping;
 mod snapshot;
 mod stock;
 mod store;

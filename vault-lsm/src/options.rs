@@ -199,6 +199,8 @@ pub struct LsmOptions {
     pub(crate) protection: Arc<dyn Protection>,
     pub(crate) listener: Option<Arc<dyn EventListener>>,
     pub(crate) operators: Vec<Arc<dyn MergeOperator>>,
+    /// Whether the log of another store is replayed: a copy stays one.
+    pub(crate) replaying: bool,
 }
 
 impl Default for LsmOptions {
@@ -211,6 +213,7 @@ impl Default for LsmOptions {
             protection: Arc::new(Plain),
             listener: None,
             operators: merge::built_in(),
+            replaying: false,
         }
     }
 }

@@ -122,6 +122,7 @@ struct Opening {
     table_env: TableEnv,
     reclaim: Arc<ReclaimQueue>,
     pointer: Option<Pointer>,
+    replaying: bool,
     began: std::time::Duration,
 }
 
@@ -219,6 +220,7 @@ impl Opening {
             table_env,
             reclaim,
             pointer,
+            replaying: options.replaying,
             began,
         })
     }
@@ -333,7 +335,7 @@ impl Opening {
             log_segments,
             next_run,
             generation,
-            instance: instance.id(),
+            instance,
             writing,
         })
     }

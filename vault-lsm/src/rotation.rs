@@ -137,6 +137,7 @@ pub(crate) fn rotate(store: &Arc<Store>) -> Result<u32> {
     let keys = keys_of(store)?;
     store.check_writable()?;
     let mut manifest = store.manifest()?;
+    store.shipping.keys_change(keys)?;
     let epoch = keys
         .begin_epoch()
         .map_err(|error| store.poison_if_unknown(error))?;

@@ -24,7 +24,7 @@ use vault_core::{Error, Result, SequenceNumber};
 
 use crate::blob::BlobFile;
 use crate::layout::{Env, POINTER_NAME, SALT_OFFSET, file_name};
-use crate::manifest::{self, Instance, Manifest, State};
+use crate::manifest::{self, Manifest, State};
 use crate::store::{Store, lock};
 use crate::version::TableFile;
 
@@ -126,7 +126,7 @@ fn copy_of(state: &State, sequence: SequenceNumber) -> State {
     state.log_synced = (0, 0);
     state.forget_logs = 0;
     // Whoever opens it for writing makes it an instance of its own.
-    state.instance = Instance::Copy;
+    state.instance = state.instance.copied();
     state.last_sequence = sequence;
     state
 }

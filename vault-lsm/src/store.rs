@@ -6,6 +6,7 @@
 //! 2. `commit`: who holds it gives out places in the log and inserts into memtables, and alone seals memtables.
 //! 3. `manifest`: who holds it changes what the store is made of.
 //! 4. the view cell's own: while a new view is put in place.
+//! 5. what is kept for a shipper ([`crate::shipping`]).
 //!
 //! `log_spare_turn` comes before `manifest`, and nothing is held by who takes it.
 //!
@@ -26,13 +27,14 @@ use crate::keyspace::KeyspaceView;
 use crate::layout::Env;
 use crate::locking::Locking;
 use crate::log::{LogSync, LogWriter, Segment};
-use crate::manifest::Manifest;
+use crate::manifest::{Instance, Manifest};
 use crate::memory::Memory;
 use crate::options::Settings;
 use crate::reclaim::ReclaimQueue;
 use crate::replay::Progress;
 use crate::rest::Rest;
 use crate::rotation::Rotation;
+use crate::shipping::Shipping;
 use crate::snapshot::SnapshotRegistry;
 use crate::sync::atomic::{AtomicU8, AtomicU64};
 use crate::sync::{self, Mutex, MutexGuard, hint};
@@ -77,12 +79,13 @@ pub(crate) struct Store {
     pub(crate) replay_left_from: Option<SequenceNumber>,
     /// The generation that the store was opened at.
     generation: u64,
-    /// The instance of the store; `None` where it was opened read-only and has none of its own.
-    pub(crate) instance: Option<[u8; 16]>,
+    /// The instance of the store.
+    pub(crate) instance: Instance,
     /// `None` when the store was opened read-only.
     writable: Option<Writable>,
     pub(crate) locking: Locking,
     pub(crate) rotation: Rotation,
+    pub(crate) shipping: Shipping,
     pub(crate) rest: Rest,
     /// What stands in the way of operations, bit by bit; 0: nothing.
     status: AtomicU8,
@@ -116,7 +119,7 @@ pub(crate) struct StoreParts {
     pub(crate) log_segments: BTreeMap<u64, u64>,
     pub(crate) next_run: u64,
     pub(crate) generation: u64,
-    pub(crate) instance: Option<[u8; 16]>,
+    pub(crate) instance: Instance,
     /// The log, the manifest and the process lock; `None` when opened read-only.
     pub(crate) writing: Option<(LogWriter, Manifest, Arc<LockedFileSystem>)>,
 }
@@ -177,6 +180,7 @@ impl Store {
             writable,
             locking: Locking::default(),
             rotation: Rotation::default(),
+            shipping: Shipping::default(),
             rest: Rest::default(),
             status: AtomicU8::new(0),
             poison: Mutex::new(None),

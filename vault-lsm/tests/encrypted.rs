@@ -66,6 +66,8 @@ mod read_only_damage;
 mod read_only_medium;
 #[path = "real_full_disk.rs"]
 mod real_full_disk;
+#[path = "shipping.rs"]
+mod shipping;
 #[path = "short_reads.rs"]
 mod short_reads;
 #[path = "stress.rs"]

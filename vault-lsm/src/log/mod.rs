@@ -22,7 +22,8 @@ mod secure;
 mod sync;
 mod writer;
 
-pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, replay};
+pub(crate) use reader::{Replay, ReplayRequest, ReplayedBatch, peek_start, replay};
+pub(crate) use record::Start;
 pub(crate) use secure::{rewrite, secure};
 pub(crate) use sync::LogSync;
 pub(crate) use writer::{LogWriter, Reserved, Segment, SegmentSource};

@@ -139,7 +139,7 @@ fn check_chain(env: &Env, segments: &[u64], starts: &[Option<Start>]) -> Result<
 }
 
 /// Reads the start record of a segment. `None` where there is none that opens.
-fn peek_start(env: &Env, number: u64, salt: Option<&Salt>) -> Result<Option<Start>> {
+pub(crate) fn peek_start(env: &Env, number: u64, salt: Option<&Salt>) -> Result<Option<Start>> {
     const PEEK_BYTES: u64 = HEADER_BYTES as u64 + 256;
     let opened = open_segment(env, number)?;
     salt.map_or(Ok(()), |salt| opened.check_salt(salt))?;

@@ -41,13 +41,16 @@ pub(crate) trait SegmentSource {
     /// A fresh segment of at least `bytes`, known to the manifest, with a number above `after`: the
     /// order of the numbers is the order of the log.
     fn new_segment(&self, bytes: u64, after: u64) -> Result<Segment>;
+
+    /// Hears that a segment takes records from now on, and where it lies in the log.
+    fn segment_begun(&self, _: &Segment, _: &Start) {}
 }
 
 /// A segment that can be appended to.
 pub(crate) struct Segment {
     pub(crate) number: u64,
     pub(crate) salt: Salt,
-    file: Arc<dyn File>,
+    pub(crate) file: Arc<dyn File>,
     target: Target,
     blocks: Arc<dyn BlockTransform>,
     header_checksum: u32,
@@ -430,6 +433,7 @@ impl LogWriter {
         // come to rely on that, so the log has not grown by it.
         put.map_err(write_failed)?;
         self.sync.appended(self.position);
+        source.segment_begun(&active.segment, &start);
         self.current = Some(active);
         Ok(())
     }

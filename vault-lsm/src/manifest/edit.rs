@@ -119,8 +119,13 @@ impl Edit {
             Self::LastSequence(sequence) => numbers(out, 10, &[*sequence]),
             Self::NextKeyspace(id) => numbers(out, 11, &[u64::from(*id)]),
             Self::Instance(instance) => {
-                out.push(16);
-                out.extend_from_slice(&instance.encode());
+                let (kind, id) = match instance {
+                    Instance::Unknown => (0, [0; 16]),
+                    Instance::Own(id) => (1, *id),
+                    Instance::CopyOf(id) => (2, *id),
+                };
+                out.extend_from_slice(&[16, kind]);
+                out.extend_from_slice(&id);
             }
             Self::ForgetLogs(number) => numbers(out, 13, &[*number]),
             Self::LogSynced { segment, position } => numbers(out, 12, &[*segment, *position]),
@@ -188,7 +193,11 @@ impl Edit {
                 keyspace: small(decoder)?,
                 number: decoder.varint()?,
             },
-            16 => Self::Instance(Instance::decode(decoder.array()?)),
+            16 => match (decoder.u8()?, decoder.array()?) {
+                (1, id) => Self::Instance(Instance::Own(id)),
+                (2, id) => Self::Instance(Instance::CopyOf(id)),
+                _ => return None,
+            },
             _ => return None,
         })
     }

@@ -12,40 +12,35 @@ use crate::blob::{BlobMeta, BlobUse};
 use crate::internal_key::SEQUENCE_MAX;
 use crate::table::TableMeta;
 
+/// The id of an instance.
+pub(crate) type InstanceId = [u8; 16];
+
 /// Which instance of a store the files are: of those that began as the same store, each is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Instance {
     /// Nothing is known: the store is being made, or was written by a Vault that knew no instances.
     #[default]
     Unknown,
-    /// A copy that nobody has opened for writing yet.
-    Copy,
+    /// A copy of this instance that nobody has opened for writing yet; zeros where it is not known of which.
+    CopyOf(InstanceId),
     /// One that was opened for writing.
-    Own([u8; INSTANCE_BYTES]),
+    Own(InstanceId),
 }
 
-/// Length of an instance's id.
-const INSTANCE_BYTES: usize = 16;
-
 impl Instance {
-    /// What stands in the manifest: zeros for a copy that is none yet. Nothing stands there where nothing is known.
-    pub(super) fn encode(self) -> [u8; INSTANCE_BYTES] {
-        self.id().unwrap_or_default()
-    }
-
-    pub(super) fn decode(bytes: [u8; INSTANCE_BYTES]) -> Self {
-        if bytes == [0; INSTANCE_BYTES] {
-            Self::Copy
-        } else {
-            Self::Own(bytes)
+    /// The id of an instance that was opened for writing.
+    pub(crate) const fn id(self) -> Option<InstanceId> {
+        match self {
+            Self::Own(id) => Some(id),
+            Self::Unknown | Self::CopyOf(_) => None,
         }
     }
 
-    /// The id of an instance that was opened for writing.
-    pub(crate) const fn id(self) -> Option<[u8; INSTANCE_BYTES]> {
+    /// What a copy of it is.
+    pub(crate) const fn copied(self) -> Self {
         match self {
-            Self::Own(id) => Some(id),
-            Self::Unknown | Self::Copy => None,
+            Self::Own(id) | Self::CopyOf(id) => Self::CopyOf(id),
+            Self::Unknown => Self::CopyOf([0; 16]),
         }
     }
 }

@@ -18,7 +18,11 @@ impl Opening {
         match read.instance {
             Instance::Own(id) if !marked => return Ok(Instance::Own(id)),
             Instance::Unknown if !marked => {}
-            Instance::Own(_) | Instance::Unknown | Instance::Copy => self.begin_epoch(read)?,
+            Instance::Own(_) | Instance::Unknown | Instance::CopyOf(_) => self.begin_epoch(read)?,
+        }
+        if self.replaying {
+            // What is replayed is the original's: nobody has written anything of his own.
+            return Ok(read.instance.copied());
         }
         let mut id = [0; 16];
         self.env.random.fill(&mut id)?;

@@ -13,7 +13,7 @@ use vault_core::{
 use crate::counters::Operation as Counted;
 use crate::internal_key::{SEQUENCE_MAX, pack};
 use crate::keyspace::KeyspaceView;
-use crate::log::{Reserved, Segment, SegmentSource};
+use crate::log::{Reserved, Segment, SegmentSource, Start};
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::store::{Commit, Store, lock};
@@ -43,8 +43,32 @@ impl Store {
         self.check_writable()?;
         let view = self.views.pin();
         validate::check(self, &view, batch)?;
+        let committed = self.commit_admitted(view, batch, patience)?;
+        self.make_durable(committed.log_end, options)?;
+        self.counters.end(Counted::Write, &timing, &*self.env.clock);
+        Ok(committed.sequence)
+    }
+
+    /// Writes a batch that was checked when it was first written, by this store before it was copied: what has expired since is
+    /// taken all the same, and so is what is longer than callers are allowed now. Durable as the log is.
+    pub(crate) fn write_again(self: &Arc<Self>, batch: &WriteBatch) -> Result<SequenceNumber> {
+        self.check_writable()?;
+        let view = self.views.pin();
+        validate::check_keyspaces(&view, batch)?;
+        let committed = self.commit_admitted(view, batch, Patience::Wait)?;
+        Ok(committed.sequence)
+    }
+
+    /// Commits a checked batch, as soon as there is room for it.
+    #[inline]
+    fn commit_admitted(
+        self: &Arc<Self>,
+        view: Pinned,
+        batch: &WriteBatch,
+        patience: Patience,
+    ) -> Result<Committed> {
         let mut admitted = admit(self, view, batch, patience)?;
-        let committed = loop {
+        loop {
             let commit = self.commit_beside_others()?;
             if admitted.is_outdated(self, batch) {
                 // Others came in between, and memory is full again.
@@ -52,11 +76,8 @@ impl Store {
                 admitted = admit(self, self.views.pin(), batch, patience)?;
                 continue;
             }
-            break self.commit_batch(commit, batch, admitted.checked)?;
-        };
-        self.make_durable(committed.log_end, options)?;
-        self.counters.end(Counted::Write, &timing, &*self.env.clock);
-        Ok(committed.sequence)
+            return self.commit_batch(commit, batch, admitted.checked);
+        }
     }
 
     /// Waits until the log is durable up to `end`, if the options ask for it.
@@ -414,6 +435,12 @@ impl SegmentSource for Store {
             return Ok(spare);
         }
         self.create_segment(bytes)
+    }
+
+    fn segment_begun(&self, segment: &Segment, start: &Start) {
+        // All commits before it are published: none is on its way when a segment begins.
+        let before = self.visible.load(Ordering::Acquire);
+        self.shipping.segment_begun(segment, start, before);
     }
 }
 
