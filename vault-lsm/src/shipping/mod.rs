@@ -6,11 +6,11 @@
 //! is lost is lost: who ships every second loses a second.
 //!
 //! # Steps
-//! - [`kept`] holds log segments open, with what is to be shipped beside them, from when they are begun until they are
+//! - `kept` holds log segments open, with what is to be shipped beside them, from when they are begun until they are
 //!   shipped, whatever the store lets go of. Without a shipper it holds nothing, and costs one look for each segment.
-//! - [`ship`] makes the log durable, and takes the bytes between the last position and this one.
-//! - [`notes`] seals what the log does not tell: keyspaces that come, change and go.
-//! - [`replay`] opens the records of shipments, checks that they follow one another, and writes their batches again.
+//! - `ship` makes the log durable, and takes the bytes between the last position and this one.
+//! - `notes` seals what the log does not tell: keyspaces that come, change and go.
+//! - `replay` opens the records of shipments, checks that they follow one another, and writes their batches again.
 //!
 //! # Invariants
 //! - Only what is durable in the store is shipped, so that a store never goes on from before what it has shipped.
