@@ -286,7 +286,11 @@ fn keys_are_rotated_while_copies_are_made() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let rotating = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
+            // Bounded, should the other thread fail.
+            for _ in 0..2_000 {
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
                 store.rotate_keys().unwrap();
                 store
                     .finish_rotation(|_| std::ops::ControlFlow::Continue(()))
