@@ -4,12 +4,15 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
+use vault_core::clock::{Clock, ManualClock};
 use vault_core::random::SeededRandom;
 use vault_core::vfs::MemoryFileSystem;
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
 use vault_db::{
-    Database, Durability, Error, ErrorKind, ImportOptions, Key, Quota, Result, Tenant, Value,
+    Database, Durability, Error, ErrorKind, ExportFormat, ImportMode, ImportOptions, Key, Quota,
+    Result, Tenant, Timestamp, Value,
 };
 
 fn temp() -> Database {
@@ -107,7 +110,7 @@ fn quotas_hold_exactly() {
     over(tenant.write(|tx| tx.vault("one")?.put(5, &5)), "keys");
     let text = r#"{"format": "vault-json-v1", "entries": [{"key": "a", "value": 1}]}"#;
     let merge = ImportOptions {
-        mode: vault_db::ImportMode::Merge,
+        mode: ImportMode::Merge,
     };
     over(
         tenant.import("one", text.as_bytes(), &merge).map(drop),
@@ -318,7 +321,7 @@ impl Actor {
             self.random.below(6) as i64,
             self.random.below(100) as i64,
         );
-        let verb = self.random.below(14);
+        let verb = self.random.below(22);
         let tenant = self.tenant.clone();
         let vault = || tenant.vault(&name);
         let seen: Box<dyn std::fmt::Debug> = match verb {
@@ -378,6 +381,54 @@ impl Actor {
                     .and_then(|vault| vault.delete())
                     .map_err(|e| e.to_string()),
             ),
+            13 => {
+                let to = self.name();
+                let copied = vault().and_then(|vault| vault.copy_to(&to)?.len());
+                Box::new(copied.map_err(|e| e.to_string()))
+            }
+            14 => Box::new(
+                vault()
+                    .and_then(|vault| vault.put_for(key, &value, Duration::from_secs(3)))
+                    .map_err(|e| e.to_string()),
+            ),
+            15 => Box::new(tenant.cleanup_expired().map_err(|e| e.to_string())),
+            16 => {
+                let mut text = Vec::new();
+                let exported = vault()
+                    .and_then(|vault| vault.export(ExportFormat::Base64, &mut text))
+                    .map(|_| String::from_utf8(text).unwrap());
+                Box::new(exported.map_err(|e| e.to_string()))
+            }
+            17 => {
+                let text = format!(
+                    r#"{{"format": "vault-json-v1", "entries": [{{"key": {{"$integer": {key}}}, "value": {value}}}]}}"#
+                );
+                let mode = match value % 3 {
+                    0 => ImportMode::Create,
+                    1 => ImportMode::Merge,
+                    _ => ImportMode::Replace,
+                };
+                let imported = tenant.import(&name, text.as_bytes(), &ImportOptions { mode });
+                Box::new(imported.map_err(|e| e.to_string()))
+            }
+            18 => {
+                let stats = vault().and_then(|vault| vault.stats()).map(|stats| {
+                    (
+                        [stats.reads, stats.writes, stats.deletes, stats.scans],
+                        (stats.accesses_24h, stats.commits, stats.top_keys),
+                    )
+                });
+                Box::new(stats.map_err(|e| e.to_string()))
+            }
+            19 => {
+                let accesses = tenant.recent_accesses().into_iter();
+                let accesses = accesses.map(|it| (it.vault, it.verb, it.key));
+                Box::new(accesses.collect::<Vec<_>>())
+            }
+            20 => {
+                let read = tenant.read(|tx| tx.vault(&name)?.len());
+                Box::new(read.map_err(|e| e.to_string()))
+            }
             _ => {
                 let other = self.name();
                 let written = tenant.write(|tx| {
@@ -396,14 +447,8 @@ impl Actor {
 }
 
 /// Two-tenant metamorphic test: a tenant observes the same whether or not another one is at work beside it, whatever that does.
-/// 10,000 random sequences (fewer with debug assertions).
-fn sequences() -> u64 {
-    if cfg!(debug_assertions) {
-        1_000
-    } else {
-        10_000
-    }
-}
+/// 10,000 random sequences.
+const SEQUENCES: u64 = 10_000;
 
 #[test]
 fn what_one_does_the_other_does_not_observe() {
@@ -412,33 +457,64 @@ fn what_one_does_the_other_does_not_observe() {
         keys_max: 12,
         bytes_max: 400,
     };
-    // On a disk in memory: this is about what is seen, not about what is kept.
-    let fs = Arc::new(MemoryFileSystem::new());
-    let db = Database::builder()
-        .durability(Durability::Os)
-        .engine_options(|options| options.file_system(fs))
-        .open("/store")
-        .unwrap();
-    for sequence in 0..sequences() {
+    // On disks in memory: this is about what is seen, not about what is kept. Two of them, whose clocks go in step.
+    let database = || {
+        let fs = Arc::new(MemoryFileSystem::new());
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let db = Database::builder()
+            .durability(Durability::Os)
+            .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+            .engine_options(|options| options.file_system(fs))
+            .open("/store")
+            .unwrap();
+        (clock, db)
+    };
+    let (alone, beside) = (database(), database());
+    for sequence in 0..SEQUENCES {
         let steps = 6 + sequence % 5;
-        let observed = |with_other: bool| {
-            let first = format!("first {with_other}");
-            let mut one = Actor::new(db.create_tenant(&first, quota).unwrap(), sequence);
+        let observed = |(clock, db): &(Arc<ManualClock>, Database), with_other: bool| {
+            let mut one = Actor::new(db.create_tenant("one", quota).unwrap(), sequence);
             let mut other = with_other
                 .then(|| Actor::new(db.create_tenant("other", quota).unwrap(), sequence ^ 0xabcd));
             for _ in 0..steps {
+                clock.advance(Duration::from_secs(1));
                 one.step();
                 if let Some(other) = &mut other {
                     other.step();
                     other.step();
                 }
             }
-            db.drop_tenant(&first).unwrap();
+            db.drop_tenant("one").unwrap();
             if with_other {
                 db.drop_tenant("other").unwrap();
             }
             one.observed
         };
-        assert_eq!(observed(false), observed(true), "sequence {sequence}");
+        let (alone, beside) = (observed(&alone, false), observed(&beside, true));
+        assert_eq!(alone, beside, "sequence {sequence}");
     }
+}
+
+/// However much another one does, it takes nothing out of a tenant's log of accesses.
+#[test]
+fn logs_of_accesses_are_their_own() {
+    let db = temp();
+    let one = db.create_tenant("one", Quota::NONE).unwrap();
+    let other = db.create_tenant("other", Quota::NONE).unwrap();
+    one.vault("v").unwrap().put("mine", &1).unwrap();
+    db.vault("v").unwrap().put("nobody's", &1).unwrap();
+    let (of_one, of_none) = (one.recent_accesses(), db.recent_accesses());
+    for n in 0..100 {
+        // The first accesses to each vault are all looked at.
+        let vault = other.vault(&format!("v{n}")).unwrap();
+        for key in 0..30 {
+            vault.put(key, &n).unwrap();
+        }
+    }
+    assert_eq!(one.recent_accesses(), of_one);
+    assert_eq!(db.recent_accesses(), of_none);
+    assert_eq!(of_one.len(), 1);
+    assert_eq!(other.recent_accesses().len(), 128);
+    db.drop_tenant("other").unwrap();
+    assert!(other.recent_accesses().is_empty());
 }

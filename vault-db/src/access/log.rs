@@ -1,4 +1,4 @@
-//! The latest accesses that were sampled, over all vaults.
+//! The latest accesses that were sampled, over all vaults of a tenant, or of none: what one does takes none of another's away.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,8 +9,10 @@ use vault_core::Timestamp;
 use crate::database::lock;
 use crate::key::Key;
 
-/// Accesses that are kept.
+/// Accesses that are kept of all vaults that belong to no tenant.
 pub(crate) const RECORDS_MAX: usize = 1024;
+/// Accesses that are kept of all vaults of a tenant.
+pub(crate) const TENANT_RECORDS_MAX: usize = 128;
 /// Bytes of a key that are kept; of a longer one, none are.
 const KEY_BYTES_MAX: usize = 128;
 
@@ -81,7 +83,7 @@ impl AccessVerb {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRecord {
-    /// The vault's name at present; its number where it was deleted.
+    /// The vault's name at present. Accesses to vaults that are gone are not told.
     pub vault: String,
     /// What was done.
     pub verb: AccessVerb,
@@ -104,18 +106,25 @@ pub(crate) struct Kept {
 }
 
 /// The latest accesses that were sampled: a ring.
-#[derive(Default)]
 pub(crate) struct AccessLog {
     kept: Mutex<VecDeque<Kept>>,
+    records_max: usize,
 }
 
 impl AccessLog {
+    pub(crate) const fn new(records_max: usize) -> Self {
+        Self {
+            kept: Mutex::new(VecDeque::new()),
+            records_max,
+        }
+    }
+
     pub(crate) fn note(&self, mut record: Kept) {
         if record.key.len() > KEY_BYTES_MAX {
             record.key = Vec::new();
         }
         let mut kept = lock(&self.kept);
-        if kept.len() >= RECORDS_MAX {
+        if kept.len() >= self.records_max {
             kept.pop_front();
         }
         kept.push_back(record);

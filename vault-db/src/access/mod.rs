@@ -9,7 +9,8 @@
 //!
 //! # What it costs
 //! An access that is not sampled pays one addition. Memory is bounded: for each vault 24 hours of counts and
-//! [`sketch::KEYS_MAX`] keys, and for the database a log of [`log::RECORDS_MAX`] accesses.
+//! [`sketch::KEYS_MAX`] keys, for the database a log of [`RECORDS_MAX`] accesses, and for each tenant one of
+//! [`TENANT_RECORDS_MAX`].
 //!
 //! Counts, hours and keys are written to the catalog once a minute and on closing, so that they survive the process. After
 //! a crash, what came since is missing from them. A vault that is removed takes what was saved of it along, and nothing is
@@ -21,7 +22,7 @@ mod recorder;
 mod saved;
 mod sketch;
 
-pub(crate) use log::AccessLog;
+pub(crate) use log::{AccessLog, RECORDS_MAX, TENANT_RECORDS_MAX};
 pub use log::{AccessRecord, AccessVerb};
 pub(crate) use recorder::{Access, Saving};
 pub(crate) use saved::Saved;

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use vault_core::Timestamp;
 
-use super::log::{AccessVerb, Kept};
+use super::log::{AccessLog, AccessVerb, Kept};
 use super::saved::Saved;
 use super::{SAMPLE_ALL_UP_TO, SAMPLE_EVERY};
 use crate::database::{Shared, lock};
@@ -26,6 +26,8 @@ struct Group([AtomicU64; 4]);
 /// What is noted of the accesses to one vault.
 pub(crate) struct Access {
     vault: u32,
+    /// The log of the tenant that the vault belongs to; without one, the database's.
+    log: Option<Arc<AccessLog>>,
     groups: [Group; GROUPS],
     noted: Mutex<Noted>,
     /// Whether anything was noted since it was last saved.
@@ -75,9 +77,10 @@ fn group() -> usize {
 }
 
 impl Access {
-    pub(crate) fn new(vault: u32, saved: Saved) -> Self {
+    pub(crate) fn new(vault: u32, log: Option<Arc<AccessLog>>, saved: Saved) -> Self {
         Self {
             vault,
+            log,
             groups: std::array::from_fn(|_| Group::default()),
             noted: Mutex::new(Noted {
                 saved,
@@ -196,7 +199,8 @@ impl Sample<'_> {
         let now = shared.now();
         let took = monotonic.saturating_sub(self.began);
         shared.latencies[self.verb as usize].record(took);
-        shared.accesses.note(Kept {
+        let log = access.log.as_deref().unwrap_or(&shared.accesses);
+        log.note(Kept {
             vault: access.vault,
             verb: self.verb,
             key: self.key.to_vec(),

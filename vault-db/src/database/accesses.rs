@@ -1,7 +1,10 @@
 //! Keeping what is noted of accesses.
 
+use std::sync::Arc;
+
 use vault_core::{WriteBatch, WriteOptions};
 
+use super::registry::NO_TENANT;
 use super::shared::Shared;
 use crate::access::{Access, AccessRecord};
 use crate::catalog;
@@ -34,13 +37,23 @@ impl Shared {
     /// Forgets every key that was noted, after having saved it.
     pub(crate) fn forget_accessed_keys(&self) {
         self.accesses.clear();
-        for vault in self.registry().all() {
+        let registry = self.registry();
+        for tenant in registry.tenants() {
+            tenant.accesses.clear();
+        }
+        for vault in registry.all() {
             vault.access.forget_keys();
         }
     }
 
-    /// The latest accesses that were sampled, of a tenant's vaults.
+    /// The latest accesses that were sampled, of a tenant's vaults. A tenant that was dropped has none.
     pub(crate) fn recent_accesses(&self, tenant: u32) -> Vec<AccessRecord> {
+        let owner = self.registry().tenant_of(tenant).map(Arc::clone);
+        let log = match &owner {
+            Some(owner) => &owner.accesses,
+            None if tenant == NO_TENANT => &self.accesses,
+            None => return Vec::new(),
+        };
         let names: std::collections::BTreeMap<u32, String> = {
             let registry = self.registry();
             let vaults = registry.of_tenant(tenant);
@@ -48,7 +61,7 @@ impl Shared {
                 .map(|(name, state)| (state.id, name.to_owned()))
                 .collect()
         };
-        let latest = self.accesses.latest().into_iter();
+        let latest = log.latest().into_iter();
         let told = latest.filter_map(|kept| {
             Some(AccessRecord {
                 vault: names.get(&kept.vault)?.clone(),

@@ -88,7 +88,7 @@ impl EncryptedDatabase {
     /// principals and roles with the hashes of secrets and tokens; what open transactions have read and want to write, and keys
     /// that were written beside them; the last few keys and values that each thread encoded. Keys of entries that were noted for
     /// statistics are forgotten here, but not where a database locks itself after idle time or is locked through
-    /// [`EncryptedDatabase::store`]: the latest 1,024 and the 32 most used of each vault stay until the last handle is dropped, or
+    /// [`EncryptedDatabase::store`]: the latest 1,024 (128 of each tenant) and the 32 most used of each vault stay until the last handle is dropped, or
     /// until this is called. Memory that was given back is not overwritten, but for that of keys.
     ///
     /// ```

@@ -14,7 +14,7 @@ use vault_lsm::Lsm;
 use super::registry::{self, Registry};
 use super::shared::{Shared, lock};
 use super::temp::TemporaryDirectory;
-use crate::access::AccessLog;
+use crate::access::{AccessLog, RECORDS_MAX};
 use crate::bounds::Bounds;
 use crate::catalog::{self, FORMAT, Header, Keyspaces};
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
         transactions: Active::default(),
         writable,
         latencies: std::array::from_fn(|_| Histogram::new()),
-        accesses: AccessLog::default(),
+        accesses: AccessLog::new(RECORDS_MAX),
         restoring: AtomicBool::new(false),
         control: Mutex::new(None),
         _directory: opening.directory,

@@ -126,6 +126,7 @@ impl VaultState {
         tally: &Tally,
         accesses: Saved,
     ) -> Self {
+        let log = owner.as_ref().map(|owner| Arc::clone(&owner.accesses));
         Self {
             id: record.id,
             tenant: owner.as_ref().map_or(NO_TENANT, |owner| owner.id),
@@ -136,7 +137,7 @@ impl VaultState {
             since: 0,
             deleted: AtomicBool::new(false),
             succession: OnceLock::new(),
-            access: Access::new(record.id, accesses),
+            access: Access::new(record.id, log, accesses),
             live: Mutex::new(Live {
                 name: Arc::from(name),
                 record,

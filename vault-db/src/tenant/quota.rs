@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use vault_core::Timestamp;
 
+use crate::access::{AccessLog, TENANT_RECORDS_MAX};
 use crate::catalog::{Counts, Delta, Tally};
 use crate::database::lock;
 use crate::error::{Error, Result};
@@ -101,6 +102,8 @@ pub(crate) struct TenantState {
     pub(crate) created: Timestamp,
     pub(crate) usage: Counts,
     pub(crate) dropped: AtomicBool,
+    /// The latest accesses to its vaults.
+    pub(crate) accesses: Arc<AccessLog>,
     quota: Mutex<Quota>,
     /// What commits under way are about to add.
     taken_keys: AtomicU64,
@@ -115,6 +118,7 @@ impl TenantState {
             created: Timestamp(record.created),
             usage: Counts::new(&Tally::default()),
             dropped: AtomicBool::new(false),
+            accesses: Arc::new(AccessLog::new(TENANT_RECORDS_MAX)),
             quota: Mutex::new(record.quota),
             taken_keys: AtomicU64::new(0),
             taken_bytes: AtomicU64::new(0),
