@@ -17,6 +17,43 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 pub const VAULT_NAME_BYTES_MAX: usize = 128;
+/// Longest description of a vault, in bytes.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let long = "x".repeat(vault_db::DESCRIPTION_BYTES_MAX + 1);
+/// assert!(db.vault("notes")?.describe(Some(&long)).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+
+/// Longest name of a vault's owner, and longest tag, in bytes.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let long = "x".repeat(vault_db::TAG_BYTES_MAX + 1);
+/// assert!(db.vault("notes")?.set_owner(Some(&long)).is_err());
+/// assert!(db.vault("notes")?.set_tags([long]).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub const TAG_BYTES_MAX: usize = 128;
+
+/// Most tags of a vault.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// let many = (0..=vault_db::TAGS_MAX).map(|n| n.to_string());
+/// assert!(db.vault("notes")?.set_tags(many).is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub const TAGS_MAX: usize = 64;
+
 /// Keyspaces that are not vaults, or stand in for vaults that are being made or taken away.
 const KEYSPACES_RESERVED: usize = 536;
 /// Most vaults that any database can be configured to hold.

@@ -201,6 +201,20 @@ pub enum Error {
         /// Longest value in bytes.
         max: usize,
     },
+    /// What is to be known of a vault is longer than it may be.
+    #[error(
+        "{what} of a vault with {len} {unit} is over the {max} that are allowed; shorten it, or put it into an entry"
+    )]
+    MetadataTooLong {
+        /// Which part: its description, its owner, a tag, or the list of tags.
+        what: &'static str,
+        /// How long it is.
+        len: usize,
+        /// In what: bytes, or tags.
+        unit: &'static str,
+        /// How long it may be.
+        max: usize,
+    },
     /// A scan gave as many entries as it may, and there are more.
     #[error(
         "the scan reached {max} entries, the most that `bounds.scan_results_max` allows, and there are more; \

@@ -109,7 +109,9 @@ pub mod engine {
 }
 
 pub use access::{AccessRecord, AccessVerb, KeyAccesses};
-pub use bounds::{Bounds, VAULT_NAME_BYTES_MAX, VAULTS_CEILING};
+pub use bounds::{
+    Bounds, DESCRIPTION_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, VAULT_NAME_BYTES_MAX, VAULTS_CEILING,
+};
 pub use database::{CopyProgress, Database, DatabaseBuilder, EncryptedDatabase};
 pub use error::{Error, Result};
 pub use guard::{

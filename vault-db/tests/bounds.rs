@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use vault_db::engine;
-use vault_db::{Bounds, Database, Durability, Error, ErrorKind, Key, Result};
+use vault_db::{
+    Bounds, Database, Durability, Error, ErrorKind, ImportMode, ImportOptions, Key, Result,
+};
 
 fn temp() -> Database {
     Database::builder()
@@ -176,4 +178,52 @@ fn odd_names_and_keys_are_refused() {
     vault.put(&b""[..], &2).unwrap();
     assert_eq!(vault.len().unwrap(), 2);
     assert_eq!(db.vaults().len(), 1);
+}
+
+/// What is known of a vault is held in memory and counts towards no quota: it is bounded, whichever way it comes in.
+#[test]
+fn what_is_known_of_a_vault_is_bounded() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    vault.describe(Some(&"d".repeat(4096))).unwrap();
+    vault.set_owner(Some(&"o".repeat(128))).unwrap();
+    vault
+        .set_tags((0..64).map(|n| format!("{n:0128}")))
+        .unwrap();
+    let before = vault.info().unwrap();
+    let refused = |result: Result<()>, expected: (usize, usize)| {
+        let Err(Error::MetadataTooLong { len, max, .. }) = result else {
+            panic!("{result:?}")
+        };
+        assert_eq!((len, max), expected);
+    };
+    refused(vault.describe(Some(&"d".repeat(4097))), (4097, 4096));
+    refused(vault.set_owner(Some(&"ß".repeat(65))), (130, 128));
+    refused(vault.set_tags((0..65).map(|n| n.to_string())), (65, 64));
+    refused(
+        vault.set_tags(["short".to_owned(), "t".repeat(129)]),
+        (129, 128),
+    );
+    assert_eq!(vault.info().unwrap(), before);
+    for (about, expected) in [
+        (
+            format!("\"description\": \"{}\"", "d".repeat(4097)),
+            (4097, 4096),
+        ),
+        (format!("\"tags\": [\"{}\"]", "t".repeat(129)), (129, 128)),
+    ] {
+        let text = format!("{{\"format\": \"vault-json-v1\", {about}, \"entries\": []}}");
+        for (name, mode) in [
+            ("new", ImportMode::Create),
+            ("v", ImportMode::Replace),
+            ("v", ImportMode::Merge),
+        ] {
+            let imported = db.import(name, text.as_bytes(), &ImportOptions { mode });
+            refused(imported.map(drop), expected);
+        }
+    }
+    assert!(!db.contains_vault("new"));
+    assert_eq!(vault.info().unwrap(), before);
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
+use crate::bounds::{DESCRIPTION_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
+use crate::error::{Error, Result};
 
 /// Ids begin at 1.
 const fn first() -> u32 {
@@ -51,4 +53,26 @@ pub(crate) struct Record {
     /// What it is found by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
+}
+
+impl Record {
+    /// Refuses what is longer than it may be: it is all held in memory, and counts towards nobody's quota.
+    pub(crate) fn check(&self) -> Result<()> {
+        let check = |what, unit, len: usize, max: usize| match len > max {
+            true => Err(Error::MetadataTooLong {
+                what,
+                len,
+                unit,
+                max,
+            }),
+            false => Ok(()),
+        };
+        let bytes_of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let description = bytes_of(&self.description);
+        check("a description", "bytes", description, DESCRIPTION_BYTES_MAX)?;
+        check("an owner", "bytes", bytes_of(&self.owner), TAG_BYTES_MAX)?;
+        check("a list", "tags", self.tags.len(), TAGS_MAX)?;
+        let mut tags = self.tags.iter();
+        tags.try_for_each(|tag| check("a tag", "bytes", tag.len(), TAG_BYTES_MAX))
+    }
 }

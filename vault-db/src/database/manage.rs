@@ -226,6 +226,7 @@ impl Shared {
             (Arc::clone(&live.name), live.record.clone())
         };
         change(&mut record);
+        record.check()?;
         let mut batch = WriteBatch::new();
         let key = catalog::record_key(vault.tenant, &name);
         batch.put(catalog, &key, &catalog::encode(&record)?);

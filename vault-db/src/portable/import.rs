@@ -295,6 +295,7 @@ impl Shared {
             owner: staged.about.owner,
             tags: staged.about.tags,
         };
+        record.check()?;
         let Some(old) = there else {
             // Others may have taken the room meanwhile.
             self.check_vault_room(tenant)?;

@@ -86,7 +86,7 @@ impl Vault {
         Ok(VaultInfo::new(&live.name, &live.record, &tally))
     }
 
-    /// Says what the vault is for.
+    /// Says what the vault is for, in up to [`DESCRIPTION_BYTES_MAX`](crate::DESCRIPTION_BYTES_MAX) bytes.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -99,12 +99,13 @@ impl Vault {
     /// ```
     ///
     /// # Errors
-    /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
+    /// [`MetadataTooLong`](crate::Error::MetadataTooLong), [`VaultDeleted`](crate::Error::VaultDeleted),
+    /// [`Engine`](crate::Error::Engine).
     pub fn describe(&self, description: Option<&str>) -> Result<()> {
         self.change_record(|record| record.description = description.map(str::to_owned))
     }
 
-    /// Says whose the vault is. This is a note for people; [`AccessControl`](crate::AccessControl) goes by roles.
+    /// Says whose the vault is, in up to [`TAG_BYTES_MAX`](crate::TAG_BYTES_MAX) bytes. This is a note for people; [`AccessControl`](crate::AccessControl) goes by roles.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -117,12 +118,14 @@ impl Vault {
     /// ```
     ///
     /// # Errors
-    /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
+    /// [`MetadataTooLong`](crate::Error::MetadataTooLong), [`VaultDeleted`](crate::Error::VaultDeleted),
+    /// [`Engine`](crate::Error::Engine).
     pub fn set_owner(&self, owner: Option<&str>) -> Result<()> {
         self.change_record(|record| record.owner = owner.map(str::to_owned))
     }
 
-    /// Says what the vault is found by.
+    /// Says what the vault is found by: up to [`TAGS_MAX`](crate::TAGS_MAX) tags of up to
+    /// [`TAG_BYTES_MAX`](crate::TAG_BYTES_MAX) bytes.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -135,7 +138,8 @@ impl Vault {
     /// ```
     ///
     /// # Errors
-    /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
+    /// [`MetadataTooLong`](crate::Error::MetadataTooLong), [`VaultDeleted`](crate::Error::VaultDeleted),
+    /// [`Engine`](crate::Error::Engine).
     pub fn set_tags<T: Into<String>>(&self, tags: impl IntoIterator<Item = T>) -> Result<()> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
         self.change_record(|record| record.tags = tags)
