@@ -80,13 +80,13 @@ fn every_verb_needs_its_permission() {
         ("info", &[Permission::Read], |v| v.info().map(drop)),
         ("stats", &[Permission::Scan], |v| v.stats().map(drop)),
         ("keys", &[Permission::Scan], |v| v.keys::<Key>().map(drop)),
-        ("items", &[Permission::Scan], |v| {
+        ("items", &[Permission::Read, Permission::Scan], |v| {
             v.items::<Key, Value>().map(drop)
         }),
-        ("range", &[Permission::Scan], |v| {
+        ("range", &[Permission::Read, Permission::Scan], |v| {
             v.range::<Key, Value>("a"..).map(drop)
         }),
-        ("prefix", &[Permission::Scan], |v| {
+        ("prefix", &[Permission::Read, Permission::Scan], |v| {
             v.prefix::<Key, Value>("a").map(drop)
         }),
         ("put", &[Permission::Write], |v| v.put("k", &1)),
@@ -113,9 +113,11 @@ fn every_verb_needs_its_permission() {
         }),
         ("clear", &[Permission::Delete], |v| v.clear().map(drop)),
         ("describe", &[Permission::Admin], |v| v.describe(Some("x"))),
-        ("export", &[Permission::Admin], |v| {
-            v.export(ExportFormat::Json, io::sink()).map(drop)
-        }),
+        (
+            "export",
+            &[Permission::Read, Permission::Scan, Permission::Admin],
+            |v| v.export(ExportFormat::Json, io::sink()).map(drop),
+        ),
         ("rename", &[Permission::Admin], |v| {
             v.rename("app-renamed")?;
             v.rename("app-vault").map(drop)
@@ -173,6 +175,21 @@ fn vaults_out_of_reach_are_out_of_sight() {
     principal(&control, "admin", [Permission::Admin]);
     let admin = control.log_in("admin", &secret("correct horse")).unwrap();
     let vault = admin.vault("app-new").unwrap();
+    let text = br#"{"format": "vault-json-v1", "entries": []}"#;
+    let import = || admin.import("app-new", &text[..], &ImportOptions::default());
+    assert!(denied(import()), "importing needs write as well");
+    control
+        .set_role(
+            "admin",
+            [Grant::new("app-*", [Permission::Admin, Permission::Write])],
+        )
+        .unwrap();
+    import().unwrap();
+    let vault_of_import = admin.vault("app-new").unwrap();
+    assert!(
+        denied(vault_of_import.get::<i64>("k")),
+        "an admin who may not read"
+    );
     assert!(denied(vault.rename("payroll-2")), "out of its own reach");
     // A rename takes the vault to other rules.
     db.vault("app-a").unwrap().rename("secret").unwrap();

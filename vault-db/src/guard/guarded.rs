@@ -22,7 +22,7 @@ pub(super) enum Credential {
 }
 
 /// A database as one principal may use it. Every call is checked anew: a role that is taken away, or a token that is revoked,
-/// takes effect with the next.
+/// takes effect with the next. A scan that has begun goes on.
 ///
 /// [`AccessControl::log_in`] and [`AccessControl::with_token`] give one. It has no transactions over several vaults: what
 /// needs them runs beside the database, and guards its own verbs.
@@ -176,7 +176,8 @@ impl Guarded {
         Ok(allowed)
     }
 
-    /// Reads a vault from text, as [`Database::import`](crate::Database::import). Needs [`Permission::Admin`].
+    /// Reads a vault from text, as [`Database::import`](crate::Database::import). Needs [`Permission::Admin`] and
+    /// [`Permission::Write`].
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -205,6 +206,7 @@ impl Guarded {
         options: &ImportOptions,
     ) -> Result<ImportOutcome> {
         self.allow(Permission::Admin, name)?;
+        self.allow(Permission::Write, name)?;
         let go_on = |_| std::ops::ControlFlow::Continue(());
         self.control
             .shared()

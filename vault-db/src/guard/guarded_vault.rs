@@ -44,17 +44,42 @@ pub struct GuardedVault {
     vault: Vault,
 }
 
+/// What goes before the example of each verb: a vault `notes` with `a` in it, and a principal who may do everything with it.
+macro_rules! example {
+    ($example:literal) => {
+        concat!(
+            "```\n",
+            "# fn main() -> vault_db::Result<()> {\n",
+            "# use vault_db::encryption::{Kdf, SecretBytes};\n",
+            "# use vault_db::{Grant, Permission};\n",
+            "# let db = vault_db::Database::temp()?;\n",
+            "# db.vault(\"notes\")?.put(\"a\", &1)?;\n",
+            "# let control = db.access_control()?;\n",
+            "# let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];\n",
+            "# control.set_role(\"all\", [Grant::new(\"*\", all)])?;\n",
+            "# let secret = || SecretBytes::from_string(\"correct horse\".to_owned());\n",
+            "# control.create_principal(\"service\", &secret()?, [\"all\"], Kdf::danger_weak())?;\n",
+            "let notes = control.log_in(\"service\", &secret()?)?.vault(\"notes\")?;\n",
+            $example,
+            "\n# Ok(())\n# }\n```"
+        )
+    };
+}
+
 macro_rules! verbs {
     ($(
         $(#[$doc:meta])*
-        $permission:ident: fn $verb:ident $(<$($generic:ident: $($bound:path),+ $(,)?);+>)? ($($argument:ident: $type:ty),*) -> $result:ty;
+        [$($permission:ident),+] $example:literal
+        fn $verb:ident $(<$($generic:ident: $($bound:path),+ $(,)?);+>)? ($($argument:ident: $type:ty),*) -> $result:ty;
     )*) => {$(
         $(#[$doc])*
+        ///
+        #[doc = example!($example)]
         ///
         /// # Errors
         /// As [`GuardedVault`] says.
         pub fn $verb $(<$($generic: $($bound +)+),+>)? (&self, $($argument: $type),*) -> Result<$result> {
-            self.allow(Permission::$permission)?;
+            $(self.allow(Permission::$permission)?;)+
             self.vault.$verb($($argument),*)
         }
     )*};
@@ -95,41 +120,63 @@ impl GuardedVault {
 
     verbs! {
         /// Reads a value: [`Vault::get`]. Needs [`Permission::Read`].
-        Read: fn get<V: DeserializeOwned>(key: impl EncodeKey) -> Option<V>;
+        [Read] "assert_eq!(notes.get::<i64>(\"a\")?, Some(1));"
+        fn get<V: DeserializeOwned>(key: impl EncodeKey) -> Option<V>;
         /// Reads raw bytes: [`Vault::get_raw`]. Needs [`Permission::Read`].
-        Read: fn get_raw(key: impl EncodeKey) -> Option<RawValue>;
+        [Read] "assert!(notes.get_raw(\"b\")?.is_none());"
+        fn get_raw(key: impl EncodeKey) -> Option<RawValue>;
         /// Whether a key is there: [`Vault::contains`]. Needs [`Permission::Read`].
-        Read: fn contains(key: impl EncodeKey) -> bool;
+        [Read] "assert!(notes.contains(\"a\")?);"
+        fn contains(key: impl EncodeKey) -> bool;
         /// How long a key will be there: [`Vault::time_to_live`]. Needs [`Permission::Read`].
-        Read: fn time_to_live(key: impl EncodeKey) -> Option<Option<Duration>>;
+        [Read] "assert_eq!(notes.time_to_live(\"a\")?, Some(None)); // there, and for good"
+        fn time_to_live(key: impl EncodeKey) -> Option<Option<Duration>>;
         /// How many entries there are: [`Vault::len`]. Needs [`Permission::Read`].
-        Read: fn len() -> u64;
+        [Read] "assert_eq!(notes.len()?, 1);"
+        fn len() -> u64;
         /// Whether there are none: [`Vault::is_empty`]. Needs [`Permission::Read`].
-        Read: fn is_empty() -> bool;
+        [Read] "assert!(!notes.is_empty()?);"
+        fn is_empty() -> bool;
         /// What is known of the vault: [`Vault::info`]. Needs [`Permission::Read`].
-        Read: fn info() -> VaultInfo;
+        [Read] "assert_eq!(notes.info()?.keys, 1);"
+        fn info() -> VaultInfo;
         /// How it is used, keys included: [`Vault::stats`]. Needs [`Permission::Scan`].
-        Scan: fn stats() -> VaultStats;
+        [Scan] "assert_eq!(notes.stats()?.writes, 1);"
+        fn stats() -> VaultStats;
         /// All keys: [`Vault::keys`]. Needs [`Permission::Scan`].
-        Scan: fn keys<K: DecodeKey>() -> Keys<K>;
-        /// All entries: [`Vault::items`]. Needs [`Permission::Scan`].
-        Scan: fn items<K: DecodeKey; V: DeserializeOwned>() -> Scan<K, V>;
-        /// The entries of a range: [`Vault::range`]. Needs [`Permission::Scan`].
-        Scan: fn range<K: DecodeKey; V: DeserializeOwned>(bounds: impl KeyBounds) -> Scan<K, V>;
-        /// The entries with a prefix: [`Vault::prefix`]. Needs [`Permission::Scan`].
-        Scan: fn prefix<K: DecodeKey; V: DeserializeOwned>(prefix: impl EncodeKey) -> Scan<K, V>;
+        [Scan] "assert_eq!(notes.keys::<String>()?.collect::<vault_db::Result<Vec<_>>>()?, [\"a\"]);"
+        fn keys<K: DecodeKey>() -> Keys<K>;
+        /// All entries: [`Vault::items`]. Needs [`Permission::Read`] and
+        /// [`Permission::Scan`].
+        [Read, Scan] "assert_eq!(notes.items::<String, i64>()?.next().transpose()?, Some((\"a\".to_owned(), 1)));"
+        fn items<K: DecodeKey; V: DeserializeOwned>() -> Scan<K, V>;
+        /// The entries of a range: [`Vault::range`]. Needs [`Permission::Read`] and
+        /// [`Permission::Scan`].
+        [Read, Scan] "assert_eq!(notes.range::<String, i64>(\"b\"..)?.count(), 0);"
+        fn range<K: DecodeKey; V: DeserializeOwned>(bounds: impl KeyBounds) -> Scan<K, V>;
+        /// The entries with a prefix: [`Vault::prefix`]. Needs [`Permission::Read`] and
+        /// [`Permission::Scan`].
+        [Read, Scan] "notes.put((\"user\", 7), \"alice\")?;\nassert_eq!(notes.prefix::<(String, i64), String>((\"user\",))?.count(), 1);"
+        fn prefix<K: DecodeKey; V: DeserializeOwned>(prefix: impl EncodeKey) -> Scan<K, V>;
         /// Sets a key to bytes: [`Vault::put_raw`]. Needs [`Permission::Write`].
-        Write: fn put_raw(key: impl EncodeKey, bytes: &[u8]) -> ();
+        [Write] "notes.put_raw(\"b\", b\"bytes\")?;\nassert_eq!(&notes.get_raw(\"b\")?.expect(\"just put\")[..], b\"bytes\");"
+        fn put_raw(key: impl EncodeKey, bytes: &[u8]) -> ();
         /// Removes a key: [`Vault::remove`]. Needs [`Permission::Delete`].
-        Delete: fn remove(key: impl EncodeKey) -> bool;
+        [Delete] "assert!(notes.remove(\"a\")?);"
+        fn remove(key: impl EncodeKey) -> bool;
         /// Removes every entry: [`Vault::clear`]. Needs [`Permission::Delete`].
-        Delete: fn clear() -> u64;
+        [Delete] "assert_eq!(notes.clear()?, 1);"
+        fn clear() -> u64;
         /// Says what the vault is for: [`Vault::describe`]. Needs [`Permission::Admin`].
-        Admin: fn describe(description: Option<&str>) -> ();
+        [Admin] "notes.describe(Some(\"what not to forget\"))?;\nassert!(notes.info()?.description.is_some());"
+        fn describe(description: Option<&str>) -> ();
         /// Deletes the vault: [`Vault::delete`]. Needs [`Permission::Admin`].
-        Admin: fn delete() -> u64;
-        /// Writes the vault as text: [`Vault::export`]. Needs [`Permission::Admin`].
-        Admin: fn export(format: ExportFormat, out: impl Write) -> u64;
+        [Admin] "assert_eq!(notes.delete()?, 1);\nassert!(!db.contains_vault(\"notes\"));"
+        fn delete() -> u64;
+        /// Writes the vault as text: [`Vault::export`]. Needs [`Permission::Read`], [`Permission::Scan`] and
+        /// [`Permission::Admin`].
+        [Read, Scan, Admin] "let mut text = Vec::new();\nassert_eq!(notes.export(vault_db::ExportFormat::Json, &mut text)?, 1);"
+        fn export(format: ExportFormat, out: impl Write) -> u64;
     }
 
     /// Sets a key to a value: [`Vault::put`]. Needs [`Permission::Write`].

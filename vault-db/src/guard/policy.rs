@@ -22,15 +22,17 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
-    /// Reading keys that one knows: get, contains, and how much there is.
+    /// Reading values: get and contains of keys that one knows, how much there is; and with [`Scan`](Self::Scan), all entries.
     Read,
     /// Setting keys.
     Write,
     /// Removing keys, and all of them.
     Delete,
-    /// Finding keys: iterating, ranges, prefixes.
+    /// Finding keys: iterating, ranges, prefixes. Entries with their values take [`Read`](Self::Read) as well.
     Scan,
-    /// Everything about vaults as such: creating, renaming, copying, deleting, describing, exporting and importing.
+    /// Everything about vaults as such: creating, renaming, copying, deleting, describing, exporting and importing. What shows
+    /// entries takes [`Read`](Self::Read) and [`Scan`](Self::Scan) as well, what sets them [`Write`](Self::Write), what takes
+    /// them away with the vault they are in nothing else.
     Admin,
 }
 
