@@ -244,3 +244,39 @@ fn names_that_are_none_are_refused_everywhere() {
     );
     assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
 }
+
+/// A copy holds up nobody: while it is made, and by whoever makes it, everything else can be done. It shows none of that.
+#[test]
+fn all_goes_on_while_a_copy_is_made() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.update((0..20_000).map(|n| (n, 0))).unwrap();
+    let mut rounds = 0;
+    let copy = vault
+        .copy_with("copy", |_| {
+            rounds += 1;
+            vault.put(0, &1).unwrap();
+            vault.remove(19_999).unwrap();
+            vault.put("new", &1).unwrap();
+            db.write(|tx| tx.vault("v")?.put(1, &1)).unwrap();
+            assert_eq!(vault.len().unwrap(), 20_000);
+            assert!(!db.contains_vault("copy"));
+            db.vault("another").unwrap().put(rounds, &1).unwrap();
+            vault.rename(&format!("renamed {rounds}")).unwrap();
+            vault.rename("v").unwrap();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(rounds >= 4);
+    assert_eq!(copy.len().unwrap(), 20_000);
+    let zero = |item: Result<(i64, i64)>| item.is_ok_and(|(_, value)| value == 0);
+    assert!(copy.items::<i64, i64>().unwrap().all(zero));
+    // Who deletes the vault meanwhile does not end the copy.
+    let vault = copy;
+    let copy = vault.copy_with("again", |_| {
+        let _ = db.existing_vault("copy").map(|vault| vault.delete());
+        ControlFlow::Continue(())
+    });
+    assert_eq!(copy.unwrap().len().unwrap(), 20_000);
+    assert!(!db.contains_vault("copy"));
+}

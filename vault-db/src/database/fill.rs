@@ -85,7 +85,8 @@ impl Shared {
                     match passing.pass(&mut filling, entry, progress) {
                         None => break,
                         Some(None) => {}
-                        Some(Some((key, stored))) => filling.put(&key, &stored, None)?,
+                        // It was counted on its way.
+                        Some(Some((key, stored))) => filling.add(&key, &stored, None)?,
                     }
                 }
                 passing.check()?;
@@ -186,11 +187,17 @@ impl<'a> Filling<'a> {
         stored: &[u8],
         expiry: Option<Timestamp>,
     ) -> Result<()> {
+        self.add(key, stored, expiry)?;
+        let value_bytes = stored.len() as u64;
+        self.delta.insert(key, value_bytes, expiry.is_some());
+        Ok(())
+    }
+
+    /// Adds an entry to the batch, and does not count it.
+    fn add(&mut self, key: &[u8], stored: &[u8], expiry: Option<Timestamp>) -> Result<()> {
         if self.batch.encoded().len() + key.len() + stored.len() > BATCH_BYTES {
             self.write()?;
         }
-        let value_bytes = stored.len() as u64;
-        self.delta.insert(key, value_bytes, expiry.is_some());
         match expiry {
             None => self.batch.put(self.keyspace, key, stored),
             Some(expiry) => self
@@ -199,7 +206,7 @@ impl<'a> Filling<'a> {
                 .put(
                     self.keyspaces.expiry,
                     &catalog::expiry_key(self.id, expiry, key),
-                    &value_bytes.to_le_bytes(),
+                    &(stored.len() as u64).to_le_bytes(),
                 ),
         };
         Ok(())

@@ -378,9 +378,17 @@ impl Transaction {
             return Ok(self.still_visible(own));
         }
         self.rely_on_key(vault, key);
-        self.snapshot
-            .get(vault.keyspace, key)
-            .map_err(|error| vault.told(error))
+        let found = self.snapshot.get(vault.keyspace, key);
+        found.or_else(|error| self.without_keyspace(vault, error).map(|()| None))
+    }
+
+    /// What an error of a read comes to. A vault that was created after the moment of the transaction has nothing in it, also
+    /// with an engine whose snapshots know no keyspace that is younger than they are.
+    fn without_keyspace(&self, vault: &VaultState, error: vault_core::Error) -> Result<()> {
+        match error {
+            vault_core::Error::UnknownKeyspace { id } if id == vault.keyspace.0 => vault.check(),
+            error => Err(Error::Engine(error)),
+        }
     }
 
     /// A change of its own, unless it has expired meanwhile.

@@ -68,10 +68,15 @@ impl<'a, K, V> TransactionScan<'a, K, V> {
         transaction.check()?;
         let shared = &transaction.shared;
         vault.access.begin(shared, AccessVerb::Scan, &[]).end();
-        let scan = transaction
-            .snapshot
-            .scan(vault.keyspace, range.clone())
-            .map_err(|error| vault.told(error))?;
+        let scan = match transaction.snapshot.scan(vault.keyspace, range.clone()) {
+            Ok(scan) => scan,
+            Err(error) => {
+                transaction.without_keyspace(vault, error)?;
+                let nothing = KeyRange::from(&b""[..]..&b""[..]);
+                let catalog = shared.keyspaces()?.catalog;
+                transaction.snapshot.scan(catalog, nothing)?
+            }
+        };
         let own = transaction.state.borrow().writes.in_range(vault.id, &range);
         Ok(Self {
             transaction,

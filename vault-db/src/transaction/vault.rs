@@ -366,9 +366,13 @@ impl<'a> TransactionVault<'a> {
         let mut len = self.len_of_moment()?;
         let state = self.transaction.state.borrow();
         for (key, new) in state.writes.in_range(self.state.id, &KeyRange::all()) {
-            let there = snapshot
-                .entry_info(self.state.keyspace, &key)
-                .map_err(|error| self.state.told(error))?;
+            let there = snapshot.entry_info(self.state.keyspace, &key);
+            let there = there.or_else(|error| {
+                let transaction = self.transaction;
+                transaction
+                    .without_keyspace(&self.state, error)
+                    .map(|()| None)
+            })?;
             let will_be = self.transaction.still_visible(&new).is_some();
             match (there.is_some(), will_be) {
                 (false, true) => len += 1,
