@@ -105,7 +105,8 @@ impl Vault {
         self.change_record(|record| record.description = description.map(str::to_owned))
     }
 
-    /// Says whose the vault is, in up to [`TAG_BYTES_MAX`](crate::TAG_BYTES_MAX) bytes. This is a note for people; [`AccessControl`](crate::AccessControl) goes by roles.
+    /// Says whose the vault is, in up to [`TAG_BYTES_MAX`](crate::TAG_BYTES_MAX) bytes. This is a note for people;
+    /// [`AccessControl`](crate::AccessControl) goes by roles.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
