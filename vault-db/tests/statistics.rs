@@ -383,3 +383,41 @@ fn opening_removes_what_is_left_of_vaults_that_are_not_there() {
     assert_eq!(vault.stats().unwrap().writes, 2);
     assert_eq!(vault.info().unwrap().expiring, 1);
 }
+
+/// Counters of Prometheus never go down: a vault that goes takes nothing out of them. They begin anew with each process.
+#[test]
+fn counters_never_go_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    let writes = |db: &Database| -> u64 {
+        let text = db.metrics().unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("vault_accesses_total{verb=\"write\"} "));
+        line.unwrap().parse().unwrap()
+    };
+    let tenant = db.create_tenant("t", Quota::NONE).unwrap();
+    let fill = |vault: Vault| (0..10).for_each(|n| vault.put(n, &n).unwrap());
+    fill(db.vault("deleted").unwrap());
+    fill(db.vault("replaced").unwrap());
+    fill(db.vault("stays").unwrap());
+    fill(tenant.vault("dropped").unwrap());
+    assert_eq!(writes(&db), 40);
+    db.vault("deleted").unwrap().delete().unwrap();
+    assert_eq!(writes(&db), 40);
+    let options = ImportOptions {
+        mode: ImportMode::Replace,
+    };
+    let text = br#"{"format": "vault-json-v1", "entries": []}"#;
+    db.import("replaced", &text[..], &options).unwrap();
+    assert_eq!(writes(&db), 40);
+    db.drop_tenant("t").unwrap();
+    assert_eq!(writes(&db), 40);
+    fill(db.vault("deleted").unwrap());
+    assert_eq!(writes(&db), 50);
+    db.close().unwrap();
+    drop((db, tenant));
+    let db = Database::open(directory.path()).unwrap();
+    assert_eq!(writes(&db), 0);
+    assert_eq!(db.vault("stays").unwrap().stats().unwrap().writes, 10);
+}

@@ -118,9 +118,9 @@ impl Access {
         }))
     }
 
-    /// Reads, writes, deletes and scans, ever.
-    pub(crate) fn counts(&self) -> [u64; 4] {
-        let mut counts = lock(&self.noted).saved.counts;
+    /// Reads, writes, deletes and scans of this process.
+    pub(crate) fn counts_of_process(&self) -> [u64; 4] {
+        let mut counts = [0; 4];
         self.add_own(&mut counts);
         counts
     }

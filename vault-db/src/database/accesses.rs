@@ -1,6 +1,7 @@
 //! Keeping what is noted of accesses.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vault_core::{WriteBatch, WriteOptions};
 
@@ -32,6 +33,27 @@ impl Shared {
         for vault in vaults {
             self.save_access(&vault.access);
         }
+    }
+
+    /// Keeps the counts of a vault that goes, so that sums over all vaults never shrink. Called while the registry is held for
+    /// writing.
+    pub(crate) fn keep_accesses_of(&self, gone: &Access) {
+        for (sum, count) in self.gone_accesses.iter().zip(gone.counts_of_process()) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// How many accesses there were in this process, by their verb, to any vault.
+    pub(crate) fn accesses_of_process(&self) -> [u64; 4] {
+        let registry = self.registry();
+        let mut sums =
+            [0, 1, 2, 3].map(|verb: usize| self.gone_accesses[verb].load(Ordering::Relaxed));
+        for vault in registry.all() {
+            for (sum, count) in sums.iter_mut().zip(vault.access.counts_of_process()) {
+                *sum += count;
+            }
+        }
+        sums
     }
 
     /// Forgets every key that was noted, after having saved it.

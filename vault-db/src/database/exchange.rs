@@ -230,6 +230,7 @@ impl Shared {
                     .add(&Delta::between(&vault.counts.tally(), &nothing));
             }
             registry.remove(vault.tenant, &name.1);
+            self.keep_accesses_of(&vault.access);
             before.insert(name, Some(Arc::clone(vault)));
         }
         for (tenant, record) in &exchange.tenants {

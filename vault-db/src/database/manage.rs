@@ -320,7 +320,10 @@ impl Shared {
                 .usage
                 .add(&Delta::between(&vault.counts.tally(), &nothing));
         }
-        self.registry_mut().remove(vault.tenant, &name);
+        let mut registry = self.registry_mut();
+        registry.remove(vault.tenant, &name);
+        self.keep_accesses_of(&vault.access);
+        drop(registry);
         drop(stripes);
         // Should this fail, the vault is gone all the same, and the next opening removes what is left.
         self.engine.drop_keyspace(vault.keyspace)?;

@@ -1,7 +1,7 @@
 //! Opening: the catalog is read, and what was on its way in or out is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use vault_core::random::{Random, SeededRandom, SystemRandom};
@@ -75,6 +75,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
         latencies: std::array::from_fn(|_| Histogram::new()),
         accesses: AccessLog::new(RECORDS_MAX),
         restoring: AtomicBool::new(false),
+        gone_accesses: std::array::from_fn(|_| AtomicU64::new(0)),
         control: Mutex::new(None),
         _directory: opening.directory,
     })

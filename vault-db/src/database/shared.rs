@@ -1,6 +1,6 @@
 //! What all handles of a database share.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vault_core::random::SeededRandom;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) accesses: AccessLog,
     /// Whether a restore is under way.
     pub(crate) restoring: AtomicBool,
+    /// How many accesses there were to vaults that are gone, by their verb. Changed while the registry is held for writing.
+    pub(crate) gone_accesses: [AtomicU64; 4],
     /// Who may do what, once somebody has asked.
     pub(crate) control: Mutex<Option<Arc<ControlState>>>,
     /// Taken away when the last handle goes; behind the engine, which closes first.

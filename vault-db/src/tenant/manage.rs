@@ -228,6 +228,7 @@ impl Shared {
         for vault in &vaults {
             vault.deleted.store(true, Ordering::Release);
             registry.remove(vault.tenant, &vault.name());
+            self.keep_accesses_of(&vault.access);
         }
         registry.remove_tenant(name);
         drop(registry);
