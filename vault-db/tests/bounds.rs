@@ -227,3 +227,29 @@ fn what_is_known_of_a_vault_is_bounded() {
     assert_eq!(vault.info().unwrap(), before);
     assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
 }
+
+/// Pairs without an end are not gathered until memory is full, and those that are too much at once leave nothing.
+#[test]
+fn pairs_without_an_end_are_refused() {
+    let db = temp();
+    let vault = db.vault("v").unwrap();
+    vault.put(0, "kept").unwrap();
+    let mut asked = 0;
+    let endless = (0..).map(|n: u64| {
+        asked += 1;
+        (n, "x".repeat(1 << 20))
+    });
+    let refused = vault.update(endless);
+    assert!(
+        matches!(refused, Err(Error::TransactionTooLarge { .. })),
+        "{refused:?}"
+    );
+    assert!(asked <= 128);
+    let large = vault.update((0..80).map(|n| (n, "x".repeat(1 << 20))));
+    assert!(
+        matches!(large, Err(Error::TransactionTooLarge { .. })),
+        "{large:?}"
+    );
+    assert_eq!(vault.len().unwrap(), 1);
+    assert_eq!(vault.get::<String>(0).unwrap().as_deref(), Some("kept"));
+}

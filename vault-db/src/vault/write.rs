@@ -10,9 +10,12 @@ use super::codec;
 use super::scratch::Scratch;
 use crate::access::AccessVerb;
 use crate::commit::{New, NewValue, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{DecodeKey, EncodeKey};
 use crate::value;
+
+/// Most bytes of keys and values that [`Vault::update`] gathers. An engine takes half as much by default.
+const UPDATE_BYTES_MAX: usize = 128 << 20;
 
 impl Vault {
     /// Sets a key to a value.
@@ -212,15 +215,24 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::put`]; [`TransactionTooLarge`](crate::Error::TransactionTooLarge) where it is more than the engine takes at
-    /// once (64 MiB by default).
+    /// once (64 MiB by default), or more than 128 MiB: `pairs` is not asked for more than that.
     pub fn update<K: EncodeKey, V: Serialize>(
         &self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
         let mut changes: BTreeMap<Vec<u8>, NewValue> = BTreeMap::new();
+        let mut bytes = 0;
         for (key, value) in pairs {
             let stored = value::encode(&value, None)?;
-            changes.insert(codec::encode_key(&key)?, Some((stored, None)));
+            let key = codec::encode_key(&key)?;
+            self.shared.bounds.check_key(&key)?;
+            self.shared.bounds.check_value(&stored)?;
+            bytes += key.len() + stored.len();
+            if bytes > UPDATE_BYTES_MAX {
+                let max = UPDATE_BYTES_MAX;
+                return Err(Error::TransactionTooLarge { bytes, max });
+            }
+            changes.insert(key, Some((stored, None)));
         }
         if changes.is_empty() {
             return self.state().check();
