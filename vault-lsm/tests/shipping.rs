@@ -747,7 +747,7 @@ fn a_closed_or_locked_store_ships_nothing() {
     assert_error!(begun.map(drop), Error::ReadOnly, Input);
 }
 
-/// Threads write, flush, compact, create and drop while a follower ships; at the end the copy is the store.
+/// Threads write, flush, compact, create, drop and rotate keys while a follower ships; at the end the copy is the store.
 #[test]
 fn a_follower_beside_writers() {
     let fs = MemoryFileSystem::new();
@@ -781,6 +781,15 @@ fn a_follower_beside_writers() {
                 })
             })
             .collect();
+        if encrypted() {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    store.rotate_keys().unwrap();
+                    let go_on = |_| ControlFlow::Continue(());
+                    store.finish_rotation(go_on).unwrap();
+                }
+            });
+        }
         let follower = scope.spawn(|| {
             let mut shipped = Vec::new();
             loop {

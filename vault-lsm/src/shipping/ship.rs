@@ -144,12 +144,6 @@ impl LogShipper {
                 .map_or(self.position.keyspaces, |change| change.2),
             ..self.position
         };
-        let keyrings = store.shipping.with(|kept| {
-            if let Some(keys) = store.env.transform.keys() {
-                kept.keep_keyring(keys)?;
-            }
-            Ok(kept.keyrings.clone())
-        });
         let mut shipment = Shipment {
             store: store.env.store,
             position: self.position,
@@ -158,19 +152,46 @@ impl LogShipper {
             more,
             pieces,
             notes: Vec::new(),
-            keyrings: keyrings.unwrap_or(Err(Error::Closed))?,
+            keyrings: Vec::new(),
         };
+        // No epoch begins while this is held: the notes are under keys that are in the keyring beside them.
+        let manifest = store.manifest()?;
+        let (kept, keyring) = self.keyrings()?;
+        shipment.keyrings.clone_from(&kept);
+        shipment
+            .keyrings
+            .extend(keyring.as_ref().map(|(_, bytes)| bytes.clone()));
         let sealed = changes.iter().map(|(at, edit, _)| (*at, edit.clone()));
         shipment.notes = notes::seal(&store.env, &shipment, sealed)?;
+        drop(manifest);
         // Only now that nothing can fail any more.
-        store.shipping.with(|kept| {
-            kept.changes.drain(..changes.len());
-            kept.keyrings.drain(..shipment.keyrings.len());
-            kept.shipped = next;
-            kept.trim();
+        store.shipping.with(|place| {
+            place.changes.drain(..changes.len());
+            place.keyrings.drain(..kept.len());
+            let version = keyring.map_or(0, |(version, _)| version);
+            place.keyring_version = place.keyring_version.max(version);
+            place.shipped = next;
+            place.trim();
         });
         self.position = next;
         Ok(shipment)
+    }
+
+    /// The keyrings that wait to be shipped; and the one there is now, with its version, where that is none of them and was not
+    /// shipped before.
+    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+    fn keyrings(&self) -> Result<(Vec<Vec<u8>>, Option<(u64, Vec<u8>)>)> {
+        let Some(keys) = self.store.env.transform.keys() else {
+            return Ok((Vec::new(), None));
+        };
+        let kept = self
+            .store
+            .shipping
+            .with(|kept| (kept.keyrings.clone(), kept.keyring_version));
+        let (waiting, known) = kept.ok_or(Error::Closed)?;
+        let version = keys.version();
+        let new = (version != known).then(|| keys.copied()).transpose()?;
+        Ok((waiting, new.map(|bytes| (version, bytes))))
     }
 
     /// What is to be shipped by now.
