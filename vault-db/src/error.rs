@@ -417,6 +417,14 @@ pub enum Error {
     /// There is no snapshot yet.
     #[error("there is no snapshot in this repository; make one first")]
     NoSnapshots,
+    /// There is no snapshot from which the log leads to a point.
+    #[error(
+        "no snapshot that the log goes on from lies before {wanted}; ask for a later point, or restore a snapshot as it is"
+    )]
+    NoBase {
+        /// The point.
+        wanted: String,
+    },
     /// A snapshot cannot be made like this.
     #[error("cannot make this snapshot: {problem}")]
     UnsupportedSnapshot {

@@ -205,6 +205,12 @@ impl Lsm {
         capture::capture(store).map_err(|error| store.told(error))
     }
 
+    /// Whether the log is being shipped: then what is [ingested](Lsm::ingest) past it ends the reach of what has been shipped.
+    #[must_use]
+    pub fn is_shipping(&self) -> bool {
+        self.store().shipping.is_under_way()
+    }
+
     /// Begins to ship the log: what is written from now on, or since another shipper ended, as bytes that a follower keeps and
     /// [`replay_shipped`](crate::shipping::replay_shipped) brings a restored [capture](Lsm::capture) forward with. The base is captured when
     /// the first shipper has been begun. See [`shipping`](crate::shipping), and an example at `replay_shipped`.

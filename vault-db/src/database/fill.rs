@@ -70,7 +70,8 @@ impl Shared {
             },
             failure: None,
         };
-        match &self.lsm {
+        // What is ingested is not in the log.
+        match self.lsm.as_ref().filter(|lsm| !lsm.is_shipping()) {
             Some(lsm) => {
                 let plain = entries
                     .map_while(|entry| passing.pass(&mut filling, entry, progress))

@@ -18,15 +18,19 @@
 
 mod create;
 mod drill;
+mod log;
 mod open;
 mod runner;
+mod shipment;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use vault_core::transform::KEYRING_NAME;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_crypto::KeySource;
+pub use vault_lsm::shipping::Until;
 pub use vault_snapshot::archive::{
     Error as ArchiveError, Form, Kind, Manifest, SnapshotName, Trigger, VaultCount, Watcher,
 };
@@ -39,6 +43,7 @@ pub use vault_snapshot::schedule::Schedule;
 
 pub use create::SnapshotOptions;
 pub use drill::DrillReport;
+pub use log::{LogArchive, LogArchiver, LogArchiverStatus, LogChain, PointRestored};
 pub use runner::{SnapshotRunner, SnapshotRunnerStatus};
 
 use crate::database::Database;
@@ -227,6 +232,11 @@ impl fmt::Debug for Snapshots {
             .field("repository", &self.repository)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the files of a snapshot are encrypted.
+fn is_encrypted(manifest: &Manifest) -> bool {
+    manifest.entry(&format!("store/{KEYRING_NAME}")).is_some()
 }
 
 /// The name of a vault with its tenant's in front, as manifests have it. Neither has a slash in it.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::thread;
 
 use vault_core::MemoryEngine;
-use vault_core::transform::KEYRING_NAME;
 use vault_core::vfs::FileSystem;
 use vault_crypto::EncryptedProtection;
 
-use super::{Extracted, Form, Manifest, SnapshotName, Snapshots, Watcher, parse_full_name};
+use super::{
+    Extracted, Form, Manifest, SnapshotName, Snapshots, Watcher, is_encrypted, parse_full_name,
+};
 use crate::database::{Database, DatabaseBuilder, NO_TENANT};
 use crate::error::{Error, Result};
 use crate::portable::{ImportMode, ImportOptions};
@@ -376,9 +377,4 @@ fn is_broken_pipe(error: &super::ArchiveError) -> bool {
         source = error.source();
     }
     false
-}
-
-/// Whether the files of a snapshot are encrypted.
-fn is_encrypted(manifest: &Manifest) -> bool {
-    manifest.entry(&format!("store/{KEYRING_NAME}")).is_some()
 }

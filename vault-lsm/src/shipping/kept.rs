@@ -132,6 +132,11 @@ impl Shipping {
         drop(kept);
     }
 
+    /// Whether anybody ships.
+    pub(crate) fn is_under_way(&self) -> bool {
+        lock(&self.kept).is_some()
+    }
+
     /// Runs `act` on what is kept; `None` where there is no shipper.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Kept) -> T) -> Option<T> {
         lock(&self.kept).as_mut().map(act)
