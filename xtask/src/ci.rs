@@ -36,12 +36,13 @@ struct Context<'a> {
     workspace: Workspace,
 }
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
     ("features", features),
     ("providers", providers),
+    ("stores of objects", object_stores),
     ("tidy", |context| report(tidy::run(context.root))),
     ("layers", |context| report(layers::run(context.root))),
     ("cargo deny", deny),
@@ -139,6 +140,19 @@ fn features(context: &Context<'_>) -> Outcome {
 fn providers(context: &Context<'_>) -> Outcome {
     let arguments = ["test", "--release", "--package", "vault-crypto"];
     cargo(context, &[&arguments[..], &["--features", "ring"]].concat())
+}
+
+/// Snapshots in stores of objects, one in memory and a server of S3 where there can be one: nothing else asks for that feature.
+fn object_stores(context: &Context<'_>) -> Outcome {
+    let arguments = [
+        "test",
+        "--package",
+        "vault-snapshot",
+        "--features",
+        "object-store-tests",
+    ];
+    let tests = ["--test", "object_stores", "--test", "object_store_server"];
+    cargo(context, &[&arguments[..], &tests[..]].concat())
 }
 
 fn combinations(package: &Package) -> Vec<String> {
