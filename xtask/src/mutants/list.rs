@@ -14,9 +14,22 @@ const STORIES: &str = "stories";
 const MODELS: &str = "models";
 const TAMPERING: &str = "tampering";
 const BLOBS: &str = "large-values";
+const SNAPSHOTS: &str = "snapshots";
 
 /// The nets, with what cargo is asked to run for each.
-pub(super) const NETS: [(&str, &[&str]); 11] = [
+pub(super) const NETS: [(&str, &[&str]); 12] = [
+    (
+        SNAPSHOTS,
+        &[
+            "test",
+            "--package=vault-snapshot",
+            "--test=snapshots",
+            "--test=hostile_archives",
+            "--test=hostile_chains",
+            "--test=restoring_under_faults",
+            "--test=snapshot_crashes",
+        ],
+    ),
     (
         BLOBS,
         &[
@@ -77,7 +90,7 @@ pub(super) const NETS: [(&str, &[&str]); 11] = [
 ];
 
 /// The mutants, in the order of the write path, then recovery, then what reads and merges, then secrecy.
-pub(super) const MUTANTS: [Mutant; 40] = [
+pub(super) const MUTANTS: [Mutant; 49] = [
     Mutant {
         name: "acknowledge-before-sync",
         breaks: "a `Sync` write returns before the log is durable",
@@ -310,16 +323,18 @@ pub(super) const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "torn-checkpoint",
         breaks: "a checkpoint holds one half of a batch without the other",
-        file: "vault-lsm/src/checkpoint.rs",
+        file: "vault-lsm/src/stock.rs",
         find: "    state.last_sequence = sequence;
-    let pinned",
+    state
+",
         replace: "    state.last_sequence = sequence;
     state.keyspaces.values_mut().for_each(|keyspace| {
         let keyspace = Arc::make_mut(keyspace);
         let last = keyspace.tables.keys().next_back().copied();
         last.map(|last| keyspace.tables.remove(&last));
     });
-    let pinned",
+    state
+",
         nets: &[SCENARIOS, CRASH, SIMULATION],
     },
     Mutant {
@@ -444,5 +459,77 @@ pub(super) const MUTANTS: [Mutant; 40] = [
         find: "if log.last != 0 {",
         replace: "if log.last != 0 && false {",
         nets: &[DAMAGE, TAMPERING],
+    },
+    Mutant {
+        name: "list-before-it-is-durable",
+        breaks: "a loss of power leaves a snapshot that is listed and is not whole",
+        file: "vault-snapshot/src/destination/directory.rs",
+        find: "let synced = self.file.sync();",
+        replace: "let synced: io::Result<()> = Ok(());",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "remove-the-archive-first",
+        breaks: "a loss of power leaves a manifest without its archive",
+        file: "vault-snapshot/src/destination/directory.rs",
+        find: "match self.file_system.sync_dir(&directory) {",
+        replace: "match Ok::<(), io::Error>(()) {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "prune-the-oldest-first",
+        breaks: "an interrupted pruning leaves snapshots without what they build on",
+        file: "vault-snapshot/src/repository/prune.rs",
+        find: "for &name in plan.remove.iter().rev() {",
+        replace: "for &name in &plan.remove {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "believe-a-hash",
+        breaks: "what was changed in an archive is restored as if it were the store's",
+        file: "vault-snapshot/src/repository/check.rs",
+        find: "Some(entry) if entry.sha256 != found =>",
+        replace: "Some(entry) if entry.sha256 != found && false =>",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "rename-before-the-names-are-durable",
+        breaks: "a loss of power leaves a target without some of its files",
+        file: "vault-snapshot/src/repository/extract.rs",
+        find: "for directory in directories.iter().rev() {",
+        replace: "for directory in directories.iter().rev().take(0) {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "take-either-manifest",
+        breaks: "an archive and the manifest beside it say different things, and nobody notices",
+        file: "vault-snapshot/src/archive/reader.rs",
+        find: "if inside != json {",
+        replace: "if inside != json && false {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "take-links",
+        breaks: "a link out of a crafted archive is taken for a file",
+        file: "vault-snapshot/src/archive/reader.rs",
+        find: "if !header.plain_file {",
+        replace: "if !header.plain_file && false {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "build-on-any-store",
+        breaks: "files of another store are taken for this one's",
+        file: "vault-snapshot/src/repository/chain.rs",
+        find: "if parent.store != manifest.store {",
+        replace: "if parent.store != manifest.store && false {",
+        nets: &[SNAPSHOTS],
+    },
+    Mutant {
+        name: "restore-before-it-is-verified",
+        breaks: "something is written before all of a snapshot was found whole",
+        file: "vault-snapshot/src/repository/extract.rs",
+        find: "self.read_content(&manifest, &chain, &|_| true, &mut (), &mut progress)?;",
+        replace: "progress.add(0)?;",
+        nets: &[SNAPSHOTS],
     },
 ];
