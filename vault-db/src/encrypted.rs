@@ -161,8 +161,7 @@ impl EncryptedStore {
     /// # Errors
     /// [`WrongKey`](Error::WrongKey): it stays locked. What the source says; [`Closed`](Error::Closed).
     pub fn unlock(&self, source: &dyn KeySource) -> Result<()> {
-        self.keyring.unlock(source)?;
-        self.engine.resume()
+        self.unlock_with(|keyring| keyring.unlock(source))
     }
 
     /// As [`EncryptedStore::unlock`], by the key service that the store was opened with.
@@ -202,8 +201,20 @@ impl EncryptedStore {
     /// # Errors
     /// As [`EncryptedStore::unlock`].
     pub fn unlock_by(&self, service: &dyn KeyService) -> Result<()> {
-        self.keyring.unlock_by(service)?;
-        self.engine.resume()
+        self.unlock_with(|keyring| keyring.unlock_by(service))
+    }
+
+    /// Unlocks the keys, and has the engine go on.
+    fn unlock_with(&self, unlock: impl Fn(&Keyring) -> Result<()>) -> Result<()> {
+        unlock(&self.keyring)?;
+        match self.engine.resume() {
+            // Locking was under way, and has taken the keys away again when it ended: now it has.
+            Err(Error::Locked) => {
+                unlock(&self.keyring)?;
+                self.engine.resume()
+            }
+            other => other,
+        }
     }
 
     /// Replaces the passphrase or key, at once, however large the store is. `kdf` says how a passphrase becomes a key; without

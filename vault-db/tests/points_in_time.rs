@@ -1,10 +1,6 @@
 //! Any point in time: snapshots brought forward by the log that was archived beside them.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on ends here, and says what it measured"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::path::PathBuf;
 use std::thread;

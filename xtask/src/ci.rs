@@ -206,13 +206,15 @@ fn quickstart(context: &Context<'_>) -> Outcome {
 
 /// Runs the other examples, each against the clock.
 fn examples(context: &Context<'_>) -> Outcome {
-    const OTHERS: [&str; 6] = [
+    const OTHERS: [&str; 8] = [
         "configuration",
         "sessions",
         "counters",
         "api_keys",
         "multi_tenant",
         "cache",
+        "nightly_snapshots",
+        "agent_memory",
     ];
     let built = cargo(
         context,
