@@ -32,7 +32,7 @@ cargo xtask fuzz <command>
 /// How long each target runs where nobody says.
 const MINUTES: u64 = 10;
 /// How long each target runs in a smoke test.
-const SMOKE: Duration = Duration::from_secs(15);
+const SMOKE: Duration = Duration::from_secs(8);
 const SMOKE_JOBS: usize = 2;
 
 /// Runs the command.
