@@ -316,6 +316,15 @@ fn an_encrypted_database_stays_encrypted_all_the_way() {
         let found = bytes.windows(6).any(|window| window == b"canary");
         assert!(!found, "{path:?}");
     }
+    // Hashes are verified without a key, blocks with it.
+    let blind = snapshots.verify(made.name, &()).unwrap();
+    assert!(blind.content.is_none());
+    let seeing = snapshots
+        .clone()
+        .with_key(secret())
+        .verify(made.name, &())
+        .unwrap();
+    assert!(seeing.content.is_some_and(|content| content.is_clean()));
     // Without a key it is restored and not looked into.
     let blind = place.at("blind");
     snapshots.restore_to(made.name, &blind, None, &()).unwrap();

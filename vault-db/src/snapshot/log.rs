@@ -21,14 +21,13 @@ use std::time::Duration;
 
 use vault_core::vfs::{EntryKind, parent_of, read_whole};
 use vault_core::{Engine, Error as CoreError, SequenceNumber, Timestamp};
-use vault_crypto::EncryptedProtection;
+use vault_lsm::Lsm;
 use vault_lsm::shipping::{
     LogShipper, Replayed, ShipOptions, ShipPosition, Shipment, Until, replay_shipped,
 };
-use vault_lsm::{Lsm, LsmOptions};
 
 use super::shipment::{decode, encode};
-use super::{Form, Manifest, SnapshotName, Snapshots, Trigger, is_encrypted};
+use super::{Form, Manifest, SnapshotName, Snapshots, Trigger};
 use crate::database::lock;
 use crate::error::{Error, Result};
 use crate::hex::hex;
@@ -218,7 +217,11 @@ impl LogArchive {
     /// [`replay_shipped`] says.
     pub fn restore_to(&self, until: Until, target: impl AsRef<Path>) -> Result<PointRestored> {
         let (base, shipments) = self.base_of(until)?;
-        let options = self.engine_options(&base)?;
+        let file_system = Arc::clone(&self.snapshots.file_system);
+        let options = self.snapshots.engine_options(&base, file_system);
+        let options = options.ok_or(Error::UnsupportedSnapshot {
+            problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
+        })?;
         let mut replayed: Option<Replayed> = None;
         self.snapshots.repository.extract(
             base.name,
@@ -317,23 +320,6 @@ impl LogArchive {
                 Until::Time(time) => format!("{} ms after 1970", time.0),
             },
         })
-    }
-
-    fn engine_options(&self, base: &Manifest) -> Result<LsmOptions> {
-        let shared = self.snapshots.database.shared();
-        let options = LsmOptions::default()
-            .clock(Arc::clone(&shared.clock))
-            .file_system(Arc::clone(&self.snapshots.file_system));
-        match (&self.snapshots.key, is_encrypted(base)) {
-            (_, false) => Ok(options),
-            (Some(key), true) => {
-                let protection = EncryptedProtection::with_source(Arc::clone(key));
-                Ok(options.protection(Arc::new(protection)))
-            }
-            (None, true) => Err(Error::UnsupportedSnapshot {
-                problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
-            }),
-        }
     }
 
     /// The files of every chain, by their numbers.

@@ -35,6 +35,8 @@ pub use vault_snapshot::archive::{
     Error as ArchiveError, Form, Kind, Manifest, SnapshotName, Trigger, VaultCount, Watcher,
 };
 pub use vault_snapshot::destination::{Destination, Directory};
+#[cfg(feature = "object-store")]
+pub use vault_snapshot::destination::{ObjectStoreDestination, ObjectStoreOptions};
 pub use vault_snapshot::repository::{
     Extracted, Limits, Parent, Repository, RepositoryOptions, Survey, Verified,
 };
@@ -44,6 +46,7 @@ pub use vault_snapshot::schedule::Schedule;
 pub use create::SnapshotOptions;
 pub use drill::DrillReport;
 pub use log::{LogArchive, LogArchiver, LogArchiverStatus, LogChain, PointRestored};
+pub use open::SnapshotVerified;
 pub use runner::{SnapshotRunner, SnapshotRunnerStatus};
 
 use crate::database::Database;

@@ -9,9 +9,11 @@ use std::thread;
 use vault_core::MemoryEngine;
 use vault_core::vfs::FileSystem;
 use vault_crypto::EncryptedProtection;
+use vault_lsm::{LsmOptions, check};
 
 use super::{
-    Extracted, Form, Manifest, SnapshotName, Snapshots, Watcher, is_encrypted, parse_full_name,
+    Extracted, Form, Manifest, SnapshotName, Snapshots, Verified, Watcher, is_encrypted,
+    parse_full_name,
 };
 use crate::database::{Database, DatabaseBuilder, NO_TENANT};
 use crate::error::{Error, Result};
@@ -23,6 +25,16 @@ use crate::tenant::Quota;
 const SNAPSHOT_DIRECTORY: &str = "/snapshot";
 /// What an opened snapshot may take.
 const SNAPSHOT_MEMORY_BYTES: u64 = 64 << 20;
+
+/// What a verification of a snapshot has found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SnapshotVerified {
+    /// What was held against the hashes of the manifest.
+    pub hashes: Verified,
+    /// What the engine found in the files. `None` for documents, and where an encrypted snapshot has no key.
+    pub content: Option<check::VerifyReport>,
+}
 
 impl Snapshots {
     /// Opens a snapshot for reading, without unpacking it: a physical one is read where it lies, in its archives, a
@@ -55,6 +67,50 @@ impl Snapshots {
         }
         let files = self.repository.files(name, Path::new(SNAPSHOT_DIRECTORY))?;
         self.open_read_only(&manifest, Arc::new(files), Path::new(SNAPSHOT_DIRECTORY))
+    }
+
+    /// Verifies a snapshot: its hashes, which takes no key, and then, without unpacking it, every block of every file as
+    /// `vaultdb verify` does, which of an encrypted one takes the [key](Snapshots::with_key).
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// db.vault("v")?.put("a", &1)?;
+    /// let snapshots = db.snapshots(place.path())?;
+    /// let made = snapshots.create()?;
+    /// let verified = snapshots.verify(made.name, &())?;
+    /// assert_eq!(verified.hashes.bytes, made.bytes());
+    /// assert!(verified.content.is_some_and(|content| content.is_clean()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Snapshot`](Error::Snapshot) where it is damaged, a parent is missing and the like; [`Engine`](Error::Engine) where its files
+    /// are no store, or the key does not fit.
+    pub fn verify(&self, name: SnapshotName, watcher: &dyn Watcher) -> Result<SnapshotVerified> {
+        let hashes = self.repository.verify(name, watcher)?;
+        let manifest = self.repository.manifest(name)?;
+        let directory = Path::new(SNAPSHOT_DIRECTORY);
+        let content = match manifest.form {
+            Form::Logical => None,
+            Form::Physical => {
+                let files = Arc::new(self.repository.files(name, directory)?);
+                let options = self.engine_options(&manifest, files);
+                let goes_on = &mut |_: &check::VerifyProgress| ControlFlow::Continue(());
+                let verify = |options: LsmOptions| {
+                    check::verify(
+                        directory,
+                        &options,
+                        &check::VerifyOptions::default(),
+                        goes_on,
+                    )
+                };
+                options.map(verify).transpose()?
+            }
+        };
+        Ok(SnapshotVerified { hashes, content })
     }
 
     /// Has what a snapshot holds take the place of what is there, under open handles, at one moment and whole, or after an error
@@ -238,6 +294,25 @@ impl Snapshots {
             prepare,
             watcher,
         )?)
+    }
+
+    /// With what the engine opens the files of a snapshot; `None` where that takes a key, and there is none.
+    pub(super) fn engine_options(
+        &self,
+        manifest: &Manifest,
+        file_system: Arc<dyn FileSystem>,
+    ) -> Option<LsmOptions> {
+        let options = LsmOptions::default()
+            .clock(Arc::clone(&self.database.shared().clock))
+            .file_system(file_system);
+        match (&self.key, is_encrypted(manifest)) {
+            (_, false) => Some(options),
+            (None, true) => None,
+            (Some(key), true) => {
+                let protection = EncryptedProtection::with_source(Arc::clone(key));
+                Some(options.protection(Arc::new(protection)))
+            }
+        }
     }
 
     fn builder(&self, file_system: Arc<dyn FileSystem>) -> DatabaseBuilder {
