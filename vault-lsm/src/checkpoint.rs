@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::transform::FileKind;
-use vault_core::vfs::{File, FileSystem, read_exact_at};
+use vault_core::vfs::{File, FileSystem, create_directories, read_exact_at};
 use vault_core::{Error, Event, Result, SequenceNumber};
 
 use crate::directory::place;
-use crate::layout::{POINTER_NAME, UNFINISHED_SUFFIX, create_directories, file_name};
+use crate::layout::{POINTER_NAME, UNFINISHED_SUFFIX, file_name};
 use crate::stock::{self, Stock};
 use crate::store::Store;
 

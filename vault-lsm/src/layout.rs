@@ -12,7 +12,7 @@ use vault_core::transform::{
     BlockTransform, FileHeader, FileIdentity, FileKind, HEADER_BYTES, KEYRING_COPY_NAME,
     KEYRING_NAME, Salt, Transform,
 };
-use vault_core::vfs::{File, FileSystem, parent_of, read_up_to};
+use vault_core::vfs::{File, FileSystem, read_up_to};
 use vault_core::{Clock, Error, Event, EventListener, Result};
 
 /// Name of the pointer to the current manifest.
@@ -186,37 +186,6 @@ impl Env {
             header_checksum: header_checksum(&header),
         })
     }
-}
-
-/// Creates a directory and those above it, durably: each new one is an entry of the one above. The entry
-/// of a directory that is there already is made durable too: whoever created it may not have done so.
-pub(crate) fn create_directories(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    let mut above = vec![parent_of(directory)];
-    while let Some(path) = above.last()
-        && fs
-            .kind(path)
-            .map_err(|e| Error::io("look at", path, e))?
-            .is_none()
-    {
-        let parent = parent_of(path);
-        if parent == *path {
-            break;
-        }
-        above.push(parent);
-    }
-    if let Err(e) = fs.create_dir_all(directory) {
-        // Of the directories above, those that were made just now are empty: only those can be removed. The
-        // topmost was there.
-        let made = above.len().saturating_sub(1);
-        for path in &above[..made] {
-            let _ = fs.remove_dir(path);
-        }
-        return Err(Error::io("create directory", directory, e));
-    }
-    above.iter().try_for_each(|path| {
-        fs.sync_dir(path)
-            .map_err(|e| Error::io("sync directory", path, e))
-    })
 }
 
 /// An open file with its header read or written.

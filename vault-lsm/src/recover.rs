@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vault_core::transform::{FileKind, StorePlace};
-use vault_core::vfs::{FileSystem, LockedFileSystem};
+use vault_core::vfs::{FileSystem, LockedFileSystem, create_directories};
 use vault_core::{Error, Event, KeyspaceId, MergeOperator, Result};
 
 use crate::blob::{BlobFile, BlobMeta};
 use crate::directory::{Found, look_at, place, take_lock};
 use crate::keyspace::{Keyspace, KeyspaceView, WriteBuffer};
-use crate::layout::{Env, POINTER_NAME, create_directories, possible_number};
+use crate::layout::{Env, POINTER_NAME, possible_number};
 use crate::log::{LogSync, LogWriter, Replay, ReplayRequest, replay, secure};
 use crate::manifest::{self, Instance, KeyspaceState, Manifest, Pointer, State};
 use crate::memory::{Memory, Shares};

@@ -21,8 +21,6 @@ pub mod archive;
 pub mod collection;
 #[cfg(feature = "archive")]
 pub mod destination;
-#[cfg(feature = "archive")]
-mod directories;
 pub mod policy;
 #[cfg(feature = "archive")]
 pub mod repository;

@@ -283,3 +283,37 @@ pub fn parent_of(path: &Path) -> PathBuf {
         _ => PathBuf::from("."),
     }
 }
+
+/// Creates a directory and those above it, durably: each new one is an entry of the one above. The entry
+/// of a directory that is there already is made durable too: whoever created it may not have done so.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io); then what was made is removed again, as far as that can be done.
+pub fn create_directories(fs: &dyn FileSystem, directory: &Path) -> crate::Result<()> {
+    let mut above = vec![parent_of(directory)];
+    while let Some(path) = above.last()
+        && fs
+            .kind(path)
+            .map_err(|e| crate::Error::io("look at", path, e))?
+            .is_none()
+    {
+        let parent = parent_of(path);
+        if parent == *path {
+            break;
+        }
+        above.push(parent);
+    }
+    if let Err(e) = fs.create_dir_all(directory) {
+        // Of the directories above, those that were made just now are empty: only those can be removed. The
+        // topmost was there.
+        let made = above.len().saturating_sub(1);
+        for path in &above[..made] {
+            let _ = fs.remove_dir(path);
+        }
+        return Err(crate::Error::io("create directory", directory, e));
+    }
+    above.iter().try_for_each(|path| {
+        fs.sync_dir(path)
+            .map_err(|e| crate::Error::io("sync directory", path, e))
+    })
+}

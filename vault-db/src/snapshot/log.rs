@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use vault_core::vfs::{EntryKind, parent_of, read_whole};
+use vault_core::vfs::{EntryKind, create_directories, parent_of, read_whole};
 use vault_core::{Engine, Error as CoreError, SequenceNumber, Timestamp};
 use vault_lsm::Lsm;
 use vault_lsm::shipping::{
@@ -364,14 +364,11 @@ impl LogArchive {
     fn write(&self, shipment: &Shipment) -> Result<()> {
         let fs = &self.snapshots.file_system;
         let directory = self.directory.join(hex(&shipment.position.chain));
-        let made = fs.create_dir_all(&directory);
-        made.map_err(|error| CoreError::io("create", &directory, error))?;
         let number = shipment.position.shipment;
-        if number == 0 {
-            for path in [&self.directory, &parent_of(&self.directory)] {
-                fs.sync_dir(path)
-                    .map_err(|error| CoreError::io("sync", path, error))?;
-            }
+        let known = fs.kind(&directory);
+        let known = known.map_err(|error| CoreError::io("look at", &directory, error))?;
+        if known.is_none() || number == 0 {
+            create_directories(&**fs, &directory)?;
         }
         let unfinished = directory.join(format!("{number:020}.{UNFINISHED}"));
         let path = directory.join(format!("{number:020}.{ENDING}"));
@@ -547,6 +544,68 @@ impl Work {
             };
             if !shipment.more {
                 return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
+
+    use super::*;
+    use crate::database::Database;
+
+    /// Power is lost at every operation of writing shipments: those that are listed are whole, in a row from the first, and all that
+    /// were acknowledged are there.
+    #[test]
+    fn what_is_listed_is_whole_and_without_a_gap() {
+        let db = Database::temp().unwrap();
+        let mut shipper = db.lsm().unwrap().ship_log(&ShipOptions::default()).unwrap();
+        let shipments: Vec<Shipment> = (0..4)
+            .map(|n| {
+                db.vault("v").unwrap().put(n, &n).unwrap();
+                shipper.ship().unwrap()
+            })
+            .collect();
+        let archive_in = |fs: &MemoryFileSystem| LogArchive {
+            snapshots: db
+                .snapshots("/nowhere")
+                .unwrap()
+                .on_file_system(Arc::new(fs.clone())),
+            directory: PathBuf::from("/backups/of/log"),
+        };
+        let write_all = |fs: &MemoryFileSystem| {
+            let archive = archive_in(fs);
+            let mut written = shipments.iter().map(|shipment| archive.write(shipment));
+            written.by_ref().take_while(Result::is_ok).count()
+        };
+        let whole = MemoryFileSystem::new();
+        assert_eq!(write_all(&whole), shipments.len());
+        let operations = whole.operations();
+        assert!(operations > 20);
+        let policies = [
+            CrashPolicy::DropUnsynced,
+            CrashPolicy::KeepUnsynced,
+            CrashPolicy::Random { percent: 50 },
+        ];
+        for n in 0..=operations {
+            let fs = MemoryFileSystem::new();
+            fs.set_crash_point(Some(n));
+            let acknowledged = write_all(&fs);
+            for policy in policies {
+                let after = fs.crash(n, policy);
+                let archive = archive_in(&after);
+                let stored = archive.stored().unwrap();
+                let found = stored.values().flat_map(BTreeMap::values);
+                let found: Vec<Shipment> = found.map(|path| archive.read(path).unwrap()).collect();
+                assert!(found.len() >= acknowledged, "{policy:?} at {n}");
+                assert_eq!(found, shipments[..found.len()], "{policy:?} at {n}");
+                // It goes on, past what the crash left.
+                for shipment in &shipments[found.len()..] {
+                    archive.write(shipment).unwrap();
+                }
+                assert_eq!(archive.chains().unwrap()[0].shipments, 4);
             }
         }
     }

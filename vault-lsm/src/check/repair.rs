@@ -260,7 +260,7 @@ fn set_aside(env: &Env, plan: &RepairPlan) -> Result<PathBuf> {
         .filter_map(|entry| entry.name.to_str()?.parse::<u64>().ok());
     let number = numbers.max().map_or(1, |number| number + 1);
     let own = all.join(format!("{number:04}"));
-    crate::layout::create_directories(fs, &own)?;
+    vault_core::vfs::create_directories(fs, &own)?;
     for name in &plan.set_aside {
         keep_copy(fs, &env.directory.join(name), &own.join(name))?;
     }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use vault_core::limits::check_keyspace_name;
 use vault_core::transform::{FileKind, StorePlace};
-use vault_core::vfs::EntryKind;
+use vault_core::vfs::{EntryKind, create_directories};
 use vault_core::{Error, KeyspaceId, KeyspaceOptions, Operation, Result, SequenceNumber};
 
 use super::VerifyProgress;
@@ -42,7 +42,7 @@ use super::stock::{Stock, file_name_of, table_env, take};
 use super::survey::Progress;
 use crate::blob::inspect::BlobSources;
 use crate::cursor::InternalCursor;
-use crate::layout::{Env, create_directories};
+use crate::layout::Env;
 use crate::manifest::{KeyspaceState, Manifest, State};
 use crate::memory::MemtableAccount;
 use crate::memtable::Memtable;

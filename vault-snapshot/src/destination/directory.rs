@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use vault_core::Error as CoreError;
 use vault_core::vfs::{
-    DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, parent_of, read_beginning,
+    DirEntry, EntryKind, File, FileSystem, LockGuard, LockOutcome, create_directories, parent_of,
+    read_beginning,
 };
 
 use super::{ARCHIVE_FILE, Content, Destination, Found, MANIFEST_FILE, Upload};
 use crate::archive::{Error, Result, SnapshotName};
-use crate::directories::create_directories;
 use crate::syncer::{SYNC_BESIDE_BYTES, Syncer};
 
 /// The manifest while it is being written.

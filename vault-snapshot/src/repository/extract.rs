@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vault_core::Error as CoreError;
-use vault_core::vfs::{EntryKind, File, FileSystem, LockGuard, LockOutcome, parent_of};
+use vault_core::vfs::{
+    EntryKind, File, FileSystem, LockGuard, LockOutcome, create_directories, parent_of,
+};
 
 use super::Repository;
 use super::check::Receiver;
 use crate::archive::path::{STORE_PREFIX, VAULTS_PREFIX};
 use crate::archive::{BoxError, Entry, Error, Progress, Result, SnapshotName, Watcher};
-use crate::directories::create_directories;
 use crate::syncer::{SYNC_BESIDE_BYTES, Syncer};
 
 /// What is appended to the name of a target for the directory that becomes it.
