@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{Passphrase, SecretBytes};
+use vault_db::engine::{BackgroundWork, Settings};
 use vault_db::snapshot::{
     ArchiveError, Form, Kind, Parent, Retention, Schedule, SnapshotOptions, Snapshots, Trigger,
 };
-use vault_db::{Database, Durability, EncryptedDatabase, Error, Quota, Scope, VaultChoice};
+use vault_db::{
+    Database, DatabaseBuilder, Durability, EncryptedDatabase, Error, Quota, Scope, VaultChoice,
+};
 
 fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(SecretBytes::from_string(text.to_owned()).unwrap()).unwrap()
@@ -38,6 +41,15 @@ fn temp() -> Database {
         .durability(Durability::Os)
         .temp()
         .unwrap()
+}
+
+/// One in which nothing is merged behind one's back, so that files stay what they are.
+fn at_rest() -> DatabaseBuilder {
+    Database::builder().settings(Settings {
+        durability: Durability::Os,
+        background: BackgroundWork::Manual,
+        ..Settings::default()
+    })
 }
 
 fn everything(db: &Database) -> BTreeMap<String, Vec<(String, i64)>> {
@@ -171,7 +183,7 @@ fn a_snapshot_is_of_one_moment_while_everybody_writes() {
 
 #[test]
 fn an_incremental_one_has_only_what_is_new() {
-    let (db, place) = (temp(), Place::new());
+    let (db, place) = (at_rest().temp().unwrap(), Place::new());
     let vault = db.vault("v").unwrap();
     for n in 0..20 {
         vault
@@ -283,7 +295,7 @@ fn a_restored_store_is_an_instance_of_its_own() {
     for n in 0..2 {
         let target = place.at(&n.to_string());
         snapshots.restore_to(made.name, &target, None, &()).unwrap();
-        let restored = Database::open(&target).unwrap();
+        let restored = at_rest().open(&target).unwrap();
         assert!(!seen.contains(&of(&restored)));
         seen.push(of(&restored));
         // Its snapshots build on those of the one that it was made of: what never changes is the same file.
