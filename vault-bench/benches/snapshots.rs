@@ -18,7 +18,7 @@ use std::time::Duration;
 use vault_core::random::SeededRandom;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, SystemClock};
-use vault_db::snapshot::{Parent, SnapshotOptions, Snapshots};
+use vault_db::snapshot::{Parent, Schedule, SnapshotOptions, Snapshots};
 use vault_db::{Database, Durability, Scope};
 
 /// How much is measured.
@@ -271,12 +271,19 @@ impl Bench<'_> {
             parent: Parent::None,
             ..SnapshotOptions::default()
         };
-        for (how, with) in [
-            ("without", false),
-            ("with", true),
-            ("without", false),
-            ("with", true),
-        ] {
+        let every_second = Schedule {
+            interval: Some(Duration::from_secs(1)),
+            ..Schedule::default()
+        };
+        let modes = [Beside::Nothing, Beside::Full, Beside::Runner];
+        for how in modes.into_iter().cycle().take(2 * modes.len()) {
+            let runner = (how == Beside::Runner).then(|| {
+                let options = SnapshotOptions::default();
+                snapshots
+                    .clone()
+                    .run(every_second.clone(), options, None)
+                    .unwrap()
+            });
             let done = AtomicBool::new(false);
             let mut made = 0;
             let began = self.clock.monotonic();
@@ -290,7 +297,7 @@ impl Bench<'_> {
                 });
                 let until = self.clock.monotonic() + self.plan.writing;
                 while self.clock.monotonic() < until {
-                    if with {
+                    if how == Beside::Full {
                         snapshots.create_with(&options, &()).unwrap();
                         made += 1;
                     } else {
@@ -301,9 +308,10 @@ impl Bench<'_> {
                 writer.join().unwrap()
             });
             let elapsed = self.clock.monotonic() - began;
+            made += runner.map_or(0, |runner| runner.stop().made);
             writes.sort_unstable();
             println!(
-                "writer {how} snapshots ({made} made): {} writes/s, p50 {:.1?}, p99 {:.1?}, p99.9 {:.0?}",
+                "writer beside {how:?} ({made} snapshots): {} writes/s, p50 {:.1?}, p99 {:.1?}, p99.9 {:.0?}",
                 (writes.len() as f64 / elapsed.as_secs_f64()) as u64,
                 percentile(&writes, 50.0),
                 percentile(&writes, 99.0),
@@ -320,6 +328,16 @@ impl Bench<'_> {
         }
         times
     }
+}
+
+/// What is done beside a writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// One full snapshot after the other.
+    Full,
+    /// A runner that makes an incremental one every second.
+    Runner,
 }
 
 /// Waits until the background has nothing to do.
