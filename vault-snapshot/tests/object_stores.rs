@@ -423,6 +423,9 @@ fn a_name_that_is_taken_stays_its_owners() {
     assert!(matches!(error, Error::Busy { .. }), "{error}");
     // A request that was sent twice is its own.
     place.publish(made.name, &made.to_json()).unwrap();
+    // Whoever chose the name before it was published, and comes only now, gets another: its archive stays what it is.
+    assert!(matches!(place.begin(made.name), Err(Error::Busy { .. })));
+    assert_eq!(bucket.restored(made.name), some_files(1));
     let taken = made.name.next().unwrap();
     let mut upload = place.begin(taken).unwrap();
     assert!(matches!(place.begin(taken), Err(Error::Busy { .. })));

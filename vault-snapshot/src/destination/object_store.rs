@@ -154,6 +154,15 @@ impl ObjectStoreDestination {
         }
     }
 
+    fn exists(&self, path: &Path) -> Result<bool> {
+        let (store, of) = (Arc::clone(&self.store), path.clone());
+        match self.runtime.wait(async move { store.head(&of).await })? {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(remote("look at", path, error)),
+        }
+    }
+
     fn delete(&self, path: &Path) -> Result<()> {
         let (store, gone) = (Arc::clone(&self.store), path.clone());
         let deleted = self
@@ -220,6 +229,15 @@ impl Destination for ObjectStoreDestination {
             return Err(Error::Busy {
                 location: self.location(Some(name)),
                 holder: "another writer".into(),
+            });
+        }
+        // Whoever had the name before may have published in between, and let go of it: then it is his for good. Nobody can from
+        // here on.
+        if self.exists(&self.path(name, MANIFEST_FILE))? {
+            self.delete(&writing)?;
+            return Err(Error::Busy {
+                location: self.location(Some(name)),
+                holder: "another snapshot of this name".into(),
             });
         }
         let path = self.path(name, ARCHIVE_FILE);
