@@ -425,6 +425,16 @@ pub enum Error {
         /// The point.
         wanted: String,
     },
+    /// A point lies behind what the log archive holds.
+    #[error(
+        "the log archive holds what was written up to {until}, and {wanted} lies behind it; ask for an earlier point, or restore a later snapshot"
+    )]
+    BeyondLog {
+        /// The point.
+        wanted: String,
+        /// The last write that can be restored.
+        until: u64,
+    },
     /// A snapshot cannot be made like this.
     #[error("cannot make this snapshot: {problem}")]
     UnsupportedSnapshot {

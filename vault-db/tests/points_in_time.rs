@@ -156,14 +156,6 @@ fn an_archiver_goes_on_where_the_last_one_ended() {
     let db = place.open();
     let archive = place.archive(&db);
     assert_eq!(archive.chains().unwrap().len(), 1);
-    assert_eq!(
-        db.snapshots(place.at("snapshots"))
-            .unwrap()
-            .list()
-            .unwrap()
-            .len(),
-        1
-    );
     // Where somebody wrote without one, the log may be gone: then a chain begins, with a snapshot of its own.
     db.vault("v").unwrap().put(3, &3).unwrap();
     let archiver = archive.start(None).unwrap();
@@ -343,4 +335,63 @@ fn recovery_point() -> Duration {
     }
     archiver.stop();
     worst
+}
+
+/// Where nobody shipped, the log is gone: another chain begins. A restore takes the one that goes on from the newest snapshot, whatever
+/// its name, and a point between two of them is refused.
+#[test]
+fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
+    let place = Place::new();
+    let db = place.open();
+    let archive = place.archive(&db);
+    let vault = db.vault("v").unwrap();
+    let mut between = Vec::new();
+    for round in 0..5_i64 {
+        let archiver = archive.start(None).unwrap();
+        vault.put(2 * round, &round).unwrap();
+        archiver.stop();
+        // More than the log keeps, and a flush: it is gone.
+        vault.put(2 * round + 1, &round).unwrap();
+        between.push(db.engine().latest_sequence());
+        db.engine().flush(None).unwrap();
+        vault.put("filler", &round).unwrap();
+        db.engine().flush(None).unwrap();
+    }
+    let archiver = archive.start(None).unwrap();
+    vault.put(100, &1).unwrap();
+    let last = db.engine().latest_sequence();
+    archiver.stop();
+    for (n, until) in [Until::End, Until::Sequence(last)].into_iter().enumerate() {
+        let target = place.at(&format!("end {n}"));
+        let restored = archive.restore_to(until, &target).unwrap();
+        assert_eq!(restored.sequence, last);
+        assert_eq!(
+            Database::open(&target)
+                .unwrap()
+                .vault("v")
+                .unwrap()
+                .len()
+                .unwrap(),
+            12
+        );
+    }
+    if archive.chains().unwrap().len() > 1 {
+        let target = place.at("between");
+        for sequence in &between {
+            match archive.restore_to(Until::Sequence(*sequence), &target) {
+                Err(Error::BeyondLog { .. }) => {
+                    assert_eq!(DiskFileSystem.kind(&target).unwrap(), None)
+                }
+                Ok(restored) => panic!("{restored:?} for {sequence}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    } else {
+        // The log was kept all the while: every point can be gone back to.
+        archive
+            .restore_to(Until::Sequence(between[2]), place.at("between"))
+            .unwrap();
+    }
+    let beyond = archive.restore_to(Until::Sequence(last + 10), place.at("beyond"));
+    assert!(matches!(beyond, Err(Error::BeyondLog { .. })), "{beyond:?}");
 }

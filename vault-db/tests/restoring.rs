@@ -602,3 +602,62 @@ fn nobody_sees_a_restore_half_done() {
     }
     assert_eq!(vault_keyspaces(&db), 3);
 }
+
+#[test]
+fn a_handle_that_is_younger_than_a_transaction_stands_for_what_there_was() {
+    let source = with_a(&[("x", 1)]);
+    source.vault("new").unwrap();
+    let db = with_a(&[("x", 2)]);
+    db.read(|tx| {
+        db.restore_from(&source, &Scope::Everything)?;
+        let (a, new) = (db.vault("a")?, db.vault("new")?);
+        assert_eq!(tx.of(&a)?.get::<i64>("x")?, Some(2));
+        assert!(matches!(tx.of(&new), Err(Error::NoSuchVault { .. })));
+        assert_eq!(a.get::<i64>("x")?, Some(1));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_tenant_gets_no_more_vaults_than_it_may_have() {
+    let source = temp();
+    let acme = source.create_tenant("acme", Quota::NONE).unwrap();
+    acme.vault("v").unwrap().put("a", &1).unwrap();
+    let db = temp();
+    let quota = Quota {
+        vaults_max: 1,
+        ..Quota::NONE
+    };
+    let acme = db.create_tenant("acme", quota).unwrap();
+    acme.vault("v").unwrap();
+    let beside = Scope::Vaults(vec![VaultChoice::named("v").of("acme").under("w")]);
+    let refused = db.restore_from(&source, &beside);
+    assert!(
+        matches!(refused, Err(Error::OverQuota { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(acme.vaults().len(), 1);
+    let in_place = Scope::Vaults(vec![VaultChoice::named("v").of("acme")]);
+    db.restore_from(&source, &in_place).unwrap();
+}
+
+/// A handle that is older than very many exchanges follows them all, and lets go of them without running out of stack.
+#[test]
+fn a_handle_outlives_any_number_of_exchanges() {
+    let db = temp();
+    let old = db.vault("v").unwrap();
+    let tx = db.begin(TransactionOptions::default()).unwrap();
+    let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+    let replace = vault_db::ImportOptions {
+        mode: vault_db::ImportMode::Replace,
+    };
+    for _ in 0..300 {
+        db.import("v", text.as_bytes(), &replace).unwrap();
+    }
+    old.put("a", &1).unwrap();
+    assert!(old.is_same(&db.vault("v").unwrap()));
+    drop(tx);
+    drop(old);
+    assert_eq!(db.vault("v").unwrap().len().unwrap(), 1);
+}

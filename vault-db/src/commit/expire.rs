@@ -106,6 +106,9 @@ impl Shared {
         let keyspaces = self.keyspaces()?;
         let wanted = Wanted::of(found.iter().map(|expired| expired.key.as_slice()));
         let _stripes: Vec<_> = vault.stripes.lock_these(wanted).collect();
+        if vault.is_exchanged() {
+            return Err(vault.gone());
+        }
         vault.check()?;
         let mut batch = WriteBatch::new();
         let mut delta = Delta::default();

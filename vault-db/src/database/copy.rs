@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use vault_core::{KeyRange, Snapshot};
+use vault_core::KeyRange;
 
 use super::fill::CopyProgress;
 use super::registry::VaultState;
@@ -20,7 +20,6 @@ impl Shared {
         mut progress: impl FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<Arc<VaultState>> {
         check_vault_name(name)?;
-        let vault = vault.latest();
         self.check_free(vault.tenant, name)?;
         self.check_vault_room(vault.tenant)?;
         let begun = self.begin_vault(&mut self.structure())?;
@@ -30,7 +29,7 @@ impl Shared {
             let _structure = self.structure();
             self.check_free(vault.tenant, name)?;
             self.check_vault_room(vault.tenant)?;
-            let mut record = vault.live().record.clone();
+            let mut record = vault.latest().live().record.clone();
             record.id = begun.id;
             record.created = self.now().0;
             self.publish_vault(vault.tenant, name, &begun, record, &tally)
@@ -43,13 +42,13 @@ impl Shared {
 
     fn copy_entries(
         &self,
-        vault: &VaultState,
+        vault: &Arc<VaultState>,
         begun: &super::fill::Begun,
         progress: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
     ) -> Result<crate::catalog::Tally> {
+        let (snapshot, vault) = self.snapshot_of(vault)?;
         vault.check()?;
         let total = vault.counts.entries();
-        let snapshot: Arc<dyn Snapshot> = self.engine.snapshot()?;
         let scan = snapshot
             .scan(vault.keyspace, KeyRange::all())
             .map_err(|error| vault.told(error))?;

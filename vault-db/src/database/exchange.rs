@@ -95,6 +95,32 @@ impl Epoch {
     }
 }
 
+impl Drop for Epoch {
+    /// One after the other: a transaction that is old keeps a chain of any length.
+    fn drop(&mut self) {
+        let mut next = self.0.take().map(|over| over.next);
+        while let Some(epoch) = next {
+            let last = Arc::into_inner(epoch);
+            next = last
+                .and_then(|mut epoch| epoch.0.take())
+                .map(|over| over.next);
+        }
+    }
+}
+
+impl Drop for VaultState {
+    /// One after the other: a handle that is old keeps a chain of any length.
+    fn drop(&mut self) {
+        let mut next = self.succession.take().and_then(|after| after.next);
+        while let Some(state) = next {
+            let last = Arc::into_inner(state);
+            next = last
+                .and_then(|mut state| state.succession.take())
+                .and_then(|after| after.next);
+        }
+    }
+}
+
 impl VaultState {
     /// What came after the vault by `moment`, if an exchange took it out.
     #[inline]

@@ -155,8 +155,9 @@ impl VaultState {
             tally,
             accesses,
         } = arrival;
-        let state = Self::new(owner, &name, begun.keyspace, record, &tally, accesses);
-        Self { since, ..state }
+        let mut state = Self::new(owner, &name, begun.keyspace, record, &tally, accesses);
+        state.since = since;
+        state
     }
 
     /// What is known of the vault.
@@ -164,10 +165,10 @@ impl VaultState {
         lock(&self.live)
     }
 
-    /// Refuses where the vault was deleted, or another has taken its place.
+    /// Refuses where the vault is no more. One whose place another has taken is: who goes on with it does so as if before.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.deleted.load(Ordering::Acquire) || self.is_exchanged() {
+        if self.deleted.load(Ordering::Acquire) || self.is_exchanged() && !self.is_succeeded() {
             return Err(self.gone());
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vault_core::{Snapshot, Timestamp};
 
-use super::Scope;
+use super::{Extent, Scope};
 use crate::catalog::{Header, Record};
 use crate::database::{NO_TENANT, Shared, VaultState};
 use crate::error::{Error, Result};
@@ -87,6 +87,7 @@ impl Shared {
         let registry = self.registry();
         let mut names = BTreeSet::new();
         let mut more = 0;
+        let mut more_of: BTreeMap<u32, u64> = BTreeMap::new();
         for chosen in chosen {
             let name = chosen.name.clone();
             let tenant = match (&chosen.tenant, scope) {
@@ -106,8 +107,16 @@ impl Shared {
                 return Err(Error::VaultExists { name });
             }
             more += u64::from(there.is_none());
+            if let (Some(tenant), None, Scope::Vaults(_)) = (tenant, there, scope) {
+                *more_of.entry(tenant).or_default() += 1;
+            }
             if !names.insert((chosen.tenant.clone(), name.clone())) {
                 return Err(Error::VaultExists { name });
+            }
+        }
+        for (tenant, more) in more_of {
+            if let Some(owner) = registry.tenant_of(tenant) {
+                owner.check_vaults(registry.of_tenant(tenant).count() as u64 + more - 1)?;
             }
         }
         let before = match scope {
@@ -130,6 +139,7 @@ impl Shared {
         &self,
         source: &Self,
         scope: &Scope,
+        extent: Extent,
         chosen: impl Iterator<Item = &'a Chosen>,
         header: &Header,
     ) -> Result<Target> {
@@ -148,10 +158,10 @@ impl Shared {
         };
         let registry = self.registry();
         for tenant in &coming {
-            target.take_tenant(tenant, registry.find_tenant(&tenant.name))?;
+            target.take_tenant(tenant, registry.find_tenant(&tenant.name), extent)?;
         }
         let departing: Vec<&Arc<VaultState>> = match scope {
-            Scope::Everything => {
+            Scope::Everything if extent == Extent::Whole => {
                 let names: BTreeSet<&str> = coming.iter().map(|t| t.name.as_str()).collect();
                 let dropped = registry
                     .tenants()
@@ -159,12 +169,12 @@ impl Shared {
                 target.tenants_dropped.extend(dropped.cloned());
                 registry.all().collect()
             }
-            Scope::Tenant(name) => {
+            Scope::Tenant(name) if extent == Extent::Whole => {
                 let tenant = registry.find_tenant(name).map(|tenant| tenant.id);
                 let all = registry.all();
                 all.filter(|vault| Some(vault.tenant) == tenant).collect()
             }
-            Scope::Vaults(_) => {
+            _ => {
                 let mut departing = Vec::new();
                 for chosen in chosen {
                     let mut tenant = NO_TENANT;
@@ -173,6 +183,9 @@ impl Shared {
                     {
                         tenant = there.id;
                         target.owners.insert(owner.clone(), Arc::clone(there));
+                    } else if chosen.tenant.is_some() {
+                        // It comes along, and had nothing here.
+                        continue;
                     }
                     departing.extend(registry.find(tenant, &chosen.name));
                 }
@@ -207,12 +220,16 @@ impl Target {
         &mut self,
         coming: &Arc<TenantState>,
         there: Option<&Arc<TenantState>>,
+        extent: Extent,
     ) -> Result<()> {
         let Timestamp(created) = coming.created;
         let record = TenantRecord {
             id: there.map_or(self.next_tenant, |there| there.id),
             created: there.map_or(created, |there| there.created.0),
-            quota: coming.quota(),
+            quota: match (there, extent) {
+                (Some(there), Extent::Parts) => there.quota(),
+                _ => coming.quota(),
+            },
         };
         let state = match there {
             Some(there) => Arc::clone(there),

@@ -18,7 +18,7 @@ mod compare;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vault_core::{KeyRange, Snapshot};
@@ -185,12 +185,48 @@ impl Database {
     ) -> Result<RestoreOutcome> {
         let target = self.shared();
         target.keyspaces()?;
-        if target.restoring.swap(true, Ordering::AcqRel) {
+        let _turn = Turn::take(&target.restoring)?;
+        target.restore(source.shared(), scope, Extent::Whole, progress)
+    }
+
+    /// As [`Database::restore_with`], from a source that does not tell what it lacks: what it does not have stays, and so do quotas.
+    pub(crate) fn restore_parts(
+        &self,
+        source: &Self,
+        scope: &Scope,
+        progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
+    ) -> Result<RestoreOutcome> {
+        let target = self.shared();
+        target.keyspaces()?;
+        let _turn = Turn::take(&target.restoring)?;
+        target.restore(source.shared(), scope, Extent::Parts, progress)
+    }
+}
+
+/// What a source says of what it does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// It was not there: it goes.
+    Whole,
+    /// Nothing: it stays.
+    Parts,
+}
+
+/// Keeps other restores away.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn take(restoring: &'a AtomicBool) -> Result<Self> {
+        if restoring.swap(true, Ordering::AcqRel) {
             return Err(Error::RestoreUnderWay);
         }
-        let restored = target.restore(source.shared(), scope, progress);
-        target.restoring.store(false, Ordering::Release);
-        restored
+        Ok(Self(restoring))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -207,6 +243,7 @@ impl Shared {
         &self,
         source: &Arc<Self>,
         scope: &Scope,
+        extent: Extent,
         mut progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<RestoreOutcome> {
         let (snapshot, chosen) = source.choose(scope)?;
@@ -228,7 +265,7 @@ impl Shared {
                 )?);
                 Ok(())
             })
-            .and_then(|()| self.put_in_place(source, scope, &filled));
+            .and_then(|()| self.put_in_place(source, scope, extent, &filled));
         let (outcome, departed) = match placed {
             Ok(placed) => placed,
             Err(error) => {
@@ -252,6 +289,7 @@ impl Shared {
         progress: &mut dyn FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<Filled> {
         let then = source.tally_at(snapshot, chosen.vault.id)?;
+        let accesses = source.saved_accesses(snapshot, chosen.vault.id)?;
         told.vault.clone_from(&chosen.name);
         told.entries_done = 0;
         told.entries_total = then.entries;
@@ -268,7 +306,6 @@ impl Shared {
         tally.commits = then.commits;
         tally.updated = then.updated;
         told.vaults_done += 1;
-        let accesses = source.saved_accesses(snapshot, chosen.vault.id)?;
         Ok(Filled {
             chosen,
             begun,
@@ -290,6 +327,7 @@ impl Shared {
         &self,
         source: &Self,
         scope: &Scope,
+        extent: Extent,
         filled: &[Filled],
     ) -> Result<(RestoreOutcome, Vec<Arc<VaultState>>)> {
         let mut header = self.structure();
@@ -303,6 +341,7 @@ impl Shared {
         } = self.target_of(
             source,
             scope,
+            extent,
             filled.iter().map(|filled| &filled.chosen),
             &header,
         )?;
@@ -310,6 +349,15 @@ impl Shared {
             next_tenant,
             ..header.clone()
         };
+        // A tenant that went meanwhile at the source leaves its vaults to nobody.
+        let orphan = filled
+            .iter()
+            .filter_map(|filled| filled.chosen.tenant.as_ref())
+            .find(|tenant| !owners.contains_key(*tenant));
+        if let Some(name) = orphan {
+            let name = name.clone();
+            return Err(Error::NoSuchTenant { name });
+        }
         let arrivals = filled.iter().map(|filled| {
             let mut record = filled.chosen.record.clone();
             record.id = filled.begun.id;

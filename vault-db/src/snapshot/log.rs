@@ -152,7 +152,8 @@ impl Snapshots {
 }
 
 impl LogArchive {
-    /// Begins to ship, or goes on where the last archiver ended. Where it cannot go on, a snapshot is made to build on.
+    /// Begins to ship, or goes on where the last archiver ended, and makes a snapshot to go on from: what happened while nobody
+    /// shipped may be in no log.
     /// `every`: how often; four times a second without it.
     ///
     /// While an archiver runs, copies, imports and restores of vaults go through the log, too, and take longer.
@@ -165,6 +166,7 @@ impl LogArchive {
         let mut work = Work {
             archive: self.clone(),
             shipper: None,
+            is_broken: false,
             board: Arc::clone(&board),
             every: every.unwrap_or(SHIP_EVERY),
         };
@@ -212,11 +214,13 @@ impl LogArchive {
     /// A time is as exact as shipments are frequent.
     ///
     /// # Errors
-    /// [`NoBase`](Error::NoBase) where there is no snapshot before the point that the log goes on from;
+    /// [`NoBase`](Error::NoBase) where there is no snapshot before the point that the log goes on from,
+    /// [`BeyondLog`](Error::BeyondLog) where the point lies behind what was shipped;
     /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where a key is needed; as [`Snapshots::restore_to`], with what
     /// [`replay_shipped`] says.
     pub fn restore_to(&self, until: Until, target: impl AsRef<Path>) -> Result<PointRestored> {
         let (base, shipments) = self.base_of(until)?;
+        self.check_reach(until, &base, &shipments)?;
         let file_system = Arc::clone(&self.snapshots.file_system);
         let options = self.snapshots.engine_options(&base, file_system);
         let options = options.ok_or(Error::UnsupportedSnapshot {
@@ -262,10 +266,11 @@ impl LogArchive {
             let Some(last) = shipments.values().last() else {
                 continue;
             };
-            let (instance, until) = {
-                let last = self.read(last)?;
-                (last.position.instance, last.next.sequence)
+            // Nobody can tell what one is good for that cannot be read.
+            let Ok(last) = self.read(last) else {
+                continue;
             };
+            let (instance, until) = (last.position.instance, last.next.sequence);
             let of_chain = bases
                 .iter()
                 .filter(|base| is_base(base, instance) && base.sequence <= until);
@@ -298,28 +303,73 @@ impl LogArchive {
             Until::Sequence(sequence) => base.sequence <= sequence,
             Until::Time(time) => base.time <= time,
         });
-        let chains = self.stored()?;
-        for base in bases.into_iter().rev() {
-            for shipments in chains.values() {
-                let Some(first) = shipments.values().next() else {
-                    continue;
-                };
-                let begins = self.read(first)?.position;
-                // From before the base, or from the beginning of the chain.
-                let reaches = begins.sequence < base.sequence
-                    || (begins.sequence == base.sequence && begins.shipment == 0);
-                if reaches && is_base(&base, begins.instance) {
-                    return Ok((base, shipments.clone()));
-                }
+        let (mut chains, mut unreadable) = (Vec::new(), None);
+        for shipments in self.stored()?.into_values() {
+            match self.ends(&shipments) {
+                Ok(Some(Ends { from, to, .. })) => chains.push((from, to, shipments)),
+                Ok(None) => {}
+                // Others may do; where none does, this is why.
+                Err(error) => unreadable = Some(error),
             }
         }
-        Err(Error::NoBase {
-            wanted: match until {
-                Until::End => "the end".to_owned(),
-                Until::Sequence(sequence) => format!("write {sequence}"),
-                Until::Time(time) => format!("{} ms after 1970", time.0),
-            },
-        })
+        for base in bases.into_iter().rev() {
+            let fits = |(from, to, _): &&(ShipPosition, ShipPosition, _)| reaches(from, to, &base);
+            // Of those that do, the one that goes furthest.
+            let furthest = chains.iter().filter(fits);
+            if let Some((_, _, shipments)) = furthest.max_by_key(|(_, to, _)| to.sequence) {
+                return Ok((base, shipments.clone()));
+            }
+        }
+        Err(unreadable.unwrap_or_else(|| Error::NoBase {
+            wanted: shown(until),
+        }))
+    }
+
+    /// Refuses a point behind what the chain holds: nobody knows what had been written by then.
+    fn check_reach(
+        &self,
+        until: Until,
+        base: &Manifest,
+        shipments: &BTreeMap<u64, PathBuf>,
+    ) -> Result<()> {
+        let Some(Ends { to, time, .. }) = self.ends(shipments)? else {
+            return Ok(());
+        };
+        let beyond = match until {
+            Until::End => false,
+            Until::Sequence(sequence) => sequence > to.sequence.max(base.sequence),
+            // Nothing may have been written since, unless something was that the chain does not have.
+            Until::Time(wanted) => {
+                let mut later = self.snapshots.list()?.into_iter();
+                time < wanted
+                    && later.any(|later| {
+                        later.time > wanted
+                            && later.sequence > to.sequence
+                            && is_base(&later, to.instance)
+                    })
+            }
+        };
+        if beyond {
+            return Err(Error::BeyondLog {
+                wanted: shown(until),
+                until: to.sequence,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a chain begins and ends; `None` where it is empty.
+    fn ends(&self, shipments: &BTreeMap<u64, PathBuf>) -> Result<Option<Ends>> {
+        let (Some(first), Some(last)) = (shipments.values().next(), shipments.values().last())
+        else {
+            return Ok(None);
+        };
+        let (first, last) = (self.read(first)?, self.read(last)?);
+        Ok(Some(Ends {
+            from: first.position,
+            to: last.next,
+            time: last.time,
+        }))
     }
 
     /// The files of every chain, by their numbers.
@@ -389,6 +439,28 @@ impl LogArchive {
     }
 }
 
+/// Where a chain begins and ends.
+struct Ends {
+    from: ShipPosition,
+    to: ShipPosition,
+    time: Timestamp,
+}
+
+/// Whether a chain holds what was written behind a snapshot: from before it, or from where the chain begins, up to it at least.
+fn reaches(from: &ShipPosition, to: &ShipPosition, base: &Manifest) -> bool {
+    let from_before =
+        from.sequence < base.sequence || (from.sequence == base.sequence && from.shipment == 0);
+    from_before && to.sequence >= base.sequence && is_base(base, from.instance)
+}
+
+fn shown(until: Until) -> String {
+    match until {
+        Until::End => "the end".to_owned(),
+        Until::Sequence(sequence) => format!("write {sequence}"),
+        Until::Time(time) => format!("{} ms after 1970", time.0),
+    }
+}
+
 /// Whether a chain of an instance may go on from a snapshot.
 fn is_base(base: &Manifest, instance: [u8; 16]) -> bool {
     let of = base.instance.as_ref().map(|of| of.0);
@@ -436,6 +508,8 @@ impl fmt::Debug for LogArchiver {
 struct Work {
     archive: LogArchive,
     shipper: Option<LogShipper>,
+    /// Whether the chain cannot go on.
+    is_broken: bool,
     board: Arc<Board>,
     every: Duration,
 }
@@ -470,15 +544,22 @@ impl Work {
 
     /// Goes on where the last archiver ended, or begins a chain and makes the snapshot that it goes on from.
     fn begin(&mut self) -> Result<()> {
+        let is_broken = std::mem::take(&mut self.is_broken);
         let lsm = self.lsm()?;
-        for from in self.ends_of(lsm)? {
+        let ends = match is_broken {
+            true => Vec::new(),
+            false => self.ends_of(lsm)?,
+        };
+        for from in ends {
             let options = ShipOptions {
                 from: Some(from),
                 ..ShipOptions::default()
             };
             match lsm.ship_log(&options) {
                 Ok(shipper) => {
-                    self.shipper = Some(shipper);
+                    // What became of keyspaces while nobody shipped, and what was ingested, is in no log: a snapshot has it.
+                    self.make_base()?;
+                    self.begun(shipper);
                     return Ok(());
                 }
                 Err(CoreError::LogGap { .. } | CoreError::UnfitLog { .. }) => {}
@@ -488,25 +569,34 @@ impl Work {
         let mut shipper = lsm.ship_log(&ShipOptions::default())?;
         // The chain is there before the snapshot that it goes on from.
         self.archive.write(&shipper.ship()?)?;
+        self.make_base()?;
+        self.begun(shipper);
+        Ok(())
+    }
+
+    /// Makes the snapshot that shipments go on from.
+    fn make_base(&self) -> Result<()> {
         let options = super::SnapshotOptions {
-            trigger: Trigger::Event("a chain of the log begins".to_owned()),
+            trigger: Trigger::Event("the log is shipped from here on".to_owned()),
             ..super::SnapshotOptions::default()
         };
         self.archive.snapshots.create_with(&options, &())?;
-        self.shipper = Some(shipper);
         Ok(())
+    }
+
+    fn begun(&mut self, shipper: LogShipper) {
+        lock(&self.board.state).status.sequence = shipper.position().sequence;
+        self.shipper = Some(shipper);
     }
 
     /// Where the chains of this instance ended, the furthest first.
     fn ends_of(&self, lsm: &Lsm) -> Result<Vec<ShipPosition>> {
         let mut ends = Vec::new();
         for shipments in self.archive.stored()?.into_values() {
-            if let Some(last) = shipments.values().last() {
-                let next = self.archive.read(last)?.next;
-                if Some(next.instance) == lsm.instance() {
-                    ends.push(next);
-                }
-            }
+            // One that cannot be read is none to go on from.
+            let next = self.archive.ends(&shipments).ok().flatten();
+            let next = next.map(|ends| ends.to);
+            ends.extend(next.filter(|next| Some(next.instance) == lsm.instance()));
         }
         ends.sort_by_key(|end| std::cmp::Reverse(end.sequence));
         Ok(ends)
@@ -529,8 +619,12 @@ impl Work {
             let shipment = match written {
                 Ok(shipment) => shipment,
                 Err(error) => {
-                    // Whatever it was: the archive has a gap behind what it has. Another chain begins next time, or this
-                    // one goes on from where it ended.
+                    // Whatever it was: the archive has a gap behind what it has. This chain goes on from where it ended next
+                    // time, or another one begins.
+                    self.is_broken = matches!(
+                        error,
+                        Error::Engine(CoreError::LogGap { .. } | CoreError::UnfitLog { .. })
+                    );
                     self.shipper = None;
                     return Err(error);
                 }

@@ -116,6 +116,9 @@ impl Snapshots {
     /// Has what a snapshot holds take the place of what is there, under open handles, at one moment and whole, or after an error
     /// not at all. Everything of the snapshot is verified first. See [`Database::restore_from`] for who sees what.
     ///
+    /// Of a logical snapshot the vaults that it has come, and everything else stays, quotas of tenants included: it does not say what
+    /// there was beside it.
+    ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
     /// use vault_db::{Database, Scope, VaultChoice};
@@ -174,7 +177,11 @@ impl Snapshots {
     ) -> Result<RestoreOutcome> {
         self.repository.verify(name, watcher)?;
         let then = self.open(name)?;
-        self.database.restore_with(&then, scope, progress)
+        // Documents do not say what there was beside them, nor what tenants might have.
+        match self.repository.manifest(name)?.form {
+            Form::Physical => self.database.restore_with(&then, scope, progress),
+            Form::Logical => self.database.restore_parts(&then, scope, progress),
+        }
     }
 
     /// What [`Snapshots::restore`] would change, vault by vault, without changing anything.
@@ -196,7 +203,12 @@ impl Snapshots {
     /// # Errors
     /// As [`Snapshots::open`] and [`Database::compare_with`].
     pub fn preview(&self, name: SnapshotName, scope: &Scope) -> Result<Vec<VaultDifference>> {
-        self.database.compare_with(&self.open(name)?, scope)
+        let mut changes = self.database.compare_with(&self.open(name)?, scope)?;
+        if self.repository.manifest(name)?.form == Form::Logical {
+            // What it does not have stays.
+            changes.retain(|vault| !vault.is_gone);
+        }
+        Ok(changes)
     }
 
     /// What differs between two snapshots, read where they lie: what came, changed and went from `older` to `newer`, vault by

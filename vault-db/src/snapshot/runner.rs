@@ -100,7 +100,16 @@ impl Snapshots {
         let last = self.repository.newest()?.map(|newest| newest.time);
         let now = self.database.shared().clock.now();
         let mut scheduler = Scheduler::new(schedule, last, now)?;
-        scheduler.begin_at(self.changes());
+        let mut before = self.changes();
+        // What has changed since the last one counts, whoever had the database open.
+        let lsm = self.database.shared().lsm.as_ref();
+        let instance = lsm.and_then(vault_lsm::Lsm::instance);
+        if let Some(newest) = self.repository.newest()?
+            && newest.instance.is_some_and(|of| Some(of.0) == instance)
+        {
+            before.entries = before.entries.min(newest.sequence);
+        }
+        scheduler.begin_at(before);
         let shared = Arc::new(Board::default());
         let mut work = Work {
             snapshots: self,

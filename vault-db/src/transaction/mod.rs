@@ -147,7 +147,7 @@ impl Transaction {
     /// [`Error::InvalidVaultName`], [`Error::NoSuchVault`] in a transaction that only reads, [`Error::TooManyVaults`].
     pub fn vault(&self, name: &str) -> Result<TransactionVault<'_>> {
         self.check()?;
-        if let Some(state) = self.vault_before(name)? {
+        if let Some(state) = self.vault_before(self.tenant, name)? {
             return Ok(TransactionVault::new(self, state));
         }
         let state = match self.mode {
@@ -155,7 +155,7 @@ impl Transaction {
             Mode::Write => self.shared.vault(self.tenant, name),
         };
         // Again: there may have been an exchange between the two looks.
-        let state = match self.vault_before(name)? {
+        let state = match self.vault_before(self.tenant, name)? {
             Some(before) => before,
             None => state?,
         };
@@ -163,8 +163,8 @@ impl Transaction {
     }
 
     /// The vault that had this name at the transaction's moment, where an exchange has touched the name since.
-    fn vault_before(&self, name: &str) -> Result<Option<Arc<VaultState>>> {
-        match (self.epoch.find(self.tenant, name), self.mode) {
+    fn vault_before(&self, tenant: u32, name: &str) -> Result<Option<Arc<VaultState>>> {
+        match (self.epoch.find(tenant, name), self.mode) {
             (None, _) => Ok(None),
             (Some(Some(state)), _) => Ok(Some(state)),
             // It came by an exchange: what is written to it could not be committed.
@@ -197,8 +197,17 @@ impl Transaction {
         if !same_database || !in_reach {
             return Err(Error::ForeignVault { name: vault.name() });
         }
-        let state = vault.state_at(self.snapshot.sequence());
-        Ok(TransactionVault::new(self, Arc::clone(state)))
+        let moment = self.snapshot.sequence();
+        let state = Arc::clone(vault.state_at(moment));
+        if state.since <= moment {
+            return Ok(TransactionVault::new(self, state));
+        }
+        // The handle is younger than the transaction: it stands for what had the name then.
+        match (self.vault_before(state.tenant, &state.name())?, self.mode) {
+            (Some(before), _) => Ok(TransactionVault::new(self, before)),
+            (None, Mode::Write) => Err(self.conflict()),
+            (None, Mode::Read) => Err(Error::NoSuchVault { name: vault.name() }),
+        }
     }
 
     /// Marks a place to which the changes can be [rolled back](Transaction::roll_back_to).

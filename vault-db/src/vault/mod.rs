@@ -94,6 +94,8 @@ impl Vault {
             let state = self.state();
             match read(state) {
                 Err(Error::VaultDeleted { .. }) if state.is_succeeded() => {}
+                // What an exchange took out is gone at its moment, and not when its files are.
+                Ok(_) if state.is_exchanged() && !state.is_succeeded() => return Err(state.gone()),
                 other => return other,
             }
         }
