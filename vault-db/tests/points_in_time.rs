@@ -380,7 +380,7 @@ fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
         for sequence in &between {
             match archive.restore_to(Until::Sequence(*sequence), &target) {
                 Err(Error::BeyondLog { .. }) => {
-                    assert_eq!(DiskFileSystem.kind(&target).unwrap(), None)
+                    assert_eq!(DiskFileSystem.kind(&target).unwrap(), None);
                 }
                 Ok(restored) => panic!("{restored:?} for {sequence}"),
                 Err(error) => panic!("{error}"),
