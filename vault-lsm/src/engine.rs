@@ -334,10 +334,11 @@ impl Lsm {
         report::settle(store).map_err(|error| store.told(error))
     }
 
-    /// Begins to seal everything anew, under fresh keys. What is written from now on is sealed under them; the manifest
-    /// and the log follow at once, which flushes what is in memory. The tables follow in the background, where nothing
-    /// is more urgent, also after the store was closed and opened again. When nothing is left that older keys seal, these
-    /// are destroyed. Gives the number of the new epoch.
+    /// Begins to seal everything anew, under fresh keys. What is written from now on is sealed under them. The manifest
+    /// follows at once, and so does the log, which flushes what is in memory; where a thread of the background is at a flush
+    /// or a checkpoint holds them back, the log follows right after. The tables follow in the background, where nothing is more urgent,
+    /// also after the store was closed and opened again. When nothing is left that older keys seal, these are destroyed.
+    /// Gives the number of the new epoch.
     ///
     /// Where it fails with the epoch begun, [`Lsm::key_rotation`] says so, and the background goes on with it.
     ///

@@ -328,10 +328,15 @@ fn a_bucket_of_a_server_holds_snapshots() {
             .publish(full.name, b"{}")
             .unwrap_err();
         assert!(error.to_string().contains("in use"), "{error}");
-        assert!(
-            repository.destination().begin(next.name).is_ok(),
-            "its reservation is gone"
-        );
+        // Nor is the name given away again. It is the manifest that holds it, no reservation does, also after the first refusal.
+        for _ in 0..2 {
+            let refused = repository.destination().begin(next.name).err();
+            let refused = refused.expect("the name is taken").to_string();
+            assert!(
+                refused.contains("another snapshot of this name"),
+                "{refused}"
+            );
+        }
         clock.advance(Duration::from_secs(60));
         let merged = repository.consolidate(next.name, &()).unwrap();
         let pruned = repository.prune(&Retention::default(), false).unwrap();

@@ -15,7 +15,9 @@ use vault_core::{Engine, KeyRange, KeyspaceId, KeyspaceOptions, Reader, WriteBat
 use vault_lsm::{Lsm, LsmOptions};
 
 use super::keyed::Toy;
-use super::{DIRECTORY, Events, contents, files_in_memory, key, put_all, small_keyspace, value};
+use super::{
+    DIRECTORY, Events, contents, files_in_memory, key, put_all, small_keyspace, value, wait_until,
+};
 
 pub(crate) type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -125,16 +127,22 @@ impl Keyed {
     /// Nothing on disk is of an older epoch, and neither is a key.
     #[track_caller]
     pub(crate) fn assert_all_of(&self, epoch: u32) {
-        for (path, _) in files_in_memory(&self.fs, DIRECTORY, "") {
-            if let Some(of) = epoch_of(&self.fs, &path) {
-                assert_eq!(of, epoch, "{}", path.display());
-            }
-        }
+        // Keys go when nothing is read under them any more; the files then wait for the background to remove them.
+        let older = || -> Vec<_> {
+            let files = files_in_memory(&self.fs, DIRECTORY, "").into_iter();
+            let epochs = files.map(|(path, _)| (epoch_of(&self.fs, &path), path));
+            let others = epochs.filter(|(of, _)| of.is_some_and(|of| of != epoch));
+            others.collect()
+        };
+        wait_until("the files of other epochs are gone", || older().is_empty());
         assert_eq!(self.epochs(), BTreeSet::from([epoch]));
         let status = self.status();
         assert_eq!((status.epoch, status.oldest_epoch_in_use), (epoch, epoch));
         assert_eq!((status.tables_left, status.bytes_left), (0, 0));
-        assert_eq!(self.store.stats().unwrap().key_rotation, Some(status));
+        // The background may merge tables between two looks.
+        wait_until("the statistics say the same", || {
+            self.store.stats().unwrap().key_rotation == Some(self.status())
+        });
     }
 }
 
