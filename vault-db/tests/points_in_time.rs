@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -109,6 +110,35 @@ fn a_time_can_be_gone_back_to() {
     assert_eq!(numbers(&Database::open(place.at("then")).unwrap()), [1]);
     archive.restore_to(Until::End, place.at("end")).unwrap();
     assert!(numbers(&Database::open(place.at("end")).unwrap()).is_empty());
+}
+
+/// A copy that began before the archiver did writes its tables past the log. What it takes in when it ends is in a snapshot that
+/// is made for it.
+#[test]
+fn what_began_before_the_archiver_is_in_the_archive() {
+    let place = Place::new();
+    let db = place.open();
+    let archive = place.archive(&db);
+    let vault = db.vault("v").unwrap();
+    vault.update((0..5000).map(|n| (n, n))).unwrap();
+    let mut archiver = None;
+    vault
+        .copy_with("copy", |_| {
+            archiver.get_or_insert_with(|| archive.start(None).unwrap());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let archiver = archiver.expect("there was progress");
+    vault.put(5000, &1).unwrap();
+    shipped(&db, &archiver);
+    let status = archiver.stop();
+    assert!(status.error.is_none(), "{status:?}");
+    archive.restore_to(Until::End, place.at("then")).unwrap();
+    let then = Database::open(place.at("then")).unwrap();
+    let copy = then.existing_vault("copy").unwrap();
+    assert_eq!(copy.len().unwrap(), 5000);
+    assert_eq!(copy.keys::<i64>().unwrap().count(), 5000);
+    assert_eq!(then.vault("v").unwrap().len().unwrap(), 5001);
 }
 
 /// What whole vaults went through is in the archive as well: copies, imports, restores, tenants.
@@ -342,7 +372,8 @@ fn recovery_point() -> Duration {
 #[test]
 fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
     let place = Place::new();
-    let db = place.open();
+    let small = Database::builder().memory_bytes(64 << 20);
+    let db = small.open(place.at("store")).unwrap();
     let archive = place.archive(&db);
     let vault = db.vault("v").unwrap();
     let mut between = Vec::new();
@@ -350,11 +381,12 @@ fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
         let archiver = archive.start(None).unwrap();
         vault.put(2 * round, &round).unwrap();
         archiver.stop();
-        // More than the log keeps, and a flush: it is gone.
         vault.put(2 * round + 1, &round).unwrap();
         between.push(db.engine().latest_sequence());
-        db.engine().flush(None).unwrap();
-        vault.put("filler", &round).unwrap();
+        // More than two segments of the log, and a flush: they are gone.
+        for _ in 0..12 {
+            vault.put("filler", &vec![0_u8; 1 << 20]).unwrap();
+        }
         db.engine().flush(None).unwrap();
     }
     let archiver = archive.start(None).unwrap();
@@ -375,22 +407,15 @@ fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
             12
         );
     }
-    if archive.chains().unwrap().len() > 1 {
-        let target = place.at("between");
-        for sequence in &between {
-            match archive.restore_to(Until::Sequence(*sequence), &target) {
-                Err(Error::BeyondLog { .. }) => {
-                    assert_eq!(DiskFileSystem.kind(&target).unwrap(), None);
-                }
-                Ok(restored) => panic!("{restored:?} for {sequence}"),
-                Err(error) => panic!("{error}"),
-            }
-        }
-    } else {
-        // The log was kept all the while: every point can be gone back to.
-        archive
-            .restore_to(Until::Sequence(between[2]), place.at("between"))
-            .unwrap();
+    assert_eq!(archive.chains().unwrap().len(), 6);
+    let target = place.at("between");
+    for sequence in &between {
+        let refused = archive.restore_to(Until::Sequence(*sequence), &target);
+        assert!(
+            matches!(refused, Err(Error::BeyondLog { .. })),
+            "{refused:?} for {sequence}"
+        );
+        assert_eq!(DiskFileSystem.kind(&target).unwrap(), None);
     }
     let beyond = archive.restore_to(Until::Sequence(last + 10), place.at("beyond"));
     assert!(matches!(beyond, Err(Error::BeyondLog { .. })), "{beyond:?}");

@@ -83,15 +83,15 @@ struct Over {
 impl Epoch {
     /// The vault that had a name; `None` where no exchange since has touched the name, and the registry knows.
     pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<Option<Arc<VaultState>>> {
+        // Most transactions live through no exchange: then there is nothing to make a key for.
+        let mut over = self.0.get()?;
         let key = (tenant, Arc::from(name));
-        let mut epoch = self;
-        while let Some(over) = epoch.0.get() {
+        loop {
             if let Some(before) = over.before.get(&key) {
                 return Some(before.clone());
             }
-            epoch = &over.next;
+            over = over.next.0.get()?;
         }
-        None
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use vault_core::{KeyspaceId, Slice, Timestamp, WriteBatch, WriteOptions};
 
@@ -77,6 +78,7 @@ impl Shared {
                     .map_while(|entry| passing.pass(&mut filling, entry, progress))
                     .flatten();
                 let ingested = lsm.ingest(begun.keyspace, plain);
+                self.ingests.fetch_add(1, Ordering::AcqRel);
                 // A failure on the way ends the iterator early: what was taken in until then does not count.
                 passing.check()?;
                 ingested?;

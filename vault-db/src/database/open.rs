@@ -75,6 +75,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
         latencies: std::array::from_fn(|_| Histogram::new()),
         accesses: AccessLog::new(RECORDS_MAX),
         restoring: AtomicBool::new(false),
+        ingests: AtomicU64::new(0),
         gone_accesses: std::array::from_fn(|_| AtomicU64::new(0)),
         control: Mutex::new(None),
         _directory: opening.directory,

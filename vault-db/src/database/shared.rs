@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) accesses: AccessLog,
     /// Whether a restore is under way.
     pub(crate) restoring: AtomicBool,
+    /// How often tables were taken in past the log: who ships the log needs a snapshot for what is in none.
+    pub(crate) ingests: AtomicU64,
     /// How many accesses there were to vaults that are gone, by their verb. Changed while the registry is held for writing.
     pub(crate) gone_accesses: [AtomicU64; 4],
     /// Who may do what, once somebody has asked.

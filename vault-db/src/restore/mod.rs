@@ -183,32 +183,30 @@ impl Database {
         scope: &Scope,
         progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<RestoreOutcome> {
-        let target = self.shared();
-        target.keyspaces()?;
-        let _turn = Turn::take(&target.restoring)?;
-        target.restore(source.shared(), scope, Extent::Whole, progress)
+        self.restore_extent(source, scope, Extent::Whole, progress)
     }
 
-    /// As [`Database::restore_with`], from a source that does not tell what it lacks: what it does not have stays, and so do quotas.
-    pub(crate) fn restore_parts(
+    /// As [`Database::restore_with`], from a source that has all there was, or does not tell.
+    pub(crate) fn restore_extent(
         &self,
         source: &Self,
         scope: &Scope,
+        extent: Extent,
         progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<RestoreOutcome> {
         let target = self.shared();
         target.keyspaces()?;
         let _turn = Turn::take(&target.restoring)?;
-        target.restore(source.shared(), scope, Extent::Parts, progress)
+        target.restore(source.shared(), scope, extent, progress)
     }
 }
 
 /// What a source says of what it does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
+pub(crate) enum Extent {
     /// It was not there: it goes.
     Whole,
-    /// Nothing: it stays.
+    /// Nothing: it stays, and so do quotas.
     Parts,
 }
 

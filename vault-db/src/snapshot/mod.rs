@@ -21,7 +21,7 @@ mod drill;
 mod log;
 mod open;
 mod runner;
-mod shipment;
+mod worker;
 
 use std::fmt;
 use std::path::Path;

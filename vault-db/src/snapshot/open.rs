@@ -18,7 +18,7 @@ use super::{
 use crate::database::{Database, DatabaseBuilder, NO_TENANT};
 use crate::error::{Error, Result};
 use crate::portable::{ImportMode, ImportOptions};
-use crate::restore::{Difference, RestoreOutcome, RestoreProgress, Scope, VaultDifference};
+use crate::restore::{Difference, Extent, RestoreOutcome, RestoreProgress, Scope, VaultDifference};
 use crate::tenant::Quota;
 
 /// Where the files of a snapshot seem to lie while it is read.
@@ -61,12 +61,17 @@ impl Snapshots {
     /// [`Snapshot`](Error::Snapshot) with what the repository says; [`Engine`](Error::Engine) with what opening the store says:
     /// `WrongKey` where the key does not fit, `Encrypted` where there is none.
     pub fn open(&self, name: SnapshotName) -> Result<Database> {
-        let manifest = self.repository.manifest(name)?;
+        self.open_as(&self.repository.manifest(name)?)
+    }
+
+    /// Opens a snapshot whose manifest has been read.
+    fn open_as(&self, manifest: &Manifest) -> Result<Database> {
         if manifest.form == Form::Logical {
-            return self.open_documents(&manifest);
+            return self.open_documents(manifest);
         }
-        let files = self.repository.files(name, Path::new(SNAPSHOT_DIRECTORY))?;
-        self.open_read_only(&manifest, Arc::new(files), Path::new(SNAPSHOT_DIRECTORY))
+        let directory = Path::new(SNAPSHOT_DIRECTORY);
+        let files = self.repository.files(manifest.name, directory)?;
+        self.open_read_only(manifest, Arc::new(files), directory)
     }
 
     /// Verifies a snapshot: its hashes, which takes no key, and then, without unpacking it, every block of every file as
@@ -176,12 +181,14 @@ impl Snapshots {
         progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<RestoreOutcome> {
         self.repository.verify(name, watcher)?;
-        let then = self.open(name)?;
+        let manifest = self.repository.manifest(name)?;
+        let then = self.open_as(&manifest)?;
         // Documents do not say what there was beside them, nor what tenants might have.
-        match self.repository.manifest(name)?.form {
-            Form::Physical => self.database.restore_with(&then, scope, progress),
-            Form::Logical => self.database.restore_parts(&then, scope, progress),
-        }
+        let extent = match manifest.form {
+            Form::Physical => Extent::Whole,
+            Form::Logical => Extent::Parts,
+        };
+        self.database.restore_extent(&then, scope, extent, progress)
     }
 
     /// What [`Snapshots::restore`] would change, vault by vault, without changing anything.
@@ -203,8 +210,11 @@ impl Snapshots {
     /// # Errors
     /// As [`Snapshots::open`] and [`Database::compare_with`].
     pub fn preview(&self, name: SnapshotName, scope: &Scope) -> Result<Vec<VaultDifference>> {
-        let mut changes = self.database.compare_with(&self.open(name)?, scope)?;
-        if self.repository.manifest(name)?.form == Form::Logical {
+        let manifest = self.repository.manifest(name)?;
+        let mut changes = self
+            .database
+            .compare_with(&self.open_as(&manifest)?, scope)?;
+        if manifest.form == Form::Logical {
             // What it does not have stays.
             changes.retain(|vault| !vault.is_gone);
         }

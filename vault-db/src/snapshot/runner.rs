@@ -3,15 +3,15 @@
 //! When one is due is decided by [`vault_snapshot::schedule`], purely; this is the thread that asks, and does it.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vault_core::Timestamp;
 use vault_snapshot::schedule::{Changes, Decision, Scheduler};
 
+use super::worker::{Board, Worker};
 use super::{Retention, Schedule, SnapshotName, SnapshotOptions, Snapshots};
-use crate::database::lock;
 use crate::error::{Error, Result};
 
 /// How often it is asked what has changed.
@@ -52,21 +52,11 @@ pub struct SnapshotRunnerStatus {
 /// # Ok(())
 /// # }
 /// ```
-pub struct SnapshotRunner {
-    shared: Arc<Board>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct SnapshotRunner(Worker<Told>);
 
 /// What the thread and its owner tell each other.
 #[derive(Default)]
-struct Board {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    stopping: bool,
+struct Told {
     events: Vec<String>,
     status: SnapshotRunnerStatus,
 }
@@ -97,46 +87,41 @@ impl Snapshots {
         options: SnapshotOptions,
         retention: Option<Retention>,
     ) -> Result<SnapshotRunner> {
-        let last = self.repository.newest()?.map(|newest| newest.time);
+        let newest = self.repository.newest()?;
+        let last = newest.as_ref().map(|newest| newest.time);
         let now = self.database.shared().clock.now();
+        let counts_bytes = schedule.changed_bytes.is_some();
         let mut scheduler = Scheduler::new(schedule, last, now)?;
-        let mut before = self.changes();
+        let mut before = self.changes(counts_bytes);
         // What has changed since the last one counts, whoever had the database open.
         let lsm = self.database.shared().lsm.as_ref();
         let instance = lsm.and_then(vault_lsm::Lsm::instance);
-        if let Some(newest) = self.repository.newest()?
+        if let Some(newest) = newest
             && newest.instance.is_some_and(|of| Some(of.0) == instance)
         {
             before.entries = before.entries.min(newest.sequence);
         }
         scheduler.begin_at(before);
-        let shared = Arc::new(Board::default());
+        let board = Arc::new(Board::default());
         let mut work = Work {
             snapshots: self,
             scheduler,
+            counts_bytes,
             options,
             retention,
-            board: Arc::clone(&shared),
+            board: Arc::clone(&board),
         };
-        let thread = thread::Builder::new()
-            .name("vault-snapshots".to_owned())
-            .spawn(move || work.run())
-            .map_err(|error| Error::Stream {
-                doing: "starting the thread that makes snapshots",
-                source: Arc::new(error),
-            })?;
-        Ok(SnapshotRunner {
-            shared,
-            thread: Some(thread),
-        })
+        let worker = Worker::start("vault-snapshots", board, move || work.run())?;
+        Ok(SnapshotRunner(worker))
     }
 
-    /// How much has ever changed.
-    fn changes(&self) -> Changes {
+    /// How much has ever changed; bytes only where they are asked for, as they are gathered from every keyspace.
+    fn changes(&self, counts_bytes: bool) -> Changes {
         let engine = &self.database.shared().engine;
+        let stats = counts_bytes.then(|| engine.stats().ok()).flatten();
         Changes {
             entries: engine.latest_sequence(),
-            bytes: engine.stats().map_or(0, |stats| stats.written.user_bytes),
+            bytes: stats.map_or(0, |stats| stats.written.user_bytes),
         }
     }
 }
@@ -155,8 +140,8 @@ impl SnapshotRunner {
     /// # }
     /// ```
     pub fn happened(&self, event: impl Into<String>) {
-        lock(&self.shared.state).events.push(event.into());
-        self.shared.changed.notify_all();
+        let event = event.into();
+        self.0.tell(|told| told.events.push(event));
     }
 
     /// How it is doing.
@@ -173,7 +158,7 @@ impl SnapshotRunner {
     /// ```
     #[must_use]
     pub fn status(&self) -> SnapshotRunnerStatus {
-        lock(&self.shared.state).status.clone()
+        self.0.look(|told| told.status.clone())
     }
 
     /// Stops it, after the snapshot that is being made, which is ended early and leaves nothing. Gives how it has done.
@@ -189,23 +174,8 @@ impl SnapshotRunner {
     /// # }
     /// ```
     pub fn stop(mut self) -> SnapshotRunnerStatus {
-        self.end();
+        self.0.stop();
         self.status()
-    }
-
-    fn end(&mut self) {
-        lock(&self.shared.state).stopping = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was told where it happened.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for SnapshotRunner {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -221,16 +191,18 @@ impl fmt::Debug for SnapshotRunner {
 struct Work {
     snapshots: Snapshots,
     scheduler: Scheduler,
+    /// Whether the schedule asks for bytes that have changed.
+    counts_bytes: bool,
     options: SnapshotOptions,
     retention: Option<Retention>,
-    board: Arc<Board>,
+    board: Arc<Board<Told>>,
 }
 
 impl Work {
     fn run(&mut self) {
-        loop {
-            let decision = self.scheduler.decide(self.now(), self.snapshots.changes());
-            match decision {
+        while !self.board.is_stopping() {
+            let changes = self.snapshots.changes(self.counts_bytes);
+            match self.scheduler.decide(self.now(), changes) {
                 Decision::Due(trigger) => {
                     let options = SnapshotOptions {
                         trigger,
@@ -239,14 +211,7 @@ impl Work {
                     let made = self.make(&options);
                     self.scheduler.ended(self.now(), made);
                 }
-                Decision::NotDue { .. } => {
-                    if !self.wait() {
-                        return;
-                    }
-                }
-            }
-            if lock(&self.board.state).stopping {
-                return;
+                Decision::NotDue { .. } => self.wait(),
             }
         }
     }
@@ -255,25 +220,21 @@ impl Work {
         self.snapshots.database.shared().clock.now()
     }
 
-    /// Waits a little, or until something is told. Gives whether to go on.
-    fn wait(&mut self) -> bool {
-        let mut state = lock(&self.board.state);
-        if !state.stopping && state.events.is_empty() {
-            let waited = self.board.changed.wait_timeout(state, LOOK_EVERY);
-            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
-        for event in state.events.drain(..) {
+    /// Waits a little, or until something is told.
+    fn wait(&mut self) {
+        self.board
+            .wait(LOOK_EVERY, |told: &Told| !told.events.is_empty());
+        let events = self.board.with(|told| std::mem::take(&mut told.events));
+        for event in events {
             self.scheduler.happened(&event);
         }
-        !state.stopping
     }
 
     /// Makes a snapshot, and removes what is not kept. Gives whether there is one more.
     fn make(&self, options: &SnapshotOptions) -> bool {
-        let board = &self.board;
-        let goes_on = |_, _| match lock(&board.state).stopping {
-            true => std::ops::ControlFlow::Break(()),
-            false => std::ops::ControlFlow::Continue(()),
+        let goes_on = |_, _| match self.board.is_stopping() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         };
         let made = self.snapshots.create_with(options, &goes_on);
         let pruned = match (&made, &self.retention) {
@@ -283,20 +244,21 @@ impl Work {
             }
             _ => Ok(()),
         };
-        let mut state = lock(&board.state);
-        let status = &mut state.status;
-        status.error = pruned.err();
-        match made {
-            Ok(manifest) => {
-                status.made += 1;
-                status.last = Some(manifest.name);
-                true
+        self.board.with(|told| {
+            let status = &mut told.status;
+            status.error = pruned.err();
+            match made {
+                Ok(manifest) => {
+                    status.made += 1;
+                    status.last = Some(manifest.name);
+                    true
+                }
+                Err(error) => {
+                    status.failed += 1;
+                    status.error = Some(error);
+                    false
+                }
             }
-            Err(error) => {
-                status.failed += 1;
-                status.error = Some(error);
-                false
-            }
-        }
+        })
     }
 }

@@ -1,0 +1,341 @@
+//! Any point in time: the log, kept beside the snapshots, brings one of them forward.
+//!
+//! [`LogArchiver`] is a thread that ships what is written, several times a second by default, into a directory. A restore then takes the
+//! newest snapshot before the wanted point and replays on it what was shipped behind it. What was not shipped when a
+//! machine is lost is lost: at most the interval, and the time that a shipment takes.
+//!
+//! # At the destination
+//! `<chain>/<number>.shipment`, the chain in hexadecimal and the number in 20 digits, each a shipment as
+//! `docs/format/shipping.md` lays it out. A shipment is written under another name, synced and renamed: what has its name is whole.
+//!
+//! # Chains
+//! Shipments follow one another without a gap, which each proves of itself. Where one cannot go on (it fell behind by more than is
+//! kept, or the database was copied), a new chain begins, and a snapshot is made that it builds on.
+
+mod archiver;
+mod files;
+mod shipment;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vault_core::{Error as CoreError, SequenceNumber, Timestamp};
+use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
+
+pub use archiver::{LogArchiver, LogArchiverStatus};
+
+use super::{Form, Manifest, SnapshotName, Snapshots};
+use crate::error::{Error, Result};
+
+/// The log of a database, kept in a directory beside its snapshots.
+///
+/// ```
+/// use vault_db::Database;
+/// use vault_db::snapshot::Until;
+/// # fn main() -> vault_db::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let (place, log, target) =
+/// #     (directory.path().join("snapshots"), directory.path().join("log"), directory.path().join("then"));
+/// let db = Database::temp()?;
+/// let archive = db.snapshots(&place)?.log_archive(&log);
+/// let archiver = archive.start(None)?;
+///
+/// let accounts = db.vault("accounts")?;
+/// accounts.put("alice", &100)?;
+/// let good = db.engine().latest_sequence();
+/// accounts.clear()?; // a mistake
+/// archiver.stop();
+///
+/// archive.restore_to(Until::Sequence(good), &target)?;
+/// assert_eq!(Database::open(&target)?.vault("accounts")?.get::<i64>("alice")?, Some(100));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct LogArchive {
+    snapshots: Snapshots,
+    directory: PathBuf,
+}
+
+/// What a chain of shipments covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChain {
+    /// Its name.
+    pub chain: String,
+    /// Which instance of the database has shipped it.
+    pub instance: [u8; 16],
+    /// It holds what was written after this.
+    pub after: SequenceNumber,
+    /// And up to this.
+    pub until: SequenceNumber,
+    /// When the last shipment was made.
+    pub time: Timestamp,
+    /// How many shipments there are.
+    pub shipments: u64,
+}
+
+/// What a restore to a point in time has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointRestored {
+    /// The snapshot that it began with.
+    pub base: SnapshotName,
+    /// The last write that the restored store holds.
+    pub sequence: SequenceNumber,
+    /// Batches that were replayed on the snapshot.
+    pub batches: u64,
+}
+
+impl Snapshots {
+    /// The log of the database in a directory, which is made when it is first shipped to.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (place, log) = (directory.path().join("snapshots"), directory.path().join("log"));
+    /// let archive = db.snapshots(&place)?.log_archive(&log);
+    /// assert!(archive.chains()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn log_archive(&self, directory: impl Into<PathBuf>) -> LogArchive {
+        LogArchive {
+            snapshots: self.clone(),
+            directory: directory.into(),
+        }
+    }
+}
+
+impl LogArchive {
+    /// Begins to ship, or goes on where the last archiver ended, and makes a snapshot to go on from: what happened while nobody
+    /// shipped may be in no log.
+    /// `every`: how often; four times a second without it.
+    ///
+    /// While an archiver runs, copies, imports and restores of vaults go through the log, too, and take longer.
+    ///
+    /// # Errors
+    /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where the engine is not Vault's own; as [`Snapshots::create`];
+    /// [`Engine`](Error::Engine) with `InvalidSetting` where there is an archiver already, and with what the file system says.
+    pub fn start(&self, every: Option<Duration>) -> Result<LogArchiver> {
+        archiver::start(self, every)
+    }
+
+    /// What there is, chain by chain, in no particular order.
+    ///
+    /// # Errors
+    /// [`Engine`](Error::Engine) with what the file system says, [`Malformed`](Error::Malformed).
+    pub fn chains(&self) -> Result<Vec<LogChain>> {
+        let mut chains = Vec::new();
+        for (chain, shipments) in self.stored()? {
+            if let (Some(first), Some(last)) =
+                (shipments.values().next(), shipments.values().last())
+            {
+                let (first, last) = (self.read(first)?, self.read(last)?);
+                chains.push(LogChain {
+                    chain,
+                    instance: first.position.instance,
+                    after: first.position.sequence,
+                    until: last.next.sequence,
+                    time: last.time,
+                    shipments: shipments.len() as u64,
+                });
+            }
+        }
+        Ok(chains)
+    }
+
+    /// Makes a store of what there was at a point, in a directory that does not exist or is empty: of the newest snapshot before it,
+    /// and of what was shipped behind that. Like [`Snapshots::restore_to`], whole or not at all.
+    ///
+    /// A time is as exact as shipments are frequent.
+    ///
+    /// # Errors
+    /// [`NoBase`](Error::NoBase) where there is no snapshot before the point that the log goes on from,
+    /// [`BeyondLog`](Error::BeyondLog) where the point lies behind what was shipped;
+    /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where a key is needed; as [`Snapshots::restore_to`], with what
+    /// [`replay_shipped`] says.
+    pub fn restore_to(&self, until: Until, target: impl AsRef<Path>) -> Result<PointRestored> {
+        let (base, shipments) = self.base_of(until)?;
+        self.check_reach(until, &base, &shipments)?;
+        let file_system = Arc::clone(&self.snapshots.file_system);
+        let options = self.snapshots.engine_options(&base, file_system);
+        let options = options.ok_or(Error::UnsupportedSnapshot {
+            problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
+        })?;
+        let mut replayed: Option<Replayed> = None;
+        self.snapshots.repository.extract(
+            base.name,
+            &*self.snapshots.file_system,
+            target.as_ref(),
+            &|_| true,
+            |path| {
+                let read = |path: &PathBuf| {
+                    self.read(path).map_err(|error| match error {
+                        Error::Engine(error) => error,
+                        other => CoreError::io("read", path, std::io::Error::other(other)),
+                    })
+                };
+                let shipments = shipments.values().map(read);
+                replayed = Some(replay_shipped(path, &options, shipments, until)?);
+                Ok(())
+            },
+            &(),
+        )?;
+        let (sequence, batches) =
+            replayed.map_or((base.sequence, 0), |done| (done.sequence, done.batches));
+        Ok(PointRestored {
+            base: base.name,
+            sequence,
+            batches,
+        })
+    }
+
+    /// Removes what no snapshot needs any more: of each chain what was written before the oldest snapshot that it goes on from, and
+    /// chains that go on from none. Gives how many shipments that were.
+    ///
+    /// # Errors
+    /// As [`LogArchive::chains`] and [`Snapshots::list`].
+    pub fn prune(&self) -> Result<u64> {
+        let bases = self.snapshots.list()?;
+        let mut removed = 0;
+        for shipments in self.stored()?.into_values() {
+            let Some(last) = shipments.values().last() else {
+                continue;
+            };
+            // Nobody can tell what one is good for that cannot be read.
+            let Ok(last) = self.read(last) else {
+                continue;
+            };
+            let (instance, until) = (last.position.instance, last.next.sequence);
+            let of_chain = bases
+                .iter()
+                .filter(|base| is_base(base, instance) && base.sequence <= until);
+            let oldest = of_chain.map(|base| base.sequence).min();
+            let newest = shipments.keys().last().copied();
+            for (number, path) in &shipments {
+                // The last one says where the chain goes on.
+                let needed = Some(*number) == newest && oldest.is_some();
+                let before = oldest.is_none_or(|oldest| {
+                    self.read(path)
+                        .is_ok_and(|shipment| shipment.next.sequence < oldest)
+                });
+                if needed || !before {
+                    break;
+                }
+                let fs = &self.snapshots.file_system;
+                fs.remove(path)
+                    .map_err(|error| CoreError::io("remove", path, error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The newest snapshot before a point that a chain goes on from, and that chain.
+    fn base_of(&self, until: Until) -> Result<(Manifest, BTreeMap<u64, PathBuf>)> {
+        let mut bases = self.snapshots.list()?;
+        bases.retain(|base| match until {
+            Until::End => true,
+            Until::Sequence(sequence) => base.sequence <= sequence,
+            Until::Time(time) => base.time <= time,
+        });
+        let (mut chains, mut unreadable) = (Vec::new(), None);
+        for shipments in self.stored()?.into_values() {
+            match self.ends(&shipments) {
+                Ok(Some(Ends { from, to, .. })) => chains.push((from, to, shipments)),
+                Ok(None) => {}
+                // Others may do; where none does, this is why.
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        for base in bases.into_iter().rev() {
+            let fits = |(from, to, _): &&(ShipPosition, ShipPosition, _)| reaches(from, to, &base);
+            // Of those that do, the one that goes furthest.
+            let furthest = chains.iter().filter(fits);
+            if let Some((_, _, shipments)) = furthest.max_by_key(|(_, to, _)| to.sequence) {
+                return Ok((base, shipments.clone()));
+            }
+        }
+        Err(unreadable.unwrap_or_else(|| Error::NoBase {
+            wanted: shown(until),
+        }))
+    }
+
+    /// Refuses a point behind what the chain holds: nobody knows what had been written by then.
+    fn check_reach(
+        &self,
+        until: Until,
+        base: &Manifest,
+        shipments: &BTreeMap<u64, PathBuf>,
+    ) -> Result<()> {
+        let Some(Ends { to, time, .. }) = self.ends(shipments)? else {
+            return Ok(());
+        };
+        let beyond = match until {
+            Until::End => false,
+            Until::Sequence(sequence) => sequence > to.sequence.max(base.sequence),
+            // Nothing may have been written since, unless something was that the chain does not have.
+            Until::Time(wanted) => {
+                let mut later = self.snapshots.list()?.into_iter();
+                time < wanted
+                    && later.any(|later| {
+                        later.time > wanted
+                            && later.sequence > to.sequence
+                            && is_base(&later, to.instance)
+                    })
+            }
+        };
+        if beyond {
+            return Err(Error::BeyondLog {
+                wanted: shown(until),
+                until: to.sequence,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a chain begins and ends; `None` where it is empty.
+    fn ends(&self, shipments: &BTreeMap<u64, PathBuf>) -> Result<Option<Ends>> {
+        let (Some(first), Some(last)) = (shipments.values().next(), shipments.values().last())
+        else {
+            return Ok(None);
+        };
+        let (first, last) = (self.read(first)?, self.read(last)?);
+        Ok(Some(Ends {
+            from: first.position,
+            to: last.next,
+            time: last.time,
+        }))
+    }
+}
+
+/// Where a chain begins and ends.
+struct Ends {
+    from: ShipPosition,
+    to: ShipPosition,
+    time: Timestamp,
+}
+
+/// Whether a chain holds what was written behind a snapshot: from before it, or from where the chain begins, up to it at least.
+fn reaches(from: &ShipPosition, to: &ShipPosition, base: &Manifest) -> bool {
+    let from_before =
+        from.sequence < base.sequence || (from.sequence == base.sequence && from.shipment == 0);
+    from_before && to.sequence >= base.sequence && is_base(base, from.instance)
+}
+
+fn shown(until: Until) -> String {
+    match until {
+        Until::End => "the end".to_owned(),
+        Until::Sequence(sequence) => format!("write {sequence}"),
+        Until::Time(time) => format!("{} ms after 1970", time.0),
+    }
+}
+
+/// Whether a chain of an instance may go on from a snapshot.
+fn is_base(base: &Manifest, instance: [u8; 16]) -> bool {
+    let of = base.instance.as_ref().map(|of| of.0);
+    base.form == Form::Physical && of == Some(instance)
+}
