@@ -1,15 +1,13 @@
-//! Everything that must hold before a change lands, beside `cargo test --workspace`.
-//!
-//! Each step runs whether or not the one before passed, so that one round shows everything that is to
-//! be mended. A step that cannot run here (no nightly compiler, a crate that is not there yet) is
-//! reported as skipped with the reason, never as passed.
+//! The steps, in the order in which they run: what is quick and often wrong first.
 
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::Outcome::{self, Failed, Passed, Skipped};
+use super::command::{answers, cargo, cargo_command, run_command, run_for};
+use super::{Context, Step};
 use crate::Findings;
-use crate::workspace::{Package, Workspace};
+use crate::workspace::Package;
 use crate::{bench, fuzz, instructions, layers, models, sanitize, sim, tidy};
 
 /// The quickstart ends well within this on any machine that can build it.
@@ -18,25 +16,7 @@ const QUICKSTART_SECONDS_MAX: u64 = 60;
 const SEEDS_FIXED: &[&str] = &["--seeds", "50", "--from", "1"];
 const SEEDS_FRESH: &[&str] = &["--seeds", "200"];
 
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
-    Passed,
-    Skipped(String),
-    Failed(String),
-}
-
-use Outcome::{Failed, Passed, Skipped};
-
-type Step = (&'static str, fn(&Context<'_>) -> Outcome);
-
-/// What steps work on.
-struct Context<'a> {
-    root: &'a Path,
-    workspace: Workspace,
-}
-
-const STEPS: [Step; 20] = [
+pub(super) const STEPS: [Step; 20] = [
     ("format", format),
     ("clippy", clippy),
     ("documentation", documentation),
@@ -58,40 +38,6 @@ const STEPS: [Step; 20] = [
     ("criterion", criterion),
     ("instructions", instructions),
 ];
-
-/// Runs every step and prints a table of how they ended.
-pub(crate) fn run(root: &Path) -> ExitCode {
-    let workspace = match Workspace::load(root) {
-        Ok(workspace) => workspace,
-        Err(problem) => {
-            eprintln!("ci could not run: {problem}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let context = Context { root, workspace };
-    let begin = Instant::now();
-    let mut ended = Vec::new();
-    for (name, step) in STEPS {
-        println!("\n==== {name} ====");
-        let step_begin = Instant::now();
-        let outcome = step(&context);
-        let elapsed = step_begin.elapsed();
-        println!(
-            "---- {name}: {} ({})",
-            described(&outcome),
-            seconds(elapsed)
-        );
-        ended.push((name, outcome, elapsed));
-    }
-    print!("\n{}", table(&ended, begin.elapsed()));
-    if ended
-        .iter()
-        .any(|(_, outcome, _)| matches!(outcome, Failed(_)))
-    {
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
 
 fn format(context: &Context<'_>) -> Outcome {
     cargo(context, &["fmt", "--all", "--check"])
@@ -462,91 +408,6 @@ fn instructions(context: &Context<'_>) -> Outcome {
     }
 }
 
-fn cargo_command(root: &Path) -> Command {
-    // Not $CARGO: that one is the toolchain's own and doesn't understand `+nightly`.
-    let mut command = Command::new("cargo");
-    command.current_dir(root).stdin(Stdio::null());
-    command
-}
-
-fn cargo(context: &Context<'_>, arguments: &[&str]) -> Outcome {
-    run_command(cargo_command(context.root).args(arguments))
-}
-
-/// Whether a cargo command is there at all.
-fn answers(root: &Path, arguments: &[&str]) -> bool {
-    cargo_command(root)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-fn run_command(command: &mut Command) -> Outcome {
-    match command.status() {
-        Ok(status) if status.success() => Passed,
-        Ok(status) => Failed(status.to_string()),
-        Err(error) => Failed(error.to_string()),
-    }
-}
-
-/// Runs a command that must end within `limit`.
-fn run_for(command: &mut Command, limit: Duration) -> Outcome {
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return Failed(error.to_string()),
-    };
-    let begin = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Passed,
-            Ok(Some(status)) => return Failed(status.to_string()),
-            Ok(None) if begin.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
-            Ok(None) => {
-                let killed = child.kill().and_then(|()| child.wait());
-                let left = killed.map_or_else(|error| format!(", and {error}"), |_| String::new());
-                return Failed(format!("did not end within {limit:?}{left}"));
-            }
-            Err(error) => return Failed(error.to_string()),
-        }
-    }
-}
-
-fn described(outcome: &Outcome) -> String {
-    match outcome {
-        Passed => "passed".to_owned(),
-        Skipped(reason) => format!("skipped: {reason}"),
-        Failed(reason) => format!("FAILED: {reason}"),
-    }
-}
-
-fn seconds(elapsed: Duration) -> String {
-    format!("{:.1} s", elapsed.as_secs_f64())
-}
-
-fn table(ended: &[(&str, Outcome, Duration)], total: Duration) -> String {
-    let mut out = String::new();
-    for (name, outcome, elapsed) in ended {
-        out += &format!(
-            "{name:<14} {:>9}  {}\n",
-            seconds(*elapsed),
-            described(outcome)
-        );
-    }
-    let failed = ended
-        .iter()
-        .filter(|(_, o, _)| matches!(o, Failed(_)))
-        .count();
-    let skipped = ended
-        .iter()
-        .filter(|(_, o, _)| matches!(o, Skipped(_)))
-        .count();
-    let passed = ended.len() - failed - skipped;
-    let counts = format!("{passed} passed, {skipped} skipped, {failed} failed");
-    out + &format!("{:<14} {:>9}  {counts}\n", "together", seconds(total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -564,33 +425,6 @@ mod tests {
                 "--all-features"
             ]
         );
-    }
-
-    #[test]
-    fn the_table_tells_skipped_from_passed() {
-        let ended = [
-            ("one", Passed, Duration::from_secs(1)),
-            ("two", Skipped("no compiler".to_owned()), Duration::ZERO),
-            ("three", Failed("exit status: 1".to_owned()), Duration::ZERO),
-        ];
-        let table = table(&ended, Duration::from_secs(1));
-        assert!(table.contains("skipped: no compiler") && table.contains("FAILED: exit status: 1"));
-        assert!(table.contains("1 passed, 1 skipped, 1 failed"), "{table}");
-    }
-
-    #[test]
-    fn a_command_that_does_not_end_is_ended() {
-        let limit = Duration::from_millis(50);
-        let outcome = run_for(Command::new("sleep").arg("60"), limit);
-        assert!(matches!(outcome, Failed(reason) if reason.contains("did not end")));
-        assert_eq!(
-            run_for(&mut Command::new("true"), Duration::from_secs(60)),
-            Passed
-        );
-        assert!(matches!(
-            run_for(&mut Command::new("false"), Duration::from_secs(60)),
-            Failed(_)
-        ));
     }
 
     #[test]
