@@ -1,7 +1,8 @@
 //! What snapshots cost: beside `cp` of the same files, to whoever writes meanwhile, and to whoever reads while one is restored.
 //!
 //! `cargo bench -p vault-bench --bench snapshots` measures on 5 million entries; as a test it does the same on few, and holds
-//! against each other what was written and what came back.
+//! against each other what was written and what came back. With `-- --memory` it measures instead how much memory a snapshot of a store of
+//! 10 GiB takes, and verifying and restoring that: it needs 35 GiB of disk.
 
 #![expect(
     clippy::print_stdout,
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use vault_bench::measure::{memory_now_bytes, peak_memory_bytes, reset_peak_memory};
 use vault_core::random::SeededRandom;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, SystemClock};
@@ -50,6 +52,10 @@ fn main() {
     };
     // On the disk that everything is built on: a temporary directory may be in memory.
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    if std::env::args().any(|argument| argument == "--memory") {
+        return memory(place.path(), 10 << 30);
+    }
+    memory(place.path(), 8 << 20);
     let bench = Bench {
         plan,
         clock: SystemClock::new(),
@@ -338,6 +344,58 @@ enum Beside {
     Full,
     /// A runner that makes an incremental one every second.
     Runner,
+}
+
+/// How much memory it takes to make, verify and restore a full snapshot of a store of so many bytes.
+fn memory(place: &Path, bytes: u64) {
+    const VALUE_BYTES: usize = 64 << 10;
+    let place = place.join("large");
+    let random = SeededRandom::new(2);
+    let builder = Database::builder().durability(Durability::Os);
+    let builder = builder.memory_bytes(64 << 20);
+    let db = builder.open(place.join("store")).unwrap();
+    let vault = db.vault("v").unwrap();
+    let mut value = vec![0; VALUE_BYTES];
+    for n in 0..bytes / VALUE_BYTES as u64 {
+        for eight in value.chunks_exact_mut(8) {
+            eight.copy_from_slice(&random.below(u64::MAX).to_le_bytes());
+        }
+        vault.put_raw(&key(n)[..], &value).unwrap();
+    }
+    settle(&db);
+    let snapshots = db.snapshots(place.join("snapshots")).unwrap();
+    let taken = |what: &str, run: &mut dyn FnMut()| {
+        let since_now = reset_peak_memory();
+        let (before, clock) = (memory_now_bytes().0, SystemClock::new());
+        let begin = clock.monotonic();
+        run();
+        let (took, peak) = (clock.monotonic() - begin, peak_memory_bytes());
+        println!(
+            "{what} of {} MiB in {took:.1?}: {} MiB of memory at most, {} before{}",
+            bytes >> 20,
+            peak >> 20,
+            before >> 20,
+            if since_now {
+                ""
+            } else {
+                " (since the process began)"
+            },
+        );
+    };
+    let mut made = None;
+    taken("snapshot", &mut || made = Some(snapshots.create().unwrap()));
+    let made = made.unwrap();
+    assert!(made.bytes() >= bytes);
+    taken("verification", &mut || {
+        snapshots.repository().verify(made.name, &()).unwrap();
+    });
+    let target = place.join("restored");
+    taken("restore", &mut || {
+        let restored = snapshots.restore_to(made.name, &target, None, &()).unwrap();
+        assert_eq!(restored.bytes, made.bytes());
+    });
+    drop((vault, snapshots, db));
+    run(Command::new("rm").arg("-r").arg(&place));
 }
 
 /// Waits until the background has nothing to do.
