@@ -145,6 +145,12 @@ pub enum Error {
         "this name and secret do not let anybody in; correct them, or ask whoever manages access"
     )]
     BadCredentials,
+    /// So many others are coming in that this one would wait for long. Nothing was checked.
+    #[error("more than {max} secrets are being checked at once; try again in some seconds")]
+    TooManyLogIns {
+        /// How many may be checked or wait for it.
+        max: usize,
+    },
     /// The token lets nobody in.
     #[error("this token lets nobody in: {problem}; ask for another one")]
     InvalidToken {
@@ -480,7 +486,9 @@ impl Error {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
-            Self::Conflict { .. } | Self::RestoreUnderWay => ErrorKind::Retry,
+            Self::Conflict { .. } | Self::RestoreUnderWay | Self::TooManyLogIns { .. } => {
+                ErrorKind::Retry
+            }
             Self::TooManyVaults { .. } | Self::VaultFull { .. } | Self::OverQuota { .. } => {
                 ErrorKind::Full
             }

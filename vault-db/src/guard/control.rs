@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use vault_core::{KeyspaceId, WriteBatch};
 
 use super::audit::{self, AuditAction, AuditEntry, AuditLog};
+use super::hashing::Hashing;
 use super::policy::Policy;
 use crate::catalog;
 use crate::database::{Database, Shared, lock};
@@ -15,6 +16,7 @@ use crate::error::Result;
 pub(crate) struct ControlState {
     policy: RwLock<Policy>,
     pub(super) audit: Mutex<AuditLog>,
+    pub(super) hashing: Hashing,
 }
 
 impl ControlState {
@@ -118,6 +120,7 @@ fn load(shared: &Shared) -> Result<ControlState> {
     Ok(ControlState {
         policy: RwLock::new(policy),
         audit: Mutex::new(AuditLog::open(engine, catalog)?),
+        hashing: Hashing::default(),
     })
 }
 

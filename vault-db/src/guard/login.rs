@@ -31,7 +31,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::BadCredentials`], [`Error::Engine`].
+    /// [`Error::BadCredentials`], [`Error::TooManyLogIns`], [`Error::Engine`].
     pub fn log_in(&self, name: &str, secret: &SecretBytes) -> Result<Guarded> {
         let found = {
             let policy = self.state.policy();
@@ -42,10 +42,11 @@ impl AccessControl {
                 let hash = from_hex(&principal.secret);
                 let hash = hash.and_then(|hash| SecretHash::decode(&hash));
                 let hash = hash.ok_or_else(|| catalog::malformed("the hash of a secret"))?;
-                hash.verify(secret)? && principal.enabled
+                let verified = self.state.hashing.in_turn(|| Ok(hash.verify(secret)?))?;
+                verified && principal.enabled
             }
             None => {
-                SecretHash::new(secret, Kdf::ARGON2ID, &SystemRandom)?;
+                self.hash(secret, Kdf::ARGON2ID)?;
                 false
             }
         };
@@ -64,6 +65,12 @@ impl AccessControl {
             version: principal.version,
         };
         Ok(Guarded::new(self.clone(), credential))
+    }
+
+    /// Hashes a secret, when it is its turn.
+    pub(super) fn hash(&self, secret: &SecretBytes, kdf: Kdf) -> Result<SecretHash> {
+        let hash = || Ok(SecretHash::new(secret, kdf, &SystemRandom)?);
+        self.state.hashing.in_turn(hash)
     }
 
     /// Lets in whoever has a token.

@@ -14,6 +14,7 @@ mod auditing;
 mod control;
 mod guarded;
 mod guarded_vault;
+mod hashing;
 mod login;
 mod pattern;
 mod policy;

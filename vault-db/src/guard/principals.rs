@@ -1,7 +1,7 @@
 //! Principals: who there is, with which secret and which roles.
 
 use vault_core::random::{Random, SystemRandom};
-use vault_crypto::{Kdf, SecretBytes, SecretHash};
+use vault_crypto::{Kdf, SecretBytes};
 
 use super::audit::AuditAction;
 use super::control::AccessControl;
@@ -42,7 +42,7 @@ impl AccessControl {
     ) -> Result<()> {
         check_vault_name(name)?;
         let roles = self.check_roles(roles)?;
-        let hash = SecretHash::new(secret, kdf, &SystemRandom)?;
+        let hash = self.hash(secret, kdf)?;
         let principal = Principal {
             secret: hex(&hash.encode()),
             roles,
@@ -123,7 +123,7 @@ impl AccessControl {
     /// # Errors
     /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
     pub fn set_secret(&self, name: &str, secret: &SecretBytes, kdf: Kdf) -> Result<()> {
-        let hash = hex(&SecretHash::new(secret, kdf, &SystemRandom)?.encode());
+        let hash = hex(&self.hash(secret, kdf)?.encode());
         let version = random_version()?;
         self.change_principal(name, "another secret".to_owned(), |principal| {
             principal.secret = hash;
