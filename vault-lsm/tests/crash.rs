@@ -8,7 +8,7 @@
 //! - after the end of the process it holds everything acknowledged.
 //!
 //! By default a slice of the operations is visited. `VAULT_SWEEP=full cargo test --release --test crash` visits
-//! all, `half-0` and `half-1` every other one. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
+//! all, `0/4` to `3/4` every fourth one. With `VAULT_SWEEP=exhaustive` it also crashes at every operation of the recovery from each of them, which
 //! takes a quarter of an hour; else of every 3rd.
 
 #![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
@@ -29,7 +29,7 @@ use vault_core::{Engine, Error, Event, KeyspaceId, Reader, WriteBatch, WriteOpti
 use vault_lsm::Lsm;
 
 use sweep::run::{exercise, recover, run};
-use sweep::{DIRECTORY, Step, half, keyspace_options, noise, open, options, thinned, workload};
+use sweep::{DIRECTORY, Step, keyspace_options, noise, open, options, part, thinned, workload};
 
 const ROUNDS: u64 = 44;
 
@@ -42,7 +42,7 @@ const POLICIES: [(CrashPolicy, u64); 4] = [
 
 fn full() -> bool {
     exhaustive()
-        || half().is_some()
+        || part().is_some()
         || std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full")
 }
 
@@ -54,10 +54,10 @@ fn exhaustive() -> bool {
 /// is another story.
 fn crash_points(operations: u64, stride: u64) -> impl Iterator<Item = u64> {
     const FIRST: u64 = 24;
-    let (step, first) = match (full(), half()) {
-        (true, Some(half)) => (2, half),
-        (true, None) => (1, 0),
-        (false, _) => (thinned(stride), 0),
+    let (first, step) = match (full(), part()) {
+        (true, Some(part)) => part,
+        (true, None) => (0, 1),
+        (false, _) => (0, thinned(stride)),
     };
     (0..=operations).filter(move |n| *n < FIRST || n % step == first)
 }

@@ -14,7 +14,7 @@
 //!   record says so. Damage in any other file is refused or does no harm.
 //!
 //! By default every 37th place is visited. `VAULT_SWEEP=full cargo test --test damage` visits all,
-//! `half-0` and `half-1` every other one.
+//! `0/4` to `3/4` every fourth one.
 
 #![expect(clippy::print_stdout, reason = "a sweep says how much it has covered")]
 
@@ -30,7 +30,7 @@ use vault_lsm::Lsm;
 use vault_lsm::check::{FindingKind, Severity, VerifyOptions, verify};
 
 use sweep::run::{Account, filled, run};
-use sweep::{DIRECTORY, Model, contents, half, keyspace_options, open, options, thinned, workload};
+use sweep::{DIRECTORY, Model, contents, keyspace_options, open, options, part, thinned, workload};
 
 const ROUNDS: u64 = 44;
 /// How far apart the places are that are visited by default.
@@ -38,16 +38,16 @@ const STRIDE: usize = 37;
 
 fn stride() -> usize {
     let full = std::env::var_os("VAULT_SWEEP").is_some_and(|value| value == "full");
-    match half() {
+    match part() {
         _ if full => 1,
-        Some(_) => 2,
+        Some((_, step)) => step as usize,
         None => thinned(STRIDE as u64) as usize,
     }
 }
 
 /// The first place to visit.
 fn first() -> usize {
-    half().unwrap_or(0) as usize
+    part().map_or(0, |(first, _)| first as usize)
 }
 
 /// A store to damage.

@@ -226,13 +226,20 @@ pub(crate) fn thinned(stride: u64) -> u64 {
     }
 }
 
-/// `VAULT_SWEEP=half-0` and `half-1`: a full sweep of every other place, the even ones or the odd ones. `None`: another sweep.
-pub(crate) fn half() -> Option<u64> {
-    match std::env::var("VAULT_SWEEP").ok()?.as_str() {
-        "half-0" => Some(0),
-        "half-1" => Some(1),
-        _ => None,
-    }
+/// `VAULT_SWEEP=1/4`: a full sweep of every fourth place from the second one on, counted from 0. Gives both numbers; `None`: another
+/// sweep.
+pub(crate) fn part() -> Option<(u64, u64)> {
+    let extent = std::env::var("VAULT_SWEEP").ok()?;
+    let (first, step) = extent.split_once('/')?;
+    let numbers = (first.parse(), step.parse());
+    let (Ok(first), Ok(step)) = numbers else {
+        panic!("VAULT_SWEEP={extent}: expected `full`, `exhaustive`, or a part such as `1/4`");
+    };
+    assert!(
+        first < step,
+        "VAULT_SWEEP={extent}: parts are counted from 0"
+    );
+    Some((first, step))
 }
 
 /// Opens a store that lies elsewhere.
