@@ -7,7 +7,7 @@ use std::time::Duration;
 use vault_core::KeyRange;
 use vault_core::vfs::DiskFileSystem;
 
-use super::{Form, SnapshotName, Snapshots, VaultCount, full_name};
+use super::{Form, SnapshotName, StoredSnapshots, VaultCount, Watcher, full_name};
 use crate::database::{Database, TemporaryDirectory};
 use crate::error::{Error, Result};
 use crate::vault::{Entries, Vault};
@@ -49,7 +49,7 @@ impl DrillReport {
     }
 }
 
-impl Snapshots {
+impl StoredSnapshots {
     /// Restores the newest snapshot into a temporary directory, reads every entry of every vault, compares what it finds with
     /// what the manifest and the vaults themselves say, and removes it again.
     ///
@@ -68,11 +68,19 @@ impl Snapshots {
     /// ```
     ///
     /// # Errors
-    /// [`NoSnapshots`](Error::NoSnapshots); as [`Snapshots::restore_to`], which is what a drill is there to find.
+    /// [`NoSnapshots`](Error::NoSnapshots); as [`StoredSnapshots::restore_to`], which is what a drill is there to find.
     pub fn drill(&self) -> Result<DrillReport> {
+        self.drill_with(&())
+    }
+
+    /// As [`StoredSnapshots::drill`]. `watcher` is told how far the restore is, and can end the work.
+    ///
+    /// # Errors
+    /// As [`StoredSnapshots::drill`]; [`Snapshot`](Error::Snapshot) with `Cancelled`.
+    pub fn drill_with(&self, watcher: &dyn Watcher) -> Result<DrillReport> {
         let newest = self.repository.newest()?;
         let manifest = newest.ok_or(Error::NoSnapshots)?;
-        let clock = &self.database.shared().clock;
+        let clock = &self.clock;
         let began = clock.monotonic();
         let place = TemporaryDirectory::create()?;
         let target = place.path().join("restored");
@@ -82,10 +90,10 @@ impl Snapshots {
         };
         // What is in the clear stays in the archive: documents of an encrypted database are not unpacked.
         let (restored, bytes) = if manifest.form == Form::Logical {
-            let verified = self.repository.verify(manifest.name, &())?;
+            let verified = self.repository.verify(manifest.name, watcher)?;
             (self.open(manifest.name)?, verified.bytes)
         } else {
-            let extracted = on_disk.restore_to(manifest.name, &target, None, &())?;
+            let extracted = on_disk.restore_to(manifest.name, &target, None, watcher)?;
             let disk = Arc::clone(&on_disk.file_system);
             (
                 on_disk.open_read_only(&manifest, disk, &target)?,

@@ -11,24 +11,29 @@
 //!
 //! # Back again
 //! - [`Snapshots::restore`]: in place, under open handles, at one moment. Everything, a tenant or chosen vaults.
-//! - [`Snapshots::restore_to`]: into a new directory.
-//! - [`Snapshots::open`]: nowhere. The snapshot is read where it lies.
+//! - [`StoredSnapshots::restore_to`]: into a new directory.
+//! - [`StoredSnapshots::open`]: nowhere. The snapshot is read where it lies.
 //!
 //! Everything of a snapshot is verified before anything is replaced.
+//!
+//! Of all this only making a snapshot and restoring in place need the database. The rest is [`StoredSnapshots`], for which the
+//! repository is enough: for when the store is lost.
 
 mod create;
 mod drill;
 mod log;
 mod open;
 mod runner;
+mod stored;
 mod worker;
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 use vault_core::transform::KEYRING_NAME;
-use vault_core::vfs::{DiskFileSystem, FileSystem};
+use vault_core::vfs::FileSystem;
 use vault_crypto::KeySource;
 pub use vault_lsm::shipping::Until;
 pub use vault_snapshot::archive::{
@@ -48,11 +53,13 @@ pub use drill::DrillReport;
 pub use log::{LogArchive, LogArchiver, LogArchiverStatus, LogChain, PointRestored};
 pub use open::SnapshotVerified;
 pub use runner::{SnapshotRunner, SnapshotRunnerStatus};
+pub use stored::StoredSnapshots;
 
 use crate::database::Database;
 use crate::error::Result;
 
-/// The snapshots of a database, in a repository.
+/// The snapshots of a database, in a repository. Whatever does not need the database is a method of [`StoredSnapshots`], which this
+/// derefs to.
 ///
 /// ```
 /// use vault_db::{Database, Scope};
@@ -76,9 +83,7 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct Snapshots {
     database: Database,
-    repository: Repository,
-    file_system: Arc<dyn FileSystem>,
-    key: Option<Arc<dyn KeySource>>,
+    stored: StoredSnapshots,
 }
 
 impl Database {
@@ -98,18 +103,8 @@ impl Database {
     /// # Errors
     /// [`Snapshot`](crate::Error::Snapshot) where the path cannot be one.
     pub fn snapshots(&self, directory: impl AsRef<Path>) -> Result<Snapshots> {
-        let file_system: Arc<dyn FileSystem> = Arc::new(DiskFileSystem);
-        let path = directory.as_ref();
-        let path = file_system
-            .absolute(path)
-            .map_err(|error| vault_core::Error::io("find", path, error))?;
-        let place = Directory::new(Arc::clone(&file_system), path);
-        let options = RepositoryOptions {
-            clock: Arc::clone(&self.shared().clock),
-            ..RepositoryOptions::default()
-        };
-        let repository = Repository::open(Arc::new(place), options)?;
-        Ok(self.snapshots_in(repository))
+        let clock = Arc::clone(&self.shared().clock);
+        Ok(self.snapshots_in(stored::repository_at(directory.as_ref(), clock)?))
     }
 
     /// The snapshots of this database in a repository, wherever that is.
@@ -131,9 +126,7 @@ impl Database {
     pub fn snapshots_in(&self, repository: Repository) -> Snapshots {
         Snapshots {
             database: self.clone(),
-            repository,
-            file_system: Arc::new(DiskFileSystem),
-            key: None,
+            stored: StoredSnapshots::of(self, repository),
         }
     }
 }
@@ -165,11 +158,11 @@ impl Snapshots {
     /// ```
     #[must_use]
     pub fn with_key(mut self, source: impl KeySource + 'static) -> Self {
-        self.key = Some(Arc::new(source));
+        self.stored = self.stored.with_key(source);
         self
     }
 
-    /// Says in which file system [`Snapshots::restore_to`] works. For tests with simulated disks.
+    /// Says in which file system [`StoredSnapshots::restore_to`] works. For tests with simulated disks.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -183,49 +176,16 @@ impl Snapshots {
     /// ```
     #[must_use]
     pub fn on_file_system(mut self, file_system: Arc<dyn FileSystem>) -> Self {
-        self.file_system = file_system;
+        self.stored = self.stored.on_file_system(file_system);
         self
     }
+}
 
-    /// Where the snapshots lie: to verify, prune, consolidate and look into them.
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # let place = tempfile::tempdir().unwrap();
-    /// use vault_db::snapshot::Retention;
-    /// let snapshots = db.snapshots(place.path())?;
-    /// let made = snapshots.create()?;
-    /// let verified = snapshots.repository().verify(made.name, &())?;
-    /// assert_eq!(verified.bytes, made.bytes());
-    /// let retention = Retention { last: 7, ..Retention::default() };
-    /// let plan = snapshots.repository().prune(&retention, true)?;
-    /// assert!(plan.remove.is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub const fn repository(&self) -> &Repository {
-        &self.repository
-    }
+impl Deref for Snapshots {
+    type Target = StoredSnapshots;
 
-    /// Every snapshot, the oldest first. One that was interrupted is none.
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # let place = tempfile::tempdir().unwrap();
-    /// let snapshots = db.snapshots(place.path())?;
-    /// let made = snapshots.create()?;
-    /// assert_eq!(snapshots.list()?, [made]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Snapshot`](crate::Error::Snapshot).
-    pub fn list(&self) -> Result<Vec<Manifest>> {
-        Ok(self.repository.list()?)
+    fn deref(&self) -> &StoredSnapshots {
+        &self.stored
     }
 }
 
@@ -237,8 +197,19 @@ impl fmt::Debug for Snapshots {
     }
 }
 
-/// Whether the files of a snapshot are encrypted.
-fn is_encrypted(manifest: &Manifest) -> bool {
+/// Whether the files of a snapshot are encrypted. Documents never are.
+///
+/// ```
+/// # fn main() -> vault_db::Result<()> {
+/// # let db = vault_db::Database::temp()?;
+/// # let place = tempfile::tempdir().unwrap();
+/// let made = db.snapshots(place.path())?.create()?;
+/// assert!(!vault_db::snapshot::is_encrypted(&made));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn is_encrypted(manifest: &Manifest) -> bool {
     manifest.entry(&format!("store/{KEYRING_NAME}")).is_some()
 }
 

@@ -12,8 +12,8 @@ use vault_crypto::EncryptedProtection;
 use vault_lsm::{LsmOptions, check};
 
 use super::{
-    Extracted, Form, Manifest, SnapshotName, Snapshots, Verified, Watcher, is_encrypted,
-    parse_full_name,
+    Extracted, Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Verified, Watcher,
+    is_encrypted, parse_full_name,
 };
 use crate::database::{Database, DatabaseBuilder, NO_TENANT};
 use crate::error::{Error, Result};
@@ -36,9 +36,9 @@ pub struct SnapshotVerified {
     pub content: Option<check::VerifyReport>,
 }
 
-impl Snapshots {
+impl StoredSnapshots {
     /// Opens a snapshot for reading, without unpacking it: a physical one is read where it lies, in its archives, a
-    /// logical one from a temporary database, which for an encrypted database is in memory.
+    /// logical one from a temporary database, which is in memory where the database is encrypted, or may have been.
     ///
     /// The archives are held against their manifests, and blocks against their checksums when they are read;
     /// [verify](super::Repository::verify) reads all of it.
@@ -117,7 +117,9 @@ impl Snapshots {
         };
         Ok(SnapshotVerified { hashes, content })
     }
+}
 
+impl Snapshots {
     /// Has what a snapshot holds take the place of what is there, under open handles, at one moment and whole, or after an error
     /// not at all. Everything of the snapshot is verified first. See [`Database::restore_from`] for who sees what.
     ///
@@ -147,7 +149,7 @@ impl Snapshots {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshots::open`] and [`Database::restore_from`].
+    /// As [`StoredSnapshots::open`] and [`Database::restore_from`].
     pub fn restore(&self, name: SnapshotName, scope: &Scope) -> Result<RestoreOutcome> {
         self.restore_with(name, scope, &(), |_| ControlFlow::Continue(()))
     }
@@ -208,7 +210,7 @@ impl Snapshots {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshots::open`] and [`Database::compare_with`].
+    /// As [`StoredSnapshots::open`] and [`Database::compare_with`].
     pub fn preview(&self, name: SnapshotName, scope: &Scope) -> Result<Vec<VaultDifference>> {
         let manifest = self.repository.manifest(name)?;
         let mut changes = self
@@ -220,7 +222,9 @@ impl Snapshots {
         }
         Ok(changes)
     }
+}
 
+impl StoredSnapshots {
     /// What differs between two snapshots, read where they lie: what came, changed and went from `older` to `newer`, vault by
     /// vault, with each entry that differs handed to `visit`, which can end the work.
     ///
@@ -244,7 +248,7 @@ impl Snapshots {
     /// ```
     ///
     /// # Errors
-    /// As [`Snapshots::open`] and [`Database::differences`].
+    /// As [`StoredSnapshots::open`] and [`Database::differences`].
     pub fn diff(
         &self,
         older: SnapshotName,
@@ -325,7 +329,7 @@ impl Snapshots {
         file_system: Arc<dyn FileSystem>,
     ) -> Option<LsmOptions> {
         let options = LsmOptions::default()
-            .clock(Arc::clone(&self.database.shared().clock))
+            .clock(Arc::clone(&self.clock))
             .file_system(file_system);
         match (&self.key, is_encrypted(manifest)) {
             (_, false) => Some(options),
@@ -338,10 +342,9 @@ impl Snapshots {
     }
 
     fn builder(&self, file_system: Arc<dyn FileSystem>) -> DatabaseBuilder {
-        let shared = self.database.shared();
         Database::builder()
-            .clock(Arc::clone(&shared.clock))
-            .bounds(shared.bounds)
+            .clock(Arc::clone(&self.clock))
+            .bounds(self.bounds)
             .memory_bytes(SNAPSHOT_MEMORY_BYTES)
             .engine_options(|engine| engine.file_system(file_system))
     }
@@ -381,14 +384,12 @@ impl Snapshots {
 
     /// A database of what a logical snapshot holds, which goes with its last handle.
     fn open_documents(&self, manifest: &Manifest) -> Result<Database> {
-        let shared = self.database.shared();
-        let lsm = shared.lsm.as_ref();
         let builder = Database::builder()
-            .clock(Arc::clone(&shared.clock))
-            .bounds(shared.bounds)
+            .clock(Arc::clone(&self.clock))
+            .bounds(self.bounds)
             .durability(vault_core::Durability::Os);
-        let database = if lsm.is_some_and(vault_lsm::Lsm::is_encrypted) {
-            let engine = MemoryEngine::new().with_clock(Arc::clone(&shared.clock));
+        let database = if self.documents_in_memory {
+            let engine = MemoryEngine::new().with_clock(Arc::clone(&self.clock));
             builder.on(Arc::new(engine))?
         } else {
             builder.temp()?

@@ -10,7 +10,7 @@ use vault_lsm::Lsm;
 use vault_lsm::shipping::{LogShipper, ShipOptions, ShipPosition};
 
 use super::super::worker::{Board, Worker};
-use super::super::{SnapshotOptions, Trigger};
+use super::super::{SnapshotOptions, Snapshots, Trigger};
 use super::LogArchive;
 use crate::error::{Error, Result};
 
@@ -60,8 +60,18 @@ impl fmt::Debug for LogArchiver {
 
 /// Begins to ship; where that fails, says why, and there is no thread.
 pub(super) fn start(archive: &LogArchive, every: Option<Duration>) -> Result<LogArchiver> {
+    let database = archive
+        .database
+        .as_ref()
+        .ok_or(Error::UnsupportedSnapshot {
+            problem: "this archive was opened without the database; take `Snapshots::log_archive` of one that is open",
+        })?;
     let board = Arc::new(Board::default());
     let mut work = Work {
+        snapshots: Snapshots {
+            database: database.clone(),
+            stored: archive.snapshots.clone(),
+        },
         archive: archive.clone(),
         shipper: None,
         is_broken: false,
@@ -76,6 +86,7 @@ pub(super) fn start(archive: &LogArchive, every: Option<Duration>) -> Result<Log
 
 /// What the thread works with.
 struct Work {
+    snapshots: Snapshots,
     archive: LogArchive,
     shipper: Option<LogShipper>,
     /// Whether the chain cannot go on.
@@ -104,7 +115,7 @@ impl Work {
     }
 
     fn lsm(&self) -> Result<&Lsm> {
-        let lsm = self.archive.snapshots.database.shared().lsm.as_ref();
+        let lsm = self.snapshots.database.shared().lsm.as_ref();
         lsm.ok_or(Error::UnsupportedSnapshot {
             problem: "the engine of this database keeps no log of its own",
         })
@@ -149,14 +160,14 @@ impl Work {
             ..SnapshotOptions::default()
         };
         let ingests = self.ingests_now();
-        self.archive.snapshots.create_with(&options, &())?;
+        self.snapshots.create_with(&options, &())?;
         self.ingests = ingests;
         Ok(())
     }
 
     /// How often tables were taken in past the log. Nobody does while the log is shipped, but one that began before may end later.
     fn ingests_now(&self) -> u64 {
-        let shared = self.archive.snapshots.database.shared();
+        let shared = self.snapshots.database.shared();
         shared.ingests.load(Ordering::Acquire)
     }
 

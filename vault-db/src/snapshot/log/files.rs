@@ -92,6 +92,7 @@ mod tests {
 
     use super::*;
     use crate::database::Database;
+    use crate::snapshot::StoredSnapshots;
 
     /// Power is lost at every operation of writing shipments: those that are listed are whole, in a row from the first, and all that
     /// were acknowledged are there.
@@ -106,10 +107,10 @@ mod tests {
             })
             .collect();
         let archive_in = |fs: &MemoryFileSystem| LogArchive {
-            snapshots: db
-                .snapshots("/nowhere")
+            snapshots: StoredSnapshots::at("/nowhere")
                 .unwrap()
                 .on_file_system(Arc::new(fs.clone())),
+            database: None,
             directory: PathBuf::from("/backups/of/log"),
         };
         let write_all = |fs: &MemoryFileSystem| {

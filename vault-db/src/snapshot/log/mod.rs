@@ -26,7 +26,8 @@ use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
 
 pub use archiver::{LogArchiver, LogArchiverStatus};
 
-use super::{Form, Manifest, SnapshotName, Snapshots};
+use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
+use crate::database::Database;
 use crate::error::{Error, Result};
 
 /// The log of a database, kept in a directory beside its snapshots.
@@ -55,7 +56,9 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct LogArchive {
-    snapshots: Snapshots,
+    snapshots: StoredSnapshots,
+    /// Whose log is shipped, where it is there.
+    database: Option<Database>,
     directory: PathBuf,
 }
 
@@ -103,7 +106,32 @@ impl Snapshots {
     #[must_use]
     pub fn log_archive(&self, directory: impl Into<PathBuf>) -> LogArchive {
         LogArchive {
+            snapshots: self.stored.clone(),
+            database: Some(self.database.clone()),
+            directory: directory.into(),
+        }
+    }
+}
+
+impl StoredSnapshots {
+    /// The log of the database in a directory, to restore from; what is not there can [ship](LogArchive::start) nothing.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (place, log) = (directory.path().join("snapshots"), directory.path().join("log"));
+    /// use vault_db::snapshot::StoredSnapshots;
+    /// let archive = StoredSnapshots::at(&place)?.log_archive(&log);
+    /// assert!(archive.chains()?.is_empty());
+    /// assert!(archive.start(None).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn log_archive(&self, directory: impl Into<PathBuf>) -> LogArchive {
+        LogArchive {
             snapshots: self.clone(),
+            database: None,
             directory: directory.into(),
         }
     }
@@ -148,16 +176,29 @@ impl LogArchive {
     }
 
     /// Makes a store of what there was at a point, in a directory that does not exist or is empty: of the newest snapshot before it,
-    /// and of what was shipped behind that. Like [`Snapshots::restore_to`], whole or not at all.
+    /// and of what was shipped behind that. Like [`StoredSnapshots::restore_to`], whole or not at all.
     ///
     /// A time is as exact as shipments are frequent.
     ///
     /// # Errors
     /// [`NoBase`](Error::NoBase) where there is no snapshot before the point that the log goes on from,
     /// [`BeyondLog`](Error::BeyondLog) where the point lies behind what was shipped;
-    /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where a key is needed; as [`Snapshots::restore_to`], with what
+    /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where a key is needed; as [`StoredSnapshots::restore_to`], with what
     /// [`replay_shipped`] says.
     pub fn restore_to(&self, until: Until, target: impl AsRef<Path>) -> Result<PointRestored> {
+        self.restore_to_with(until, target, &())
+    }
+
+    /// As [`LogArchive::restore_to`]. `watcher` is told how far the snapshot is that it begins with, and can end the work.
+    ///
+    /// # Errors
+    /// As [`LogArchive::restore_to`]; [`Snapshot`](Error::Snapshot) with `Cancelled`.
+    pub fn restore_to_with(
+        &self,
+        until: Until,
+        target: impl AsRef<Path>,
+        watcher: &dyn Watcher,
+    ) -> Result<PointRestored> {
         let (base, shipments) = self.base_of(until)?;
         self.check_reach(until, &base, &shipments)?;
         let file_system = Arc::clone(&self.snapshots.file_system);
@@ -182,7 +223,7 @@ impl LogArchive {
                 replayed = Some(replay_shipped(path, &options, shipments, until)?);
                 Ok(())
             },
-            &(),
+            watcher,
         )?;
         let (sequence, batches) =
             replayed.map_or((base.sequence, 0), |done| (done.sequence, done.batches));
@@ -197,7 +238,7 @@ impl LogArchive {
     /// chains that go on from none. Gives how many shipments that were.
     ///
     /// # Errors
-    /// As [`LogArchive::chains`] and [`Snapshots::list`].
+    /// As [`LogArchive::chains`] and [`StoredSnapshots::list`].
     pub fn prune(&self) -> Result<u64> {
         let bases = self.snapshots.list()?;
         let mut removed = 0;

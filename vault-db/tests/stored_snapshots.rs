@@ -1,0 +1,192 @@
+//! Snapshots without the database that they are of: all that the repository alone allows, after the store is gone.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use vault_core::vfs::{DiskFileSystem, FileSystem};
+use vault_db::encryption::{Passphrase, SecretBytes};
+use vault_db::snapshot::{
+    ArchiveError, Form, Manifest, SnapshotOptions, StoredSnapshots, Until, is_encrypted,
+};
+use vault_db::{Database, EncryptedDatabase, Error, Scope, engine};
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn stored(&self) -> StoredSnapshots {
+        StoredSnapshots::at(self.at("snapshots")).unwrap()
+    }
+
+    /// What lies in the place, but for locks.
+    fn names(&self) -> Vec<String> {
+        let entries = DiskFileSystem.read_dir(self.0.path()).unwrap();
+        let names = entries.into_iter().map(|entry| entry.name);
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| !name.ends_with(".lock"));
+        names.sort();
+        names
+    }
+}
+
+fn numbers(db: &Database) -> Vec<(i64, i64)> {
+    let vault = db.existing_vault("v").unwrap();
+    vault.items().unwrap().map(Result::unwrap).collect()
+}
+
+fn put(db: &Database, numbers: impl IntoIterator<Item = i64>) {
+    let vault = db.vault("v").unwrap();
+    for n in numbers {
+        vault.put(n, &(n * n)).unwrap();
+    }
+}
+
+/// A plain database with two snapshots, which is gone.
+fn lost(place: &Place, form: Form) -> [Manifest; 2] {
+    let db = Database::temp().unwrap();
+    let snapshots = db.snapshots(place.at("snapshots")).unwrap();
+    let options = SnapshotOptions {
+        form,
+        ..SnapshotOptions::default()
+    };
+    put(&db, 0..100);
+    let first = snapshots.create_with(&options, &()).unwrap();
+    put(&db, 100..150);
+    [first, snapshots.create_with(&options, &()).unwrap()]
+}
+
+#[test]
+fn everything_but_the_database_is_there() {
+    for form in [Form::Physical, Form::Logical] {
+        let place = Place::new();
+        let [first, second] = lost(&place, form);
+        let snapshots = place.stored();
+        assert_eq!(snapshots.list().unwrap(), [first.clone(), second.clone()]);
+        let verified = snapshots.verify(second.name, &()).unwrap();
+        assert_eq!(verified.content.is_some(), form == Form::Physical);
+        assert_eq!(numbers(&snapshots.open(first.name).unwrap()).len(), 100);
+        let everything = Scope::Everything;
+        let differences = snapshots.diff(first.name, second.name, &everything, |_| {
+            ControlFlow::Continue(())
+        });
+        let differences = differences.unwrap();
+        assert_eq!((differences[0].added, differences[0].same), (50, 100));
+        let drilled = snapshots.drill().unwrap();
+        assert!(drilled.is_good() && drilled.entries == 150, "{drilled:?}");
+        let target = place.at("new");
+        snapshots
+            .restore_to(second.name, &target, None, &())
+            .unwrap();
+        let restored = Database::open(&target).unwrap();
+        let expected: Vec<_> = (0..150).map(|n| (n, n * n)).collect();
+        assert_eq!(numbers(&restored), expected);
+    }
+}
+
+/// Documents may be those of an encrypted database.
+#[test]
+fn opened_documents_stay_in_memory() {
+    let place = Place::new();
+    let [first, _] = lost(&place, Form::Logical);
+    let opened = place.stored().open(first.name).unwrap();
+    assert!(opened.lsm().is_none(), "it has files");
+}
+
+#[test]
+fn an_encrypted_one_comes_back_with_its_key() {
+    let place = Place::new();
+    let passphrase = || {
+        let secret = SecretBytes::from_string("open sesame".to_owned());
+        Passphrase::new(secret.unwrap()).unwrap()
+    };
+    let db = EncryptedDatabase::open(place.at("store"), passphrase()).unwrap();
+    put(&db, 0..10);
+    let made = db.snapshots(place.at("snapshots")).unwrap();
+    let made = made.create().unwrap();
+    assert!(is_encrypted(&made));
+    db.close().unwrap();
+    drop(db);
+
+    let without = place.stored();
+    assert!(without.verify(made.name, &()).unwrap().content.is_none());
+    let error = without.drill().unwrap_err();
+    assert!(
+        matches!(error, Error::Engine(engine::Error::Encrypted { .. })),
+        "{error}"
+    );
+    let with = without.with_key(passphrase());
+    let content = with.verify(made.name, &()).unwrap().content;
+    assert!(content.unwrap().is_clean());
+    assert!(with.drill().unwrap().is_good());
+    with.restore_to(made.name, place.at("new"), None, &())
+        .unwrap();
+    let restored = EncryptedDatabase::open(place.at("new"), passphrase()).unwrap();
+    assert_eq!(numbers(&restored).len(), 10);
+}
+
+/// Ships everything that is written, and gives the last write.
+fn ship(place: &Place) -> u64 {
+    let db = Database::open(place.at("store")).unwrap();
+    let snapshots = db.snapshots(place.at("snapshots")).unwrap();
+    let archiver = snapshots.log_archive(place.at("log")).start(None).unwrap();
+    put(&db, 0..20);
+    let latest = db.engine().latest_sequence();
+    while archiver.status().sequence < latest {
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    archiver.stop();
+    db.close().unwrap();
+    latest
+}
+
+#[test]
+fn the_log_is_restored_and_not_shipped() {
+    let place = Place::new();
+    let latest = ship(&place);
+    let archive = place.stored().log_archive(place.at("log"));
+    let error = archive.start(None).unwrap_err();
+    assert!(
+        matches!(error, Error::UnsupportedSnapshot { .. }),
+        "{error}"
+    );
+    let chains = archive.chains().unwrap();
+    assert_eq!((chains.len(), chains[0].until), (1, latest));
+    let restored = archive.restore_to(Until::End, place.at("new")).unwrap();
+    assert_eq!(restored.sequence, latest);
+    assert_eq!(numbers(&Database::open(place.at("new")).unwrap()).len(), 20);
+}
+
+#[test]
+fn what_is_cancelled_leaves_nothing() {
+    let place = Place::new();
+    ship(&place);
+    let stop = |_: u64, _: u64| ControlFlow::Break(());
+    let before = place.names();
+    let archive = place.stored().log_archive(place.at("log"));
+    let target: &Path = &place.at("new");
+    let cancelled = [
+        archive
+            .restore_to_with(Until::End, target, &stop)
+            .unwrap_err(),
+        place.stored().drill_with(&stop).unwrap_err(),
+    ];
+    for error in cancelled {
+        let is_cancelled = |error: &ArchiveError| matches!(error, ArchiveError::Cancelled);
+        assert!(
+            matches!(&error, Error::Snapshot(error) if is_cancelled(error)),
+            "{error}"
+        );
+    }
+    assert_eq!(place.names(), before);
+}
