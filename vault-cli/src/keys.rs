@@ -4,7 +4,7 @@
 //! however often the work behind it opens the store's keyring.
 
 use std::io::{IsTerminal, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vault_db::encryption::{
@@ -41,12 +41,39 @@ pub(crate) fn with_options<T>(
     }
 }
 
+/// As [`with_options`], for work that takes the key itself: a snapshot, or a store and a snapshot of it. `wants_key` says of an
+/// error that there was no key, and what of, for whoever is asked.
+///
+/// # Errors
+/// As [`with_options`].
+pub(crate) fn with_key<T>(
+    keys: &Keys,
+    output: &mut Output,
+    wants_key: impl Fn(&vault_db::Error) -> Option<PathBuf>,
+    mut work: impl FnMut(Option<&Key>, &mut Output) -> vault_db::Result<T>,
+) -> vault_db::Result<T> {
+    if let Some(key) = keys.key() {
+        return work(Some(&key), output);
+    }
+    work(None, output).or_else(|error| {
+        let Some(path) = wants_key(&error) else {
+            return Err(error);
+        };
+        output.progress_ends();
+        work(Some(&Key::of(asked(&path)?)), output)
+    })
+}
+
+/// Whose key is missing, where that is what an error says.
+pub(crate) fn wants_key(error: &vault_db::Error) -> Option<PathBuf> {
+    match error {
+        vault_db::Error::Engine(Error::Encrypted { path }) => Some(path.clone()),
+        _ => None,
+    }
+}
+
 fn under(source: Arc<dyn KeySource>) -> LsmOptions {
-    let remembered = Remembered {
-        source,
-        secret: Mutex::new(None),
-    };
-    let protection = EncryptedProtection::with_source(Arc::new(remembered));
+    let protection = EncryptedProtection::with_source(Key::of(source).0);
     LsmOptions::default().protection(Arc::new(protection))
 }
 
@@ -59,8 +86,8 @@ fn asked(path: &Path) -> Result<Arc<dyn KeySource>> {
     if !stdin().is_terminal() {
         return Err(unavailable(format!(
             "{} is encrypted, nothing says where its key is, and there is no terminal to ask at; give --key-file, \
-             --key-env, --key-command, --passphrase-env or --passphrase-command, or check it with \
-             verify --without-keys",
+             --key-env, --key-command, --passphrase-env or --passphrase-command, or check it without: a store with \
+             verify --without-keys, a snapshot with snapshot verify",
             path.display()
         )));
     }
@@ -70,7 +97,33 @@ fn asked(path: &Path) -> Result<Arc<dyn KeySource>> {
     Ok(Arc::new(passphrase))
 }
 
+/// A key, wherever it comes from: handed on as often as it is needed, and asked for once.
+#[derive(Clone)]
+pub(crate) struct Key(Arc<Remembered>);
+
+impl Key {
+    fn of(source: Arc<dyn KeySource>) -> Self {
+        let secret = Mutex::new(None);
+        Self(Arc::new(Remembered { source, secret }))
+    }
+}
+
+impl KeySource for Key {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn secret(&self) -> Result<Secret> {
+        self.0.secret()
+    }
+}
+
 impl Keys {
+    /// The key that the options name, if they do.
+    pub(crate) fn key(&self) -> Option<Key> {
+        self.source().map(Key::of)
+    }
+
     /// The source that the options name; the command line lets through no more than one.
     fn source(&self) -> Option<Arc<dyn KeySource>> {
         if let Some(file) = &self.key_file {

@@ -1,18 +1,20 @@
 //! The `vaultdb` command.
 //!
 //! [`arguments`] is the command line, a file in [`commands`] is a subcommand, [`output`] is the only place
-//! that prints, [`keys`] the only one that gets keys. A subcommand gives back how it ended, and never exits by itself.
+//! that prints, [`keys`] the only one that gets keys, [`interruption`] listens to Ctrl-C. A subcommand gives back how it ended, and never exits by itself.
 //!
 //! # Exit codes
 //! - 0: all is well, or what was asked for is done and nothing was lost;
 //! - 1: damage was found, or something was, or would be, lost: the output says what;
 //! - 2: the command line is wrong;
-//! - 3: it could not be done: the message says why, and nothing was changed.
+//! - 3: it could not be done: the message says why, and nothing was changed;
+//! - 130: a second Ctrl-C ended it at once.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod commands;
+mod interruption;
 mod keys;
 mod output;
 

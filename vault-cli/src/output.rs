@@ -51,26 +51,41 @@ impl Output {
         self.quiet
     }
 
-    /// Shows how far the work has come, if somebody is looking.
+    /// Shows how far a verification has come, if somebody is looking.
     pub(crate) fn progress(&mut self, progress: &VerifyProgress) {
+        self.progress_bytes(progress.bytes_done, progress.bytes_total, &progress.file);
+    }
+
+    /// Shows how many bytes of the work are done, if somebody is looking.
+    pub(crate) fn progress_bytes(&mut self, done: u64, total: u64, of: &str) {
+        if let Some(percent) = self.advances(done, total) {
+            let (done, total) = (size(done), size(total));
+            let _ = write!(stderr(), "\r\x1b[K{percent}  {done} of {total}  {of}");
+            let _ = stderr().flush();
+        }
+    }
+
+    /// Shows how many parts of the work are done, if somebody is looking.
+    pub(crate) fn progress_parts(&mut self, done: u64, total: u64, of: &str) {
+        if let Some(percent) = self.advances(done, total) {
+            let _ = write!(stderr(), "\r\x1b[K{percent}  {done} of {total}  {of}");
+            let _ = stderr().flush();
+        }
+    }
+
+    /// How far the work is, where somebody is looking and would see a difference.
+    fn advances(&mut self, done: u64, total: u64) -> Option<String> {
         const PARTS: u64 = 1000;
         if !self.progress {
-            return;
+            return None;
         }
-        let total = u128::from(progress.bytes_total.max(1));
-        let part = (u128::from(progress.bytes_done) * u128::from(PARTS) / total) as u64;
+        let part = (u128::from(done) * u128::from(PARTS) / u128::from(total.max(1))) as u64;
         if self.shown == Some(part) {
-            return;
+            return None;
         }
         self.shown = Some(part);
-        let (done, total) = (size(progress.bytes_done), size(progress.bytes_total));
         let (percent, tenth) = (part / 10, part % 10);
-        let file = &progress.file;
-        let _ = write!(
-            stderr(),
-            "\r\x1b[K{percent:3}.{tenth}%  {done} of {total}  {file}"
-        );
-        let _ = stderr().flush();
+        Some(format!("{percent:3}.{tenth}%"))
     }
 
     /// Ends the line that shows progress.

@@ -1,9 +1,16 @@
 //! The command line.
 
+mod snapshot;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use vault_db::engine::check::KnownKeyspace;
+
+pub(crate) use snapshot::{
+    Create, Diff, Drill, Name, Named, Prune, Repository, Restore, RestorePoint, Snapshot,
+    VerifySnapshot,
+};
 
 /// Works on Vault stores.
 #[derive(Debug, Parser)]
@@ -32,6 +39,9 @@ pub(crate) enum Command {
     Repair(Repair),
     /// Makes a new store of what is left of one that cannot be repaired
     Salvage(Salvage),
+    /// Makes, looks into, restores and keeps snapshots
+    #[command(subcommand)]
+    Snapshot(Snapshot),
 }
 
 #[derive(Debug, clap::Args)]
