@@ -274,6 +274,13 @@ impl Lsm {
         self.store().generation()
     }
 
+    /// The store's id: 16 random bytes, drawn when it is created, in the header of each of its files. A copy has the same;
+    /// [`Lsm::instance`] tells them apart.
+    #[must_use]
+    pub fn store_id(&self) -> [u8; 16] {
+        self.store().env.store
+    }
+
     /// Which instance of the store this is: 16 random bytes, drawn when the store is created and once more when a copy of it
     /// ([checkpoint](Lsm::checkpoint), [capture](Lsm::capture), or one [marked](crate::mark_restored) as such) is first opened for
     /// writing. Unlike the id that stands in all its files, no two stores that go their own ways share it.

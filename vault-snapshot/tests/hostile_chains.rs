@@ -56,36 +56,6 @@ fn a_parent_that_is_missing_is_named() {
 #[test]
 fn a_parent_of_another_store_is_refused() {
     let (world, chain) = chain();
-    let before = picture(&world.fs);
-    let mut source = source_of(&some_files(1));
-    source.store = [8; 16];
-    let named = CreateOptions {
-        parent: Parent::Named(chain[2].name),
-        ..CreateOptions::default()
-    };
-    let error = world.repository.create(source, &named, &()).unwrap_err();
-    assert!(matches!(error, Error::Parent { .. }), "{error}");
-    assert_eq!(picture(&world.fs), before);
-    // The newest is that of the same store.
-    let mut source = source_of(&some_files(1));
-    source.store = [8; 16];
-    let newest = CreateOptions {
-        parent: Parent::Newest,
-        ..CreateOptions::default()
-    };
-    assert_eq!(
-        world.repository.create(source, &newest, &()).unwrap().kind,
-        Kind::Full
-    );
-    // One that somebody put there afterwards.
-    let mut other = chain[0].clone();
-    other.store = Hex([8; 16]);
-    world
-        .fs
-        .write_file(world.manifest_path(other.name), &other.to_json())
-        .unwrap();
-    let error = world.extract(chain[2].name).unwrap_err();
-    assert!(error.to_string().contains("it is of store 0808"), "{error}");
     let logical = {
         let mut source = Source::new(STORE, Form::Logical);
         source.documents.push(document("a", 1));
@@ -98,6 +68,15 @@ fn a_parent_of_another_store_is_refused() {
         .create(&some_files(1), Parent::Named(logical.name))
         .unwrap_err();
     assert!(error.to_string().contains("holds documents"), "{error}");
+    // One that somebody put there afterwards.
+    let mut other = chain[0].clone();
+    other.store = Hex([8; 16]);
+    world
+        .fs
+        .write_file(world.manifest_path(other.name), &other.to_json())
+        .unwrap();
+    let error = world.extract(chain[2].name).unwrap_err();
+    assert!(error.to_string().contains("it is of store 0808"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vault_core::Timestamp;
+use vault_snapshot::archive::Hex;
 use vault_snapshot::schedule::{Changes, Decision, Scheduler};
 
 use super::worker::{Board, Worker};
@@ -80,13 +81,14 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`Engine`](Error::Engine) with `InvalidSetting` for a schedule that makes no sense, or where there can be no thread;
-    /// [`Snapshot`](Error::Snapshot) where the repository cannot be listed.
+    /// [`Snapshot`](Error::Snapshot) where the repository cannot be listed, or is another database's (`OtherStore`).
     pub fn run(
         self,
         schedule: Schedule,
         options: SnapshotOptions,
         retention: Option<Retention>,
     ) -> Result<SnapshotRunner> {
+        self.repository.check_store(Hex(self.store()))?;
         let newest = self.repository.newest()?;
         let last = newest.as_ref().map(|newest| newest.time);
         let now = self.database.shared().clock.now();

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use vault_core::ErrorKind;
 
+use super::hex::StoreId;
+
 /// The result of something done with snapshots.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -81,6 +83,21 @@ pub enum Error {
         parent: String,
         /// What is wrong, and what to do.
         problem: String,
+    },
+    /// The repository has snapshots of another store, or of several.
+    #[error(
+        "{location} is for the snapshots of one store: {snapshot} is of store {found}, not of {expected}; give each store a place of \
+         its own; nothing was made or removed"
+    )]
+    OtherStore {
+        /// The repository.
+        location: String,
+        /// The newest snapshot of the other store.
+        snapshot: String,
+        /// The store that it is of.
+        found: StoreId,
+        /// The store of the snapshot that was to be made, or of the newest that there is.
+        expected: StoreId,
     },
     /// Somebody else is writing to the repository or to the target.
     #[error("{location} is in use by {holder}; wait for it to end, then try again")]
@@ -187,6 +204,7 @@ impl Error {
             Self::NewerFormat { .. } => ErrorKind::Unavailable,
             Self::NoSuchSnapshot { .. }
             | Self::NoSuchEntry { .. }
+            | Self::OtherStore { .. }
             | Self::TargetOccupied { .. }
             | Self::InvalidName { .. }
             | Self::InvalidPath { .. }

@@ -1,7 +1,8 @@
 //! Making snapshots.
 //!
 //! 1. Look at what is to be stored, before anything is written.
-//! 2. Take the lock and a name: the clock's, or a second after the newest where that is not behind it.
+//! 2. Take the lock, see that what is there is of the same store, and take a name: the clock's, or a second after the newest where
+//!    that is not behind it.
 //! 3. Decide what the parent's chain has already: files that never change, of the same name, length and salt.
 //! 4. Write the archive, with the manifest as its last entry, and make it durable.
 //! 5. Publish the manifest. From here on there is a snapshot.
@@ -131,6 +132,7 @@ impl Repository {
     /// # Errors
     /// - [`Error::InvalidRequest`], [`Error::InvalidPath`], [`Error::OverLimit`]: what was given cannot be stored; nothing was
     ///   written.
+    /// - [`Error::OtherStore`]: there are snapshots of another store here; nothing was written.
     /// - [`Error::NoSuchSnapshot`], [`Error::Parent`]: the parent cannot be built on; nothing was written.
     /// - [`Error::Busy`]: somebody else is writing here.
     /// - [`Error::Cancelled`], [`Error::SourceChanged`], [`Error::Document`], and what the destination says: there is no
@@ -146,7 +148,9 @@ impl Repository {
         let entries = plan.files.len() + plan.documents.len();
         self.check_size("the new snapshot", entries, bytes)?;
         let _lock = self.destination.lock()?;
-        let parent = self.parent(&plan, options.parent)?;
+        let snapshots = self.list()?;
+        self.check_one_store(&snapshots, plan.store)?;
+        let parent = self.parent(&plan, options.parent, snapshots)?;
         self.write_snapshot(|clock_behind, name, archive| {
             let mut manifest = Manifest {
                 format_version: FORMAT_VERSION,
@@ -174,8 +178,13 @@ impl Repository {
         })
     }
 
-    /// Finds what the new snapshot builds on.
-    fn parent(&self, plan: &Plan, parent: Parent) -> Result<Option<Manifest>> {
+    /// Finds what the new snapshot builds on, among those there are.
+    fn parent(
+        &self,
+        plan: &Plan,
+        parent: Parent,
+        mut candidates: Vec<Manifest>,
+    ) -> Result<Option<Manifest>> {
         if let Parent::Named(name) = parent {
             let manifest = self.load(name)?.manifest;
             let refuse = |problem: String| Error::Parent {
@@ -203,8 +212,7 @@ impl Repository {
         if parent == Parent::None {
             return Ok(None);
         }
-        let mut candidates = self.list()?;
-        candidates.retain(|m| m.store == plan.store && m.form == Form::Physical);
+        candidates.retain(|m| m.form == Form::Physical);
         let newest = candidates
             .into_iter()
             .max_by_key(|manifest| (manifest.moment(), manifest.name));

@@ -1,7 +1,7 @@
 //! What a repository holds.
 
 use super::Repository;
-use crate::archive::{Error, Manifest, Result, SnapshotName};
+use crate::archive::{Error, Manifest, Result, SnapshotName, StoreId};
 
 /// Everything that lies in a repository.
 #[derive(Debug, Default)]
@@ -39,6 +39,28 @@ impl Repository {
     pub fn newest(&self) -> Result<Option<Manifest>> {
         let snapshots = self.list()?.into_iter();
         Ok(snapshots.max_by_key(|manifest| (manifest.moment(), manifest.name)))
+    }
+
+    /// Refuses where a snapshot is of another store than this one: two stores that share a repository would remove each other's
+    /// snapshots, and take them for their own newest.
+    ///
+    /// # Errors
+    /// [`Error::OtherStore`], and what the destination says.
+    pub fn check_store(&self, store: StoreId) -> Result<()> {
+        self.check_one_store(&self.list()?, store)
+    }
+
+    /// The same, of snapshots that were listed, oldest first.
+    pub(super) fn check_one_store(&self, snapshots: &[Manifest], store: StoreId) -> Result<()> {
+        let other = snapshots.iter().rev().find(|other| other.store != store);
+        other.map_or(Ok(()), |other| {
+            Err(Error::OtherStore {
+                location: self.destination.location(None),
+                snapshot: other.name.to_string(),
+                found: other.store,
+                expected: store,
+            })
+        })
     }
 
     /// Everything that is there, usable or not.

@@ -10,7 +10,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::Damaged`] or [`Error::NewerFormat`] where a manifest cannot be used: it cannot be told what that snapshot
-    /// needs, and nothing is removed. [`Error::Busy`], and what the destination says.
+    /// needs, and nothing is removed. [`Error::OtherStore`] where there are snapshots of several stores: whose are to be
+    /// kept, nobody has said. [`Error::Busy`], and what the destination says.
     pub fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PrunePlan> {
         let _lock = match dry_run {
             true => None,
@@ -19,6 +20,9 @@ impl Repository {
         let mut survey = self.survey()?;
         if !survey.unreadable.is_empty() {
             return Err(survey.unreadable.swap_remove(0).1);
+        }
+        if let Some(newest) = survey.snapshots.last() {
+            self.check_one_store(&survey.snapshots, newest.store)?;
         }
         let plan = plan(&survey.snapshots, retention, self.clock.now());
         if !dry_run {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vault_core::{Engine, Error as CoreError, SequenceNumber, Timestamp};
 use vault_lsm::Lsm;
 use vault_lsm::shipping::{LogShipper, ShipOptions, ShipPosition};
+use vault_snapshot::archive::Hex;
 
 use super::super::worker::{Board, Worker};
 use super::super::{SnapshotOptions, Snapshots, Trigger};
@@ -125,6 +126,10 @@ impl Work {
     fn begin(&mut self) -> Result<()> {
         let is_broken = std::mem::take(&mut self.is_broken);
         let lsm = self.lsm()?;
+        let snapshots = &self.archive.snapshots;
+        // Nothing is shipped that has no snapshot to go on from.
+        let store = Hex(snapshots.store());
+        snapshots.repository.check_store(store)?;
         let ends = match is_broken {
             true => Vec::new(),
             false => self.ends_of(lsm)?,

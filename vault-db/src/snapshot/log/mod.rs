@@ -235,11 +235,12 @@ impl LogArchive {
     }
 
     /// Removes what no snapshot needs any more: of each chain what was written before the oldest snapshot that it goes on from, and
-    /// chains that go on from none. Gives how many shipments that were.
+    /// chains that go on from none. What another store has shipped stays. Gives how many shipments that were.
     ///
     /// # Errors
     /// As [`LogArchive::chains`] and [`StoredSnapshots::list`].
     pub fn prune(&self) -> Result<u64> {
+        let store = self.snapshots.store();
         let bases = self.snapshots.list()?;
         let mut removed = 0;
         for shipments in self.stored()?.into_values() {
@@ -250,6 +251,10 @@ impl LogArchive {
             let Ok(last) = self.read(last) else {
                 continue;
             };
+            // Its snapshots lie elsewhere.
+            if last.store != store {
+                continue;
+            }
             let (instance, until) = (last.position.instance, last.next.sequence);
             let of_chain = bases
                 .iter()
