@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use vault_core::KeyRange;
 
+use super::callbacks::Callbacks;
 use super::fill::CopyProgress;
 use super::registry::VaultState;
 use super::shared::Shared;
@@ -23,7 +24,9 @@ impl Shared {
         self.check_free(vault.tenant, name)?;
         self.check_vault_room(vault.tenant)?;
         let begun = self.begin_vault(&mut self.structure())?;
-        let copied = self.copy_entries(vault, &begun, &mut progress);
+        let mut callbacks = Callbacks::default();
+        let mut ask = |done| callbacks.ask(|| progress(done));
+        let copied = self.copy_entries(vault, &begun, &mut ask);
         let published = copied.and_then(|tally| {
             // Held only now: others create and delete vaults while entries are copied.
             let _structure = self.structure();
@@ -37,6 +40,7 @@ impl Shared {
         if published.is_err() {
             self.abandon(&begun);
         }
+        callbacks.end();
         published
     }
 

@@ -2,6 +2,7 @@
 
 mod accesses;
 mod builder;
+mod callbacks;
 mod copy;
 mod encrypted;
 mod exchange;
@@ -20,6 +21,7 @@ use vault_core::Engine;
 use vault_lsm::Lsm;
 
 pub use builder::DatabaseBuilder;
+pub(crate) use callbacks::Callbacks;
 pub use encrypted::EncryptedDatabase;
 pub(crate) use exchange::{Arrival, Departure, Epoch, Exchange};
 pub use fill::CopyProgress;

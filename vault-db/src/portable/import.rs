@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use vault_core::{KeyRange, Slice, Timestamp};
@@ -193,7 +194,12 @@ impl Shared {
         check_vault_name(name)?;
         self.check_importable(tenant, name, options.mode)?;
         let begun = self.begin_vault(&mut self.structure())?;
-        let staged = self.stage(&begun, input, &mut progress);
+        let staging = || self.stage(&begun, input, &mut progress);
+        let staged = catch_unwind(AssertUnwindSafe(staging)).unwrap_or_else(|panicked| {
+            // It was the caller's reader, or `progress`: what was read so far goes, and then the panic goes on.
+            self.abandon(&begun);
+            resume_unwind(panicked)
+        });
         let published = staged.and_then(|staged| {
             let outcome = staged.outcome;
             let became = self.take_in(tenant, name, options.mode, &begun, staged)?;

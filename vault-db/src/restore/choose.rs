@@ -18,6 +18,8 @@ pub(crate) struct Chosen {
     pub(crate) tenant: Option<String>,
     /// The name that it gets.
     pub(crate) name: String,
+    /// Whether that is another than it had when it was chosen, and must be free. (By now the source may have renamed it.)
+    elsewhere: bool,
     pub(crate) vault: Arc<VaultState>,
     pub(crate) record: Record,
 }
@@ -56,6 +58,7 @@ impl Shared {
                     check_vault_name(name)?;
                     chosen.push(Chosen {
                         name: name.clone(),
+                        elsewhere: *name != choice.name,
                         ..Chosen::of(vault)
                     });
                 }
@@ -103,7 +106,7 @@ impl Shared {
                 },
             };
             let there = tenant.and_then(|tenant| registry.find(tenant, &name));
-            if there.is_some() && *chosen.vault.name() != *name {
+            if there.is_some() && chosen.elsewhere {
                 return Err(Error::VaultExists { name });
             }
             more += u64::from(there.is_none());
@@ -208,6 +211,7 @@ impl Chosen {
         Self {
             tenant: vault.owner.as_ref().map(|owner| owner.name.clone()),
             name,
+            elsewhere: false,
             vault,
             record,
         }

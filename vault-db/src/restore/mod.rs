@@ -30,7 +30,7 @@ pub use compare::{Difference, DifferenceKind, VaultDifference};
 use crate::access::Saved;
 use crate::catalog::{self, Header};
 use crate::database::{
-    Arrival, Begun, CopyProgress, Database, Departure, Exchange, Shared, VaultState,
+    Arrival, Begun, Callbacks, CopyProgress, Database, Departure, Exchange, Shared, VaultState,
 };
 use crate::error::{Error, Result};
 
@@ -192,12 +192,16 @@ impl Database {
         source: &Self,
         scope: &Scope,
         extent: Extent,
-        progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
+        mut progress: impl FnMut(&RestoreProgress) -> ControlFlow<()>,
     ) -> Result<RestoreOutcome> {
         let target = self.shared();
         target.keyspaces()?;
         let _turn = Turn::take(&target.restoring)?;
-        target.restore(source.shared(), scope, extent, progress)
+        let mut callbacks = Callbacks::default();
+        let ask = |told: &RestoreProgress| callbacks.ask(|| progress(told));
+        let restored = target.restore(source.shared(), scope, extent, ask);
+        callbacks.end();
+        restored
     }
 }
 
