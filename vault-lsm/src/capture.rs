@@ -35,8 +35,8 @@ pub struct Capture {
     /// [The instance](crate::Lsm::instance) that was captured. A store that is made of the files becomes another when it is first
     /// opened for writing.
     pub instance: Option<[u8; 16]>,
-    /// [The generation](crate::Lsm::generation) of the store when it was captured. A store that is made of the
-    /// files begins anew.
+    /// [The generation](crate::Lsm::generation) of the store when it was captured. The pointer among the files tells it too, and
+    /// a store that is made of them goes on from there.
     pub generation: u64,
     /// The files. The last one is the pointer to the others.
     pub files: Vec<CapturedFile>,

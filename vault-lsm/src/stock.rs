@@ -72,8 +72,8 @@ pub(crate) fn take(store: &Arc<Store>) -> Result<Stock> {
     let _barrier = Barrier(store);
     let sequence = flush_moment(store)?;
     let manifest = store.manifest()?;
-    let made = make(store, copy_of(manifest.state(), sequence))?;
     let (instance, generation) = (manifest.state().instance.id(), manifest.generation());
+    let made = make(store, copy_of(manifest.state(), sequence), generation)?;
     let pinned = store.views.pin();
     let tables = pinned
         .keyspaces
@@ -131,8 +131,9 @@ fn copy_of(state: &State, sequence: SequenceNumber) -> State {
     state
 }
 
-/// Makes the files that a copy has of its own.
-fn make(store: &Store, state: State) -> Result<Vec<Made>> {
+/// Makes the files that a copy has of its own. Its pointer tells the generation, sealed where the store is: who has the keys need not
+/// believe what stands beside the copy.
+fn make(store: &Store, state: State, generation: u64) -> Result<Vec<Made>> {
     let memory = MemoryFileSystem::new();
     let env = Env {
         directory: PathBuf::from("/"),
@@ -150,7 +151,8 @@ fn make(store: &Store, state: State) -> Result<Vec<Made>> {
         }
     }
     // The store itself is as it was, whatever became of the copy.
-    let manifest = Manifest::begin(&env, state, 0, u64::MAX).map_err(manifest::cause)?;
+    let before = generation.saturating_sub(1);
+    let manifest = Manifest::begin(&env, state, before, u64::MAX).map_err(manifest::cause)?;
     names.push(file_name(FileKind::Manifest, manifest.number()));
     names.push(POINTER_NAME.to_owned());
     names.into_iter().map(|name| made(&memory, name)).collect()

@@ -58,7 +58,12 @@ fn a_capture_is_the_store_of_its_moment() {
     store.drop_keyspace(two).unwrap();
 
     let copy_fs = write_out(&capture);
+    // Its own pointer tells the generation: nobody need believe what stands beside it.
+    let looked_at = Lsm::open_read_only(COPY, &manual(&copy_fs)).unwrap();
+    assert_eq!(looked_at.generation(), generation);
+    drop(looked_at);
     let copy = open_copy(&copy_fs);
+    assert_eq!(copy.generation(), generation + 1);
     assert_eq!(copy.latest_sequence(), capture.sequence);
     assert_contents(&copy, one, &expected(0..500, 1));
     assert_contents(&copy, two, &expected(0..50, 1));

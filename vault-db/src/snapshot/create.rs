@@ -206,7 +206,7 @@ impl Snapshots {
             });
         }
         let (snapshot, chosen) = shared.choose(&options.scope)?;
-        let mut source = Source::new(self.store(), Form::Logical);
+        let mut source = Source::new(store_of(&self.database), Form::Logical);
         source.instance = lsm.and_then(vault_lsm::Lsm::instance);
         source.generation = lsm.map_or(0, vault_lsm::Lsm::generation);
         source.sequence = snapshot.sequence();
@@ -215,24 +215,6 @@ impl Snapshots {
             .map(|chosen| self.document(&snapshot, chosen));
         source.documents = documents.collect();
         Ok(source)
-    }
-
-    /// What snapshots of this database say they are of, whatever their form: the engine's store, or, where the engine has no name
-    /// for it, what the database calls itself.
-    pub(super) fn store(&self) -> [u8; 16] {
-        let shared = self.database.shared();
-        if let Some(lsm) = &shared.lsm {
-            return lsm.store_id();
-        }
-        let mut store = [0; 16];
-        let named = shared.structure().database.clone();
-        for (byte, digits) in store.iter_mut().zip(named.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).ok();
-            *byte = digits
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-                .unwrap_or(0);
-        }
-        store
     }
 
     fn document(&self, snapshot: &Arc<dyn Snapshot>, chosen: Chosen) -> Document {
@@ -258,4 +240,22 @@ impl Snapshots {
             }),
         }
     }
+}
+
+/// What snapshots of a database say they are of, whatever their form: the engine's store, or, where the engine has no name
+/// for it, what the database calls itself.
+pub(super) fn store_of(database: &Database) -> [u8; 16] {
+    let shared = database.shared();
+    if let Some(lsm) = &shared.lsm {
+        return lsm.store_id();
+    }
+    let mut store = [0; 16];
+    let named = shared.structure().database.clone();
+    for (byte, digits) in store.iter_mut().zip(named.as_bytes().chunks_exact(2)) {
+        let digits = std::str::from_utf8(digits).ok();
+        *byte = digits
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .unwrap_or(0);
+    }
+    store
 }

@@ -135,7 +135,8 @@ impl Snapshots {
     /// Says what opens the snapshots of an encrypted database, wherever one has to be opened: to restore it in place, to compare
     /// it, for a drill. Making, keeping, verifying and pruning snapshots needs no key.
     ///
-    /// A snapshot opens with the secret of its own time.
+    /// A snapshot opens with the secret of its own time. A physical one that is not encrypted is refused where there is a key: who can write
+    /// to the repository could put one of his own there.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -159,6 +160,33 @@ impl Snapshots {
     #[must_use]
     pub fn with_key(mut self, source: impl KeySource + 'static) -> Self {
         self.stored = self.stored.with_key(source);
+        self
+    }
+
+    /// Refuses snapshots of an earlier generation of the store ([`TooOld`](crate::Error::TooOld)) wherever one is opened or restored: in
+    /// place, into a new directory, to look into it, for a drill, to go back to a point in time.
+    ///
+    /// Keep [`Lsm::generation`](crate::engine::Lsm::generation) where nobody who can write to the repository can: somebody who puts an
+    /// older snapshot in the place of a newer one, and says in its manifest whatever he likes, is found out by the generation
+    /// within the snapshot's own files. Of an encrypted one it is authentic; of a plain one whoever forges the manifest can forge
+    /// the files as well. Documents tell none: there, as of an encrypted one without its key, it is only the manifest's.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::{Error, Scope};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let made = db.snapshots(place.path())?.create()?;
+    /// let kept = made.generation;
+    /// let snapshots = db.snapshots(place.path())?.with_least_generation(kept + 1);
+    /// let refused = snapshots.restore(made.name, &Scope::Everything);
+    /// assert!(matches!(refused, Err(Error::TooOld { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_least_generation(mut self, generation: u64) -> Self {
+        self.stored = self.stored.with_least_generation(generation);
         self
     }
 

@@ -12,8 +12,8 @@ use vault_crypto::EncryptedProtection;
 use vault_lsm::{LsmOptions, check};
 
 use super::{
-    Extracted, Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Verified, Watcher,
-    is_encrypted, parse_full_name,
+    ArchiveError, Extracted, Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Verified,
+    Watcher, is_encrypted, parse_full_name,
 };
 use crate::database::{Database, DatabaseBuilder, NO_TENANT};
 use crate::error::{Error, Result};
@@ -59,13 +59,15 @@ impl StoredSnapshots {
     ///
     /// # Errors
     /// [`Snapshot`](Error::Snapshot) with what the repository says; [`Engine`](Error::Engine) with what opening the store says:
-    /// `WrongKey` where the key does not fit, `Encrypted` where there is none.
+    /// `WrongKey` where the key does not fit, `Encrypted` where there is none; [`TooOld`](Error::TooOld) where it is older
+    /// than [what is accepted](Snapshots::with_least_generation).
     pub fn open(&self, name: SnapshotName) -> Result<Database> {
         self.open_as(&self.repository.manifest(name)?)
     }
 
     /// Opens a snapshot whose manifest has been read.
     fn open_as(&self, manifest: &Manifest) -> Result<Database> {
+        self.check_acceptable(manifest)?;
         if manifest.form == Form::Logical {
             return self.open_documents(manifest);
         }
@@ -284,7 +286,8 @@ impl StoredSnapshots {
     /// ```
     ///
     /// # Errors
-    /// [`TooOld`](Error::TooOld) where the snapshot is of a generation before `least_generation`;
+    /// [`TooOld`](Error::TooOld) where the snapshot is of a generation before `least_generation`, or before that of
+    /// [`Snapshots::with_least_generation`], by its manifest or by the files that were unpacked;
     /// [`Snapshot`](Error::Snapshot) with what the repository says, a target that is not empty and what opening the store said
     /// included. The target is as it was.
     pub fn restore_to(
@@ -294,14 +297,12 @@ impl StoredSnapshots {
         least_generation: Option<u64>,
         watcher: &dyn Watcher,
     ) -> Result<Extracted> {
-        let manifest = self.repository.manifest(name)?;
-        if let Some(least) = least_generation.filter(|&least| manifest.generation < least) {
-            return Err(Error::TooOld {
-                snapshot: name.to_string(),
-                generation: manifest.generation,
-                least,
-            });
+        if let Some(least) = least_generation.filter(|&least| least > self.least_generation) {
+            let stricter = self.clone().with_least_generation(least);
+            return stricter.restore_to(name, target, None, watcher);
         }
+        let manifest = self.repository.manifest(name)?;
+        self.check_acceptable(&manifest)?;
         let physical = manifest.form == Form::Physical;
         let prepare = |path: &Path| {
             if physical && (self.key.is_some() || !is_encrypted(&manifest)) {
@@ -312,14 +313,42 @@ impl StoredSnapshots {
             }
             Ok(())
         };
-        Ok(self.repository.extract(
+        let extracted = self.repository.extract(
             name,
             &*self.file_system,
             target.as_ref(),
             &|_| physical,
             prepare,
             watcher,
-        )?)
+        );
+        extracted.map_err(prepared)
+    }
+
+    /// Refuses a snapshot by what its manifest says.
+    pub(super) fn check_acceptable(&self, manifest: &Manifest) -> Result<()> {
+        let physical = manifest.form == Form::Physical;
+        if physical && self.key.is_some() && !is_encrypted(manifest) {
+            let archive = ArchiveError::Damaged {
+                location: format!("snapshot {}", manifest.name),
+                problem: "a key was given, and its files are not encrypted: anybody may have put them there; if they are meant to be, \
+                          restore it without a key"
+                    .to_owned(),
+            };
+            return Err(archive.into());
+        }
+        self.check_generation(manifest, manifest.generation)
+    }
+
+    /// Holds a generation that a snapshot tells against the least that is accepted.
+    pub(super) fn check_generation(&self, manifest: &Manifest, generation: u64) -> Result<()> {
+        if generation >= self.least_generation {
+            return Ok(());
+        }
+        Err(Error::TooOld {
+            snapshot: manifest.name.to_string(),
+            generation,
+            least: self.least_generation,
+        })
     }
 
     /// With what the engine opens the files of a snapshot; `None` where that takes a key, and there is none.
@@ -357,14 +386,19 @@ impl StoredSnapshots {
         directory: &Path,
     ) -> Result<Database> {
         let builder = self.builder(file_system);
-        match &self.key {
+        let opened = match &self.key {
             Some(key) if is_encrypted(manifest) => {
                 let protection = EncryptedProtection::with_source(Arc::clone(key));
                 let opened = builder.open_encrypted_read_only(directory, protection)?;
-                Ok(Database::clone(&opened))
+                Database::clone(&opened)
             }
-            _ => builder.open_read_only(directory),
+            _ => builder.open_read_only(directory)?,
+        };
+        // What the manifest says nobody has authenticated; what the files say, the store has, as far as it has keys.
+        if let Some(lsm) = &opened.shared().lsm {
+            self.check_generation(manifest, lsm.generation())?;
         }
+        Ok(opened)
     }
 
     /// Makes a database of a logical snapshot in an empty directory.
@@ -465,8 +499,18 @@ impl StoredSnapshots {
     }
 }
 
+/// An error of unpacking; where it is one of preparing what was unpacked that has a variant for callers, that one.
+pub(super) fn prepared(error: ArchiveError) -> Error {
+    if let ArchiveError::Prepare { source, .. } = &error
+        && let Some(told @ (Error::TooOld { .. } | Error::Cancelled)) = source.downcast_ref()
+    {
+        return told.clone();
+    }
+    error.into()
+}
+
 /// Whether somebody who read has gone before the end.
-fn is_broken_pipe(error: &super::ArchiveError) -> bool {
+fn is_broken_pipe(error: &ArchiveError) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {

@@ -11,6 +11,7 @@ use vault_core::Timestamp;
 use vault_snapshot::archive::Hex;
 use vault_snapshot::schedule::{Changes, Decision, Scheduler};
 
+use super::create::store_of;
 use super::worker::{Board, Worker};
 use super::{Retention, Schedule, SnapshotName, SnapshotOptions, Snapshots};
 use crate::error::{Error, Result};
@@ -88,7 +89,7 @@ impl Snapshots {
         options: SnapshotOptions,
         retention: Option<Retention>,
     ) -> Result<SnapshotRunner> {
-        self.repository.check_store(Hex(self.store()))?;
+        self.repository.check_store(Hex(store_of(&self.database)))?;
         let newest = self.repository.newest()?;
         let last = newest.as_ref().map(|newest| newest.time);
         let now = self.database.shared().clock.now();

@@ -39,6 +39,7 @@ pub struct StoredSnapshots {
     pub(super) repository: Repository,
     pub(super) file_system: Arc<dyn FileSystem>,
     pub(super) key: Option<Arc<dyn KeySource>>,
+    pub(super) least_generation: u64,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) bounds: Bounds,
     /// Whether documents that are opened are kept off the disk.
@@ -85,6 +86,7 @@ impl StoredSnapshots {
             repository,
             file_system: Arc::new(DiskFileSystem),
             key: None,
+            least_generation: 0,
             clock: Arc::new(SystemClock::new()),
             bounds: Bounds::default(),
             documents_in_memory: true,
@@ -117,6 +119,25 @@ impl StoredSnapshots {
     #[must_use]
     pub fn with_key(mut self, source: impl KeySource + 'static) -> Self {
         self.key = Some(Arc::new(source));
+        self
+    }
+
+    /// Refuses snapshots of an earlier generation: see [`Snapshots::with_least_generation`](super::Snapshots::with_least_generation).
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use vault_db::snapshot::StoredSnapshots;
+    /// let made = db.snapshots(place.path())?.create()?;
+    /// let snapshots = StoredSnapshots::at(place.path())?.with_least_generation(made.generation + 1);
+    /// assert!(snapshots.open(made.name).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_least_generation(mut self, generation: u64) -> Self {
+        self.least_generation = generation;
         self
     }
 

@@ -10,6 +10,7 @@ use vault_lsm::Lsm;
 use vault_lsm::shipping::{LogShipper, ShipOptions, ShipPosition};
 use vault_snapshot::archive::Hex;
 
+use super::super::create::store_of;
 use super::super::worker::{Board, Worker};
 use super::super::{SnapshotOptions, Snapshots, Trigger};
 use super::LogArchive;
@@ -126,10 +127,9 @@ impl Work {
     fn begin(&mut self) -> Result<()> {
         let is_broken = std::mem::take(&mut self.is_broken);
         let lsm = self.lsm()?;
-        let snapshots = &self.archive.snapshots;
         // Nothing is shipped that has no snapshot to go on from.
-        let store = Hex(snapshots.store());
-        snapshots.repository.check_store(store)?;
+        let store = Hex(store_of(&self.snapshots.database));
+        self.snapshots.repository.check_store(store)?;
         let ends = match is_broken {
             true => Vec::new(),
             false => self.ends_of(lsm)?,

@@ -16,7 +16,7 @@ mod archiver;
 mod files;
 mod shipment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
 
 pub use archiver::{LogArchiver, LogArchiverStatus};
 
+use super::create::store_of;
+use super::open::prepared;
 use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
 use crate::database::Database;
 use crate::error::{Error, Result};
@@ -201,18 +203,21 @@ impl LogArchive {
     ) -> Result<PointRestored> {
         let (base, shipments) = self.base_of(until)?;
         self.check_reach(until, &base, &shipments)?;
+        self.snapshots.check_acceptable(&base)?;
         let file_system = Arc::clone(&self.snapshots.file_system);
         let options = self.snapshots.engine_options(&base, file_system);
         let options = options.ok_or(Error::UnsupportedSnapshot {
             problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
         })?;
         let mut replayed: Option<Replayed> = None;
-        self.snapshots.repository.extract(
+        let extracted = self.snapshots.repository.extract(
             base.name,
             &*self.snapshots.file_system,
             target.as_ref(),
             &|_| true,
             |path| {
+                let on_disk = Arc::clone(&self.snapshots.file_system);
+                drop(self.snapshots.open_read_only(&base, on_disk, path)?);
                 let read = |path: &PathBuf| {
                     self.read(path).map_err(|error| match error {
                         Error::Engine(error) => error,
@@ -224,7 +229,8 @@ impl LogArchive {
                 Ok(())
             },
             watcher,
-        )?;
+        );
+        extracted.map_err(prepared)?;
         let (sequence, batches) =
             replayed.map_or((base.sequence, 0), |done| (done.sequence, done.batches));
         Ok(PointRestored {
@@ -240,8 +246,12 @@ impl LogArchive {
     /// # Errors
     /// As [`LogArchive::chains`] and [`StoredSnapshots::list`].
     pub fn prune(&self) -> Result<u64> {
-        let store = self.snapshots.store();
         let bases = self.snapshots.list()?;
+        // Without the database, those that there are snapshots of.
+        let ours: BTreeSet<[u8; 16]> = match &self.database {
+            Some(database) => BTreeSet::from([store_of(database)]),
+            None => bases.iter().map(|base| base.store.0).collect(),
+        };
         let mut removed = 0;
         for shipments in self.stored()?.into_values() {
             let Some(last) = shipments.values().last() else {
@@ -252,7 +262,7 @@ impl LogArchive {
                 continue;
             };
             // Its snapshots lie elsewhere.
-            if last.store != store {
+            if !ours.contains(&last.store) {
                 continue;
             }
             let (instance, until) = (last.position.instance, last.next.sequence);
