@@ -24,15 +24,31 @@ pub const RETRY_MIN: Duration = Duration::from_secs(60);
 pub const RETRY_MAX: Duration = Duration::from_secs(3600);
 
 /// What makes a snapshot due. Nothing set: only what the host asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// As data it has the fields that are set, the interval as text from hours down: `24h`, `1h 30m`, `PT90S`.
+///
+/// ```
+/// use std::time::Duration;
+/// use vault_snapshot::schedule::Schedule;
+/// let nightly: Schedule = serde_json::from_str(r#"{"interval": "24h", "changed_entries": 1000000}"#)?;
+/// assert_eq!(nightly.interval, Some(Duration::from_secs(24 * 3600)));
+/// assert_eq!(serde_json::to_string(&nightly)?, r#"{"interval":"24h","changed_entries":1000000}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Schedule {
     /// So long after the last one was due.
+    #[serde(with = "duration_text", skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
     /// When so many entries have changed since the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_entries: Option<u64>,
     /// When so many bytes have changed since the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_bytes: Option<u64>,
     /// Events of the host that make one due.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub events: BTreeSet<String>,
 }
 
@@ -237,6 +253,48 @@ impl Scheduler {
     fn after(&self, moment: Timestamp) -> Option<Timestamp> {
         let interval = millis(self.schedule.interval?);
         Some(Timestamp(moment.0.saturating_add(interval)))
+    }
+}
+
+/// Durations as people write them.
+mod duration_text {
+    use std::borrow::Cow;
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let Some(duration) = duration else {
+            return serializer.serialize_none();
+        };
+        let signed = SignedDuration::try_from(*duration).map_err(S::Error::custom)?;
+        serializer.serialize_some(&format!("{signed:#}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<Cow<'_, str>>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let wrong = |problem: String| {
+            D::Error::custom(format!(
+                "{text:?} is no interval: {problem}; write it like \"24h\", \"1h 30m\" or \"90s\""
+            ))
+        };
+        let signed: SignedDuration = text
+            .parse()
+            .map_err(|error: jiff::Error| wrong(error.to_string()))?;
+        let unsigned = Duration::try_from(signed);
+        unsigned
+            .map_err(|_| wrong("it lies in the past".to_owned()))
+            .map(Some)
     }
 }
 

@@ -228,3 +228,54 @@ fn what_makes_no_sense_is_refused() {
         Decision::NotDue { next: None }
     );
 }
+
+#[test]
+fn a_schedule_comes_back_from_text_as_it_was() {
+    let everything = Schedule {
+        interval: Some(Duration::from_millis(5_400_500)),
+        changed_entries: Some(1_000),
+        changed_bytes: Some(u64::MAX),
+        events: ["patch merged".to_owned(), "deploy".to_owned()].into(),
+    };
+    for schedule in [Schedule::default(), hourly(), everything] {
+        let text = serde_json::to_string(&schedule).unwrap();
+        let back: Schedule = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, schedule, "{text}");
+    }
+    assert_eq!(serde_json::to_string(&Schedule::default()).unwrap(), "{}");
+    assert_eq!(
+        serde_json::to_string(&hourly()).unwrap(),
+        r#"{"interval":"1h"}"#
+    );
+    for (text, seconds) in [
+        ("1h 30m", 5_400),
+        ("PT90S", 90),
+        ("2 hours, 5 minutes", 7_500),
+    ] {
+        let read: Schedule = serde_json::from_str(&format!(r#"{{"interval":"{text}"}}"#)).unwrap();
+        assert_eq!(read.interval, Some(Duration::from_secs(seconds)), "{text}");
+    }
+    let null: Schedule = serde_json::from_str(r#"{"interval":null}"#).unwrap();
+    assert_eq!(null, Schedule::default());
+}
+
+#[test]
+fn text_that_is_no_schedule_is_refused_with_what_would_be() {
+    for (text, part) in [
+        (r#"{"interval":"daily"}"#, "write it like"),
+        (r#"{"interval":""}"#, "write it like"),
+        (r#"{"interval":"-1h"}"#, "in the past"),
+        (r#"{"interval":"1 fortnight"}"#, "write it like"),
+        (r#"{"interval":3600}"#, "invalid type"),
+        (r#"{"changed_entries":-1}"#, "invalid value"),
+        (r#"{"intervall":"1h"}"#, "unknown field `intervall`"),
+    ] {
+        let error = serde_json::from_str::<Schedule>(text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    // What can be read and makes no sense is the scheduler's to refuse.
+    let short: Schedule = serde_json::from_str(r#"{"interval":"1ms"}"#).unwrap();
+    assert!(Scheduler::new(short, None, at(0)).is_err());
+}
