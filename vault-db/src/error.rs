@@ -485,7 +485,13 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
-            Self::Snapshot(error) => error.kind(),
+            Self::Snapshot(error) => match &**error {
+                // What was unpacked could not be made ready: what that takes is what to do.
+                vault_snapshot::archive::Error::Prepare { source, .. } => source
+                    .downcast_ref::<Self>()
+                    .map_or_else(|| error.kind(), Self::kind),
+                error => error.kind(),
+            },
             Self::Conflict { .. } | Self::RestoreUnderWay | Self::TooManyLogIns { .. } => {
                 ErrorKind::Retry
             }

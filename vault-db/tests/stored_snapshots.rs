@@ -177,7 +177,7 @@ fn what_is_cancelled_leaves_nothing() {
     let target: &Path = &place.at("new");
     let cancelled = [
         archive
-            .restore_to_with(Until::End, target, &stop)
+            .restore_to_with(Until::End, target, &stop, |_| ControlFlow::Continue(()))
             .unwrap_err(),
         place.stored().drill_with(&stop).unwrap_err(),
     ];

@@ -21,6 +21,9 @@
 
 mod create;
 mod drill;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod log;
+#[cfg(not(feature = "fuzzing"))]
 mod log;
 mod open;
 mod runner;
@@ -50,7 +53,9 @@ pub use vault_snapshot::schedule::Schedule;
 
 pub use create::SnapshotOptions;
 pub use drill::DrillReport;
-pub use log::{LogArchive, LogArchiver, LogArchiverStatus, LogChain, PointRestored};
+pub use log::{
+    LogArchive, LogArchiver, LogArchiverStatus, LogChain, PointRestored, ReplayProgress,
+};
 pub use open::SnapshotVerified;
 pub use runner::{SnapshotRunner, SnapshotRunnerStatus};
 pub use stored::StoredSnapshots;

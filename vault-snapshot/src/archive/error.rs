@@ -202,6 +202,9 @@ impl Error {
             }
             Self::Damaged { .. } | Self::Parent { .. } => ErrorKind::Restore,
             Self::NewerFormat { .. } => ErrorKind::Unavailable,
+            Self::Prepare { source, .. } if source.is::<vault_core::Error>() => source
+                .downcast_ref()
+                .map_or(ErrorKind::Input, vault_core::Error::kind),
             Self::NoSuchSnapshot { .. }
             | Self::NoSuchEntry { .. }
             | Self::OtherStore { .. }

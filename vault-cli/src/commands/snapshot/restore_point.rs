@@ -23,7 +23,10 @@ pub(super) fn run(arguments: &RestorePoint, output: &mut Output) -> Result<Outco
     let restored = keys::with_key(keys, output, wants_key, |key, output| {
         let watched = Watched::begin(output, "restored")?;
         let archive = with_key(&snapshots, key).log_archive(&arguments.log);
-        archive.restore_to_with(arguments.until(), &arguments.to, &watched)
+        archive.restore_to_with(arguments.until(), &arguments.to, &watched, |replayed| {
+            let (done, total) = (replayed.shipments_done, replayed.shipments_total);
+            watched.parts(done, total, "shipments of the log replayed")
+        })
     })?;
     let PointRestored {
         base,

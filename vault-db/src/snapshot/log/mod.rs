@@ -17,6 +17,7 @@ mod files;
 mod shipment;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +26,18 @@ use vault_core::{Error as CoreError, SequenceNumber, Timestamp};
 use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
 
 pub use archiver::{LogArchiver, LogArchiverStatus};
+#[cfg(feature = "fuzzing")]
+pub(crate) use shipment::{decode, encode, sealed};
 
 use super::create::store_of;
 use super::open::prepared;
-use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
-use crate::database::Database;
+use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Survey, Watcher};
+use crate::database::{Callbacks, Database};
 use crate::error::{Error, Result};
+
+const NEEDS_KEY: Error = Error::UnsupportedSnapshot {
+    problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
+};
 
 /// The log of a database, kept in a directory beside its snapshots.
 ///
@@ -90,6 +97,16 @@ pub struct PointRestored {
     pub sequence: SequenceNumber,
     /// Batches that were replayed on the snapshot.
     pub batches: u64,
+}
+
+/// How far a restore to a point in time has come, once the snapshot that it begins with is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ReplayProgress {
+    /// Shipments that were taken up.
+    pub shipments_done: u64,
+    /// Shipments that there are. Those behind the point are not needed.
+    pub shipments_total: u64,
 }
 
 impl Snapshots {
@@ -188,51 +205,66 @@ impl LogArchive {
     /// [`UnsupportedSnapshot`](Error::UnsupportedSnapshot) where a key is needed; as [`StoredSnapshots::restore_to`], with what
     /// [`replay_shipped`] says.
     pub fn restore_to(&self, until: Until, target: impl AsRef<Path>) -> Result<PointRestored> {
-        self.restore_to_with(until, target, &())
+        self.restore_to_with(until, target, &(), |_| ControlFlow::Continue(()))
     }
 
-    /// As [`LogArchive::restore_to`]. `watcher` is told how far the snapshot is that it begins with, and can end the work.
+    /// As [`LogArchive::restore_to`]. `watcher` is told how far the verifying and unpacking of the snapshot is, then `progress` how far
+    /// the replay; either can end the work, and then there is nothing at the target.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::Database;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (place, log, target) =
+    /// #     (directory.path().join("snapshots"), directory.path().join("log"), directory.path().join("then"));
+    /// use std::ops::ControlFlow;
+    /// use vault_db::snapshot::Until;
+    /// # let db = Database::temp()?;
+    /// let archive = db.snapshots(&place)?.log_archive(&log);
+    /// archive.start(None)?.stop();
+    /// archive.restore_to_with(Until::End, &target, &(), |progress| {
+    ///     println!("{} of {} shipments", progress.shipments_done, progress.shipments_total);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`LogArchive::restore_to`]; [`Snapshot`](Error::Snapshot) with `Cancelled`.
+    /// As [`LogArchive::restore_to`]; [`Snapshot`](Error::Snapshot) with `Cancelled` by `watcher`,
+    /// [`Cancelled`](Error::Cancelled) by `progress`.
     pub fn restore_to_with(
         &self,
         until: Until,
         target: impl AsRef<Path>,
         watcher: &dyn Watcher,
+        mut progress: impl FnMut(&ReplayProgress) -> ControlFlow<()>,
     ) -> Result<PointRestored> {
         let (base, shipments) = self.base_of(until)?;
         self.check_reach(until, &base, &shipments)?;
         self.snapshots.check_acceptable(&base)?;
+        let mut callbacks = Callbacks::default();
+        let mut ask = |told: &ReplayProgress| callbacks.ask(|| progress(told));
+        let mut replayed = None;
         let file_system = Arc::clone(&self.snapshots.file_system);
-        let options = self.snapshots.engine_options(&base, file_system);
-        let options = options.ok_or(Error::UnsupportedSnapshot {
-            problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
-        })?;
-        let mut replayed: Option<Replayed> = None;
         let extracted = self.snapshots.repository.extract(
             base.name,
-            &*self.snapshots.file_system,
+            &*file_system,
             target.as_ref(),
             &|_| true,
             |path| {
-                let on_disk = Arc::clone(&self.snapshots.file_system);
-                drop(self.snapshots.open_read_only(&base, on_disk, path)?);
-                let read = |path: &PathBuf| {
-                    self.read(path).map_err(|error| match error {
-                        Error::Engine(error) => error,
-                        other => CoreError::io("read", path, std::io::Error::other(other)),
-                    })
-                };
-                let shipments = shipments.values().map(read);
-                replayed = Some(replay_shipped(path, &options, shipments, until)?);
+                let opened = Arc::clone(&file_system);
+                drop(self.snapshots.open_read_only(&base, opened, path)?);
+                replayed = Some(self.replay(path, &base, &shipments, until, &mut ask)?);
                 Ok(())
             },
             watcher,
         );
+        callbacks.end();
         extracted.map_err(prepared)?;
-        let (sequence, batches) =
-            replayed.map_or((base.sequence, 0), |done| (done.sequence, done.batches));
+        let (sequence, batches) = replayed.map_or((base.sequence, 0), |done: Replayed| {
+            (done.sequence, done.batches)
+        });
         Ok(PointRestored {
             base: base.name,
             sequence,
@@ -240,13 +272,53 @@ impl LogArchive {
         })
     }
 
+    /// Replays shipments on what was unpacked of their base.
+    fn replay(
+        &self,
+        unpacked: &Path,
+        base: &Manifest,
+        shipments: &BTreeMap<u64, PathBuf>,
+        until: Until,
+        progress: &mut dyn FnMut(&ReplayProgress) -> ControlFlow<()>,
+    ) -> Result<Replayed> {
+        let file_system = Arc::clone(&self.snapshots.file_system);
+        let options = self.snapshots.engine_options(base, file_system);
+        let options = options.ok_or(NEEDS_KEY)?;
+        let mut told = ReplayProgress {
+            shipments_total: shipments.len() as u64,
+            ..ReplayProgress::default()
+        };
+        let read = shipments.values().map(|path| {
+            if progress(&told).is_break() {
+                return Err(CoreError::Cancelled);
+            }
+            told.shipments_done += 1;
+            self.read(path).map_err(|error| match error {
+                Error::Engine(error) => error,
+                other => CoreError::io("read", path, std::io::Error::other(other)),
+            })
+        });
+        match replay_shipped(unpacked, &options, read, until) {
+            Err(CoreError::Cancelled) => Err(Error::Cancelled),
+            replayed => Ok(replayed?),
+        }
+    }
+
     /// Removes what no snapshot needs any more: of each chain what was written before the oldest snapshot that it goes on from, and
     /// chains that go on from none. What another store has shipped stays. Gives how many shipments that were.
     ///
     /// # Errors
-    /// As [`LogArchive::chains`] and [`StoredSnapshots::list`].
+    /// As [`LogArchive::chains`] and [`StoredSnapshots::list`]; [`Snapshot`](Error::Snapshot) where a manifest cannot be used: it cannot be told
+    /// what that snapshot needs, and nothing is removed.
     pub fn prune(&self) -> Result<u64> {
-        let bases = self.snapshots.list()?;
+        let Survey {
+            snapshots: bases,
+            mut unreadable,
+            ..
+        } = self.snapshots.repository.survey()?;
+        if !unreadable.is_empty() {
+            return Err(unreadable.swap_remove(0).1.into());
+        }
         // Without the database, those that there are snapshots of.
         let ours: BTreeSet<[u8; 16]> = match &self.database {
             Some(database) => BTreeSet::from([store_of(database)]),
@@ -257,9 +329,11 @@ impl LogArchive {
             let Some(last) = shipments.values().last() else {
                 continue;
             };
-            // Nobody can tell what one is good for that cannot be read.
-            let Ok(last) = self.read(last) else {
-                continue;
+            let last = match self.read(last) {
+                Ok(last) => last,
+                // Nobody can tell what one is good for that makes no sense.
+                Err(Error::Malformed { .. }) => continue,
+                Err(error) => return Err(error),
             };
             // Its snapshots lie elsewhere.
             if !ours.contains(&last.store) {
@@ -274,10 +348,12 @@ impl LogArchive {
             for (number, path) in &shipments {
                 // The last one says where the chain goes on.
                 let needed = Some(*number) == newest && oldest.is_some();
-                let before = oldest.is_none_or(|oldest| {
-                    self.read(path)
-                        .is_ok_and(|shipment| shipment.next.sequence < oldest)
-                });
+                let before = match oldest.map(|oldest| (oldest, self.read(path))) {
+                    None => true,
+                    Some((oldest, Ok(shipment))) => shipment.next.sequence < oldest,
+                    Some((_, Err(Error::Malformed { .. }))) => false,
+                    Some((_, Err(error))) => return Err(error),
+                };
                 if needed || !before {
                     break;
                 }
@@ -299,7 +375,7 @@ impl LogArchive {
             Until::Time(time) => base.time <= time,
         });
         let (mut chains, mut unreadable) = (Vec::new(), None);
-        for shipments in self.stored()?.into_values() {
+        for shipments in self.stored()?.into_values().flat_map(runs) {
             match self.ends(&shipments) {
                 Ok(Some(Ends { from, to, .. })) => chains.push((from, to, shipments)),
                 Ok(None) => {}
@@ -373,6 +449,21 @@ struct Ends {
     from: ShipPosition,
     to: ShipPosition,
     time: Timestamp,
+}
+
+/// The pieces of a chain in which no shipment is missing. Where one is, what lies behind it still goes on from a later snapshot; so it is
+/// after a loss of power amid [`LogArchive::prune`], which may have brought some of what was removed back.
+fn runs(shipments: BTreeMap<u64, PathBuf>) -> Vec<BTreeMap<u64, PathBuf>> {
+    let mut runs: Vec<BTreeMap<u64, PathBuf>> = Vec::new();
+    let mut next = None;
+    for (number, path) in shipments {
+        match runs.last_mut() {
+            Some(run) if next == Some(number) => drop(run.insert(number, path)),
+            _ => runs.push(BTreeMap::from([(number, path)])),
+        }
+        next = number.checked_add(1);
+    }
+    runs
 }
 
 /// Whether a chain holds what was written behind a snapshot: from before it, or from where the chain begins, up to it at least.

@@ -119,7 +119,7 @@ impl From<Position> for ShipPosition {
 }
 
 /// The file of a shipment.
-pub(super) fn encode(shipment: &Shipment) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+pub(crate) fn encode(shipment: &Shipment) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let pieces = shipment.pieces.iter().map(|piece| Piece {
         segment: piece.segment,
         salt: piece.salt,
@@ -140,17 +140,21 @@ pub(super) fn encode(shipment: &Shipment) -> Result<Vec<u8>, rmp_serde::encode::
         notes: shipment.notes.clone(),
         keyrings: shipment.keyrings.iter().cloned().map(Bytes).collect(),
     };
-    let body = to_vec(&stored)?;
+    Ok(sealed(&to_vec(&stored)?))
+}
+
+/// Puts the header before what stands behind it.
+pub(crate) fn sealed(body: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(HEADER_BYTES + body.len());
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&VERSION.to_le_bytes());
-    file.extend_from_slice(&sha256(&[&body]));
-    file.extend_from_slice(&body);
-    Ok(file)
+    file.extend_from_slice(&sha256(&[body]));
+    file.extend_from_slice(body);
+    file
 }
 
 /// The shipment of a file, or what is wrong with it.
-pub(super) fn decode(file: &[u8]) -> Result<Shipment, String> {
+pub(crate) fn decode(file: &[u8]) -> Result<Shipment, String> {
     let Some((header, body)) = file.split_at_checked(HEADER_BYTES) else {
         return Err(format!("it ends after {} bytes", file.len()));
     };
