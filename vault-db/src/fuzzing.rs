@@ -1,10 +1,12 @@
 //! What the fuzz targets reach of this crate. Not part of its interface.
 
 use vault_core::KeyRange;
+use vault_lsm::shipping::Shipment;
 
 use crate::catalog;
 use crate::error::Result;
 use crate::key::{DecodeKey, EncodeKey, Key};
+use crate::snapshot::log;
 use crate::value::{self, Content, Stored, Value};
 
 /// Decodes a key, and encodes it again.
@@ -49,6 +51,26 @@ pub fn text(bytes: &[u8], value_bytes_max: usize) -> Result<Vec<(Vec<u8>, Vec<u8
         entries.push((key.to_vec(), stored.to_vec()));
     })?;
     Ok(entries)
+}
+
+/// Decodes the file of a shipment.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn shipment(file: &[u8]) -> Result<Shipment, String> {
+    log::decode(file)
+}
+
+/// The file of a shipment; empty where it cannot be laid out.
+#[must_use]
+pub fn shipment_file(shipment: &Shipment) -> Vec<u8> {
+    log::encode(shipment).unwrap_or_default()
+}
+
+/// The file of a shipment that holds these bytes behind its header, with the hash that it should have.
+#[must_use]
+pub fn sealed_shipment(body: &[u8]) -> Vec<u8> {
+    log::sealed(body)
 }
 
 /// Decodes whatever a record of the catalog can be.

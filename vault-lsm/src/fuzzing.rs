@@ -29,6 +29,7 @@ pub use crate::manifest::fuzzing::{
     ManifestEdit, ManifestFile, ManifestRead, PointerFile, PointerRead, decode_options,
     encode_options, manifest_edit,
 };
+pub use crate::shipping::fuzzing::mend_shipment;
 pub use crate::table::fuzzing::{
     DataBlock, FilterBlock, FooterBlock, IndexBlock, Lz4Block, PropertiesBlock, TableFile,
     TableParts, TableReader, TombstoneBlock, TopIndexBlock,

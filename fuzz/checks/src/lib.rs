@@ -42,6 +42,7 @@ pub mod range;
 pub mod record;
 pub mod seeds;
 pub mod sequences;
+pub mod shipment;
 pub mod snapshot;
 pub mod store;
 pub mod stored;
@@ -78,7 +79,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -136,6 +137,10 @@ pub const TARGETS: [Target; 26] = [
     target!(
         snapshot,
         "manifests of snapshots, and archives that were changed: verified and restored"
+    ),
+    target!(
+        shipment,
+        "files of shipments, and shipments that were changed: replayed on a copy"
     ),
     target!(
         sequences,

@@ -115,10 +115,13 @@ impl Gathered {
 }
 
 /// A blob file behind its first key and a pointer to its value.
-/// Keys, values and texts of the data layer; snapshots.
+/// Keys, values and texts of the data layer; snapshots and shipments.
 fn data_layer(seeds: &mut Gathered) {
     for (name, input) in crate::snapshot::seeds() {
         seeds.add("snapshot", name, input);
+    }
+    for (name, input) in crate::shipment::seeds() {
+        seeds.add("shipment", &name, input);
     }
     // Two keys and a value, in the order in which `Arbitrary` takes them; lengths stand at the end.
     let keys: [&[u8]; 3] = [

@@ -20,6 +20,8 @@
 //!
 //! Bytes: `docs/format/shipping.md`; reasons: `docs/adr/0043-shipping-the-log.md`.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod kept;
 mod notes;
 mod replay;

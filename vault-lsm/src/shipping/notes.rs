@@ -72,7 +72,7 @@ pub(super) fn open(
 }
 
 /// All of a shipment but its notes, as far as it does not prove itself.
-fn statement(shipment: &Shipment) -> Vec<u8> {
+pub(super) fn statement(shipment: &Shipment) -> Vec<u8> {
     let mut out = Vec::new();
     let position = |out: &mut Vec<u8>, position: &ShipPosition| {
         out.extend_from_slice(&position.instance);

@@ -302,7 +302,7 @@ impl Replay {
         }
         let mut at = 0;
         while at < piece.bytes.len() {
-            let offset = piece.offset + at as u64;
+            let offset = piece.offset.saturating_add(at as u64);
             let damaged = |problem: &str| Error::corruption(&path, offset, problem);
             let seed = &piece.header[HEADER_BYTES - 4..HEADER_BYTES];
             let seed = u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]);
@@ -357,7 +357,7 @@ impl Replay {
                 )));
             }
             let payload = open(&**blocks);
-            *next += 1;
+            *next = next.saturating_add(1);
             return Ok(payload);
         }
         let path = Path::new("a shipped segment");
@@ -366,7 +366,7 @@ impl Replay {
             open(&*blocks).map(|payload| (blocks, payload))
         });
         Ok(found.map(|(blocks, payload)| {
-            self.segment = Some((bytes.to_vec(), blocks, ordinal + 1));
+            self.segment = Some((bytes.to_vec(), blocks, ordinal.saturating_add(1)));
             payload
         }))
     }
