@@ -83,7 +83,7 @@ fn a_second_database_is_sent_elsewhere_and_may_look_all_the_same() {
     );
     is_of_another(theirs.log_archive(place.at("log")).start(None));
     assert!(names(&place.at("log")).is_empty(), "nothing was shipped");
-    assert_eq!(theirs.list().unwrap(), [made.clone()]);
+    assert_eq!(theirs.list().unwrap(), std::slice::from_ref(&made));
     assert_eq!(theirs.repository().survey().unwrap().interrupted, []);
     // Restoring what is another's is what moving a state is.
     theirs.restore(made.name, &Scope::Everything).unwrap();
