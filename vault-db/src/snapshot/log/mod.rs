@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vault_core::{Error as CoreError, SequenceNumber, Timestamp};
+use vault_lsm::LsmOptions;
 use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
 
 pub use archiver::{LogArchiver, LogArchiverStatus};
@@ -34,10 +35,6 @@ use super::open::prepared;
 use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Survey, Watcher};
 use crate::database::{Callbacks, Database};
 use crate::error::{Error, Result};
-
-const NEEDS_KEY: Error = Error::UnsupportedSnapshot {
-    problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
-};
 
 /// The log of a database, kept in a directory beside its snapshots.
 ///
@@ -243,10 +240,16 @@ impl LogArchive {
         let (base, shipments) = self.base_of(until)?;
         self.check_reach(until, &base, &shipments)?;
         self.snapshots.check_acceptable(&base)?;
+        let file_system = Arc::clone(&self.snapshots.file_system);
+        let options = self
+            .snapshots
+            .engine_options(&base, Arc::clone(&file_system));
+        let options = options.ok_or(Error::UnsupportedSnapshot {
+            problem: "replaying the log of an encrypted database needs its key; give it by `Snapshots::with_key`",
+        })?;
         let mut callbacks = Callbacks::default();
         let mut ask = |told: &ReplayProgress| callbacks.ask(|| progress(told));
         let mut replayed = None;
-        let file_system = Arc::clone(&self.snapshots.file_system);
         let extracted = self.snapshots.repository.extract(
             base.name,
             &*file_system,
@@ -255,7 +258,7 @@ impl LogArchive {
             |path| {
                 let opened = Arc::clone(&file_system);
                 drop(self.snapshots.open_read_only(&base, opened, path)?);
-                replayed = Some(self.replay(path, &base, &shipments, until, &mut ask)?);
+                replayed = Some(self.replay(path, &options, &shipments, until, &mut ask)?);
                 Ok(())
             },
             watcher,
@@ -276,14 +279,11 @@ impl LogArchive {
     fn replay(
         &self,
         unpacked: &Path,
-        base: &Manifest,
+        options: &LsmOptions,
         shipments: &BTreeMap<u64, PathBuf>,
         until: Until,
         progress: &mut dyn FnMut(&ReplayProgress) -> ControlFlow<()>,
     ) -> Result<Replayed> {
-        let file_system = Arc::clone(&self.snapshots.file_system);
-        let options = self.snapshots.engine_options(base, file_system);
-        let options = options.ok_or(NEEDS_KEY)?;
         let mut told = ReplayProgress {
             shipments_total: shipments.len() as u64,
             ..ReplayProgress::default()
@@ -298,7 +298,7 @@ impl LogArchive {
                 other => CoreError::io("read", path, std::io::Error::other(other)),
             })
         });
-        match replay_shipped(unpacked, &options, read, until) {
+        match replay_shipped(unpacked, options, read, until) {
             Err(CoreError::Cancelled) => Err(Error::Cancelled),
             replayed => Ok(replayed?),
         }
