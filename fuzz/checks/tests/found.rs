@@ -9,6 +9,7 @@ use vault_core::codec::{put_bytes, put_varint};
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
 use vault_core::{Error, KeyspaceOptions, Result};
 use vault_fuzz_checks::log::joined;
+use vault_fuzz_checks::stored::Input;
 use vault_fuzz_checks::target;
 use vault_lsm::fuzzing::{Chained, Fixed, SEAL_BYTES, Seals, encode_options};
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
@@ -177,5 +178,26 @@ fn a_log_that_begins_beyond_all_positions_does_not_overflow() {
             &edits,
             &records,
         )));
+    }
+}
+
+/// A value of some bytes can be lists within lists, each of which says that it is long. Room was made for a thousand elements of each
+/// before one had been read: 64 KiB a level, megabytes for one value.
+#[test]
+fn nested_lists_and_maps_that_claim_much_take_little_memory() {
+    const MESSAGE_PACK: u8 = 1;
+    for claimed in [0xde_u8, 0xdc] {
+        let level = [claimed, 0xff, 0xff, 0xa0];
+        for levels in [20, 60, 100] {
+            let value: Vec<u8> = [MESSAGE_PACK]
+                .into_iter()
+                .chain(level.into_iter().cycle().take(4 * levels))
+                .collect();
+            let keys = [&[][..]; 2];
+            vault_fuzz_checks::stored::check(&Input {
+                keys,
+                value: &value,
+            });
+        }
     }
 }

@@ -161,8 +161,9 @@ impl<'de> Deserialize<'de> for Value {
 
 struct AnyValue;
 
-/// Elements that are made room for before they have been read: lengths are not to be trusted.
-const RESERVED_MAX: usize = 1024;
+/// Elements that are made room for before they have been read: lengths are not to be trusted, and each level of a nested value
+/// claims one.
+const RESERVED_MAX: usize = 16;
 
 impl<'de> Visitor<'de> for AnyValue {
     type Value = Value;
