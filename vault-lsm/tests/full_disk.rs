@@ -224,7 +224,9 @@ fn threads_resume_by_themselves() {
     let mut acknowledged = BTreeMap::new();
     let refused: Result<()> = Err(write_until_refused(&store, ks, &mut acknowledged));
     assert_error!(refused, Error::DiskFull { .. }, Full);
-    assert!(events.count(|e| matches!(e, Event::BackgroundFailed { .. })) > 0);
+    wait_until("it was told", || {
+        events.count(|e| matches!(e, Event::BackgroundFailed { .. })) > 0
+    });
     assert_contents(&store, ks, &acknowledged);
     fs.clear_faults();
     wait_until("the memtables are flushed", || {

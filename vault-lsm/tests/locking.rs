@@ -318,6 +318,10 @@ fn a_listener_may_lock_and_the_background_does_the_rest() {
             matches!(flushed, Ok(()) | Err(Error::Locked)),
             "{flushed:?}"
         );
+        // A flush of the background is over for the caller a moment before it is told of.
+        wait_until("the listener was told", || {
+            listener.outcome.lock().unwrap().is_some()
+        });
         assert!(matches!(*listener.outcome.lock().unwrap(), Some(Ok(()))));
         let resumed = listener.resumed.lock().unwrap().take().unwrap();
         assert_error!(resumed, Error::Unsupported { .. }, Input);

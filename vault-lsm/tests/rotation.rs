@@ -80,6 +80,7 @@ fn everything_is_sealed_anew_and_stays_the_same() {
             matches!(event, Event::EpochsRetired { epochs, oldest } if (*epochs, *oldest) == expected)
         };
         assert_eq!(keyed.events.count(rotated), 1);
+        wait_until("it was told", || keyed.events.count(retired) > 0);
         assert_eq!(keyed.events.count(retired), 1);
         drop(snapshot);
         keyed
