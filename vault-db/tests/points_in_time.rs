@@ -420,3 +420,137 @@ fn chains_that_ended_are_not_taken_for_the_one_that_goes_on() {
     let beyond = archive.restore_to(Until::Sequence(last + 10), place.at("beyond"));
     assert!(matches!(beyond, Err(Error::BeyondLog { .. })), "{beyond:?}");
 }
+
+/// The secret of a store does not open the keys that were shipped under another one. What came before and behind the change can be gone
+/// back to all the same, with the secret of the snapshot that it begins with.
+#[test]
+fn another_secret_in_between_cuts_nothing_off() {
+    let place = Place::new();
+    let secret =
+        |text: &str| Passphrase::new(SecretBytes::from_string(text.to_owned()).unwrap()).unwrap();
+    let db = EncryptedDatabase::open(place.at("store"), secret("old")).unwrap();
+    let snapshots = db.snapshots(place.at("snapshots")).unwrap();
+    let archive_with = |text: &str| {
+        let snapshots = snapshots.clone().with_key(secret(text));
+        snapshots.log_archive(place.at("log"))
+    };
+    let archiver = archive_with("old").start(None).unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.put(1, &1).unwrap();
+    shipped(&db, &archiver);
+    db.change_secret(&secret("new"), None).unwrap();
+    vault.put(2, &2).unwrap();
+    let before = db.engine().latest_sequence();
+    shipped(&db, &archiver);
+    snapshots.create().unwrap();
+    vault.put(3, &3).unwrap();
+    shipped(&db, &archiver);
+    archiver.stop();
+
+    let end = place.at("end");
+    archive_with("new").restore_to(Until::End, &end).unwrap();
+    let then = EncryptedDatabase::open(&end, secret("new")).unwrap();
+    assert_eq!(numbers(&then), [1, 2, 3]);
+    let middle = place.at("middle");
+    archive_with("old")
+        .restore_to(Until::Sequence(before), &middle)
+        .unwrap();
+    let then = EncryptedDatabase::open(&middle, secret("old")).unwrap();
+    assert_eq!(numbers(&then), [1, 2]);
+}
+
+/// Nobody gets less back than somebody knows of, unless it is what was asked for.
+#[test]
+fn what_a_snapshot_knows_beyond_the_log_is_not_passed_over() {
+    let place = Place::new();
+    let db = place.open();
+    let archive = place.archive(&db);
+    let archiver = archive.start(None).unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.put(1, &1).unwrap();
+    let good = db.engine().latest_sequence();
+    shipped(&db, &archiver);
+    archiver.stop();
+    thread::park_timeout(Duration::from_millis(5));
+    let between = SystemClock::new().now();
+    thread::park_timeout(Duration::from_millis(5));
+    vault.put(2, &2).unwrap();
+    let later = db
+        .snapshots(place.at("snapshots"))
+        .unwrap()
+        .create()
+        .unwrap();
+
+    // The snapshot is the last that anybody knows of.
+    for (n, until) in [Until::End, Until::Time(SystemClock::new().now())]
+        .into_iter()
+        .enumerate()
+    {
+        let target = place.at(&format!("end {n}"));
+        let restored = archive.restore_to(until, &target).unwrap();
+        assert_eq!((restored.base, restored.batches), (later.name, 0));
+        assert_eq!(numbers(&Database::open(&target).unwrap()), [1, 2]);
+    }
+    archive
+        .restore_to(Until::Sequence(good), place.at("good"))
+        .unwrap();
+    let refused = archive.restore_to(Until::Time(between), place.at("never"));
+    assert!(
+        matches!(refused, Err(Error::BeyondLog { .. })),
+        "{refused:?}"
+    );
+
+    // One that cannot be read may know of more: the end may not be the end. What the log covers is sure.
+    let manifest = place
+        .at("snapshots")
+        .join(later.name.to_string())
+        .join("manifest.json");
+    let file = DiskFileSystem.open_for_write(&manifest).unwrap();
+    file.write_at(b"no manifest", 0).unwrap();
+    let refused = archive.restore_to(Until::End, place.at("never"));
+    assert!(matches!(refused, Err(Error::Snapshot(_))), "{refused:?}");
+    assert_eq!(DiskFileSystem.kind(&place.at("never")).unwrap(), None);
+    archive
+        .restore_to(Until::Sequence(good), place.at("good again"))
+        .unwrap();
+}
+
+/// A consolidated snapshot has the newest name, and shows what an old one did.
+#[test]
+fn a_consolidated_snapshot_is_as_old_as_what_it_shows() {
+    let place = Place::new();
+    let small = Database::builder().memory_bytes(64 << 20);
+    let db = small.open(place.at("store")).unwrap();
+    let (archive, vault) = (place.archive(&db), db.vault("v").unwrap());
+    let snapshots = db.snapshots(place.at("snapshots")).unwrap();
+    let mut first = None;
+    for round in 0..2_i64 {
+        let archiver = archive.start(None).unwrap();
+        vault.put(round, &round).unwrap();
+        first.get_or_insert_with(|| snapshots.create().unwrap().name);
+        archiver.stop();
+        // A gap in the log.
+        for _ in 0..12 {
+            vault.put("filler", &vec![0_u8; 1 << 20]).unwrap();
+        }
+        db.engine().flush(None).unwrap();
+    }
+    let archiver = archive.start(None).unwrap();
+    vault.put(2, &2).unwrap();
+    let last = db.engine().latest_sequence();
+    archiver.stop();
+    assert!(archive.chains().unwrap().len() > 1);
+    snapshots
+        .repository()
+        .consolidate(first.unwrap(), &())
+        .unwrap();
+    for (n, until) in [Until::End, Until::Time(SystemClock::new().now())]
+        .into_iter()
+        .enumerate()
+    {
+        let restored = archive
+            .restore_to(until, place.at(&format!("end {n}")))
+            .unwrap();
+        assert_eq!(restored.sequence, last);
+    }
+}

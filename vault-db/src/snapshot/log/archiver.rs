@@ -187,8 +187,9 @@ impl Work {
         let mut ends = Vec::new();
         for shipments in self.archive.stored()?.into_values() {
             // One that cannot be read is none to go on from.
-            let next = self.archive.ends(&shipments).ok().flatten();
-            let next = next.map(|ends| ends.to);
+            let last = shipments.values().next_back();
+            let last = last.and_then(|last| self.archive.read(last).ok());
+            let next = last.map(|last| last.next);
             ends.extend(next.filter(|next| Some(next.instance) == lsm.instance()));
         }
         ends.sort_by_key(|end| std::cmp::Reverse(end.sequence));

@@ -14,9 +14,11 @@
 
 mod archiver;
 mod files;
+mod points;
+mod prune;
 mod shipment;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,17 +26,17 @@ use std::time::Duration;
 
 use vault_core::{Error as CoreError, SequenceNumber, Timestamp};
 use vault_lsm::LsmOptions;
-use vault_lsm::shipping::{Replayed, ShipPosition, Until, replay_shipped};
+use vault_lsm::shipping::{Replayed, Until, replay_shipped};
 
 pub use archiver::{LogArchiver, LogArchiverStatus};
 #[cfg(feature = "fuzzing")]
 pub(crate) use shipment::{decode, encode, sealed};
 
-use super::create::store_of;
 use super::open::prepared;
-use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Survey, Watcher};
+use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
 use crate::database::{Callbacks, Database};
 use crate::error::{Error, Result};
+use points::Choice;
 
 /// The log of a database, kept in a directory beside its snapshots.
 ///
@@ -237,8 +239,9 @@ impl LogArchive {
         watcher: &dyn Watcher,
         mut progress: impl FnMut(&ReplayProgress) -> ControlFlow<()>,
     ) -> Result<PointRestored> {
-        let (base, shipments) = self.base_of(until)?;
-        self.check_reach(until, &base, &shipments)?;
+        let Choice {
+            base, shipments, ..
+        } = self.choose(until)?;
         self.snapshots.check_acceptable(&base)?;
         let file_system = Arc::clone(&self.snapshots.file_system);
         let options = self
@@ -258,7 +261,9 @@ impl LogArchive {
             |path| {
                 let opened = Arc::clone(&file_system);
                 drop(self.snapshots.open_read_only(&base, opened, path)?);
-                replayed = Some(self.replay(path, &options, &shipments, until, &mut ask)?);
+                if !shipments.is_empty() {
+                    replayed = Some(self.replay(path, &options, &shipments, until, &mut ask)?);
+                }
                 Ok(())
             },
             watcher,
@@ -302,182 +307,6 @@ impl LogArchive {
             Err(CoreError::Cancelled) => Err(Error::Cancelled),
             replayed => Ok(replayed?),
         }
-    }
-
-    /// Removes what no snapshot needs any more: of each chain what was written before the oldest snapshot that it goes on from, and
-    /// chains that go on from none. What another store has shipped stays. Gives how many shipments that were.
-    ///
-    /// # Errors
-    /// As [`LogArchive::chains`] and [`StoredSnapshots::list`]; [`Snapshot`](Error::Snapshot) where a manifest cannot be used: it cannot be told
-    /// what that snapshot needs, and nothing is removed.
-    pub fn prune(&self) -> Result<u64> {
-        let Survey {
-            snapshots: bases,
-            mut unreadable,
-            ..
-        } = self.snapshots.repository.survey()?;
-        if !unreadable.is_empty() {
-            return Err(unreadable.swap_remove(0).1.into());
-        }
-        // Without the database, those that there are snapshots of.
-        let ours: BTreeSet<[u8; 16]> = match &self.database {
-            Some(database) => BTreeSet::from([store_of(database)]),
-            None => bases.iter().map(|base| base.store.0).collect(),
-        };
-        let mut removed = 0;
-        for shipments in self.stored()?.into_values() {
-            let Some(last) = shipments.values().last() else {
-                continue;
-            };
-            let last = match self.read(last) {
-                Ok(last) => last,
-                // Nobody can tell what one is good for that makes no sense.
-                Err(Error::Malformed { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            // Its snapshots lie elsewhere.
-            if !ours.contains(&last.store) {
-                continue;
-            }
-            let (instance, until) = (last.position.instance, last.next.sequence);
-            let of_chain = bases
-                .iter()
-                .filter(|base| is_base(base, instance) && base.sequence <= until);
-            let oldest = of_chain.map(|base| base.sequence).min();
-            let newest = shipments.keys().last().copied();
-            for (number, path) in &shipments {
-                // The last one says where the chain goes on.
-                let needed = Some(*number) == newest && oldest.is_some();
-                let before = match oldest.map(|oldest| (oldest, self.read(path))) {
-                    None => true,
-                    Some((oldest, Ok(shipment))) => shipment.next.sequence < oldest,
-                    Some((_, Err(Error::Malformed { .. }))) => false,
-                    Some((_, Err(error))) => return Err(error),
-                };
-                if needed || !before {
-                    break;
-                }
-                let fs = &self.snapshots.file_system;
-                fs.remove(path)
-                    .map_err(|error| CoreError::io("remove", path, error))?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
-    /// The newest snapshot before a point that a chain goes on from, and that chain.
-    fn base_of(&self, until: Until) -> Result<(Manifest, BTreeMap<u64, PathBuf>)> {
-        let mut bases = self.snapshots.list()?;
-        bases.retain(|base| match until {
-            Until::End => true,
-            Until::Sequence(sequence) => base.sequence <= sequence,
-            Until::Time(time) => base.time <= time,
-        });
-        let (mut chains, mut unreadable) = (Vec::new(), None);
-        for shipments in self.stored()?.into_values().flat_map(runs) {
-            match self.ends(&shipments) {
-                Ok(Some(Ends { from, to, .. })) => chains.push((from, to, shipments)),
-                Ok(None) => {}
-                // Others may do; where none does, this is why.
-                Err(error) => unreadable = Some(error),
-            }
-        }
-        for base in bases.into_iter().rev() {
-            let fits = |(from, to, _): &&(ShipPosition, ShipPosition, _)| reaches(from, to, &base);
-            // Of those that do, the one that goes furthest.
-            let furthest = chains.iter().filter(fits);
-            if let Some((_, _, shipments)) = furthest.max_by_key(|(_, to, _)| to.sequence) {
-                return Ok((base, shipments.clone()));
-            }
-        }
-        Err(unreadable.unwrap_or_else(|| Error::NoBase {
-            wanted: shown(until),
-        }))
-    }
-
-    /// Refuses a point behind what the chain holds: nobody knows what had been written by then.
-    fn check_reach(
-        &self,
-        until: Until,
-        base: &Manifest,
-        shipments: &BTreeMap<u64, PathBuf>,
-    ) -> Result<()> {
-        let Some(Ends { to, time, .. }) = self.ends(shipments)? else {
-            return Ok(());
-        };
-        let beyond = match until {
-            Until::End => false,
-            Until::Sequence(sequence) => sequence > to.sequence.max(base.sequence),
-            // Nothing may have been written since, unless something was that the chain does not have.
-            Until::Time(wanted) => {
-                let mut later = self.snapshots.list()?.into_iter();
-                time < wanted
-                    && later.any(|later| {
-                        later.time > wanted
-                            && later.sequence > to.sequence
-                            && is_base(&later, to.instance)
-                    })
-            }
-        };
-        if beyond {
-            return Err(Error::BeyondLog {
-                wanted: shown(until),
-                until: to.sequence,
-            });
-        }
-        Ok(())
-    }
-
-    /// Where a chain begins and ends; `None` where it is empty.
-    fn ends(&self, shipments: &BTreeMap<u64, PathBuf>) -> Result<Option<Ends>> {
-        let (Some(first), Some(last)) = (shipments.values().next(), shipments.values().last())
-        else {
-            return Ok(None);
-        };
-        let (first, last) = (self.read(first)?, self.read(last)?);
-        Ok(Some(Ends {
-            from: first.position,
-            to: last.next,
-            time: last.time,
-        }))
-    }
-}
-
-/// Where a chain begins and ends.
-struct Ends {
-    from: ShipPosition,
-    to: ShipPosition,
-    time: Timestamp,
-}
-
-/// The pieces of a chain in which no shipment is missing. Where one is, what lies behind it still goes on from a later snapshot; so it is
-/// after a loss of power amid [`LogArchive::prune`], which may have brought some of what was removed back.
-fn runs(shipments: BTreeMap<u64, PathBuf>) -> Vec<BTreeMap<u64, PathBuf>> {
-    let mut runs: Vec<BTreeMap<u64, PathBuf>> = Vec::new();
-    let mut next = None;
-    for (number, path) in shipments {
-        match runs.last_mut() {
-            Some(run) if next == Some(number) => drop(run.insert(number, path)),
-            _ => runs.push(BTreeMap::from([(number, path)])),
-        }
-        next = number.checked_add(1);
-    }
-    runs
-}
-
-/// Whether a chain holds what was written behind a snapshot: from before it, or from where the chain begins, up to it at least.
-fn reaches(from: &ShipPosition, to: &ShipPosition, base: &Manifest) -> bool {
-    let from_before =
-        from.sequence < base.sequence || (from.sequence == base.sequence && from.shipment == 0);
-    from_before && to.sequence >= base.sequence && is_base(base, from.instance)
-}
-
-fn shown(until: Until) -> String {
-    match until {
-        Until::End => "the end".to_owned(),
-        Until::Sequence(sequence) => format!("write {sequence}"),
-        Until::Time(time) => format!("{} ms after 1970", time.0),
     }
 }
 
