@@ -324,3 +324,67 @@ fn nothing_is_pruned_where_a_manifest_cannot_be_read() {
     }
     assert_eq!(files(&fs), before);
 }
+
+/// The log is kept while the archive does not take it: when it does again, the chain goes on, without another snapshot.
+#[test]
+fn an_archive_that_is_away_for_a_while_has_no_gap() {
+    let fs = MemoryFileSystem::new();
+    let db = open(&fs, STORE).unwrap();
+    let vault = db.vault("v").unwrap();
+    let archive = archive(&fs, &db);
+    let archiver = archive.start(Some(Duration::from_millis(5))).unwrap();
+    vault.put(0, &0).unwrap();
+    shipped(&db, &archiver);
+    let gone = FaultKind::Error(std::io::ErrorKind::NotConnected);
+    let fault = Fault::new(OperationClass::Create, gone).sticky();
+    fs.inject(fault.on_path(".shipment"));
+    for n in 1..8_i64 {
+        vault.put(n, &n).unwrap();
+    }
+    while archiver.status().error.is_none() {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    fs.clear_faults();
+    vault.put(8, &8).unwrap();
+    shipped(&db, &archiver);
+    let status = archiver.stop();
+    assert!(status.error.is_none(), "{status:?}");
+    assert_eq!(archive.chains().unwrap().len(), 1);
+    assert_eq!(snapshots(&fs, &db).list().unwrap().len(), 1);
+    archive.restore_to(Until::End, TARGET).unwrap();
+    let then = open(&fs, TARGET).unwrap();
+    assert_eq!(numbers(&then), Vec::from_iter(0..9));
+}
+
+/// Nobody's snapshot holds shipping up: what is written meanwhile is in the archive before the first one is there.
+#[test]
+fn shipping_begins_while_somebody_else_is_at_a_snapshot() {
+    let fs = MemoryFileSystem::new();
+    let db = open(&fs, STORE).unwrap();
+    let vault = db.vault("v").unwrap();
+    let archive = archive(&fs, &db);
+    let repository = snapshots(&fs, &db);
+    let held = repository.repository().destination().lock().unwrap();
+    assert!(held.is_some());
+    let archiver = thread::scope(|scope| {
+        let starting = scope.spawn(|| archive.start(Some(Duration::from_millis(5))));
+        vault.put(1, &1).unwrap();
+        let latest = db.engine().latest_sequence();
+        let reached = |chains: Vec<vault_db::snapshot::LogChain>| {
+            chains.iter().any(|chain| chain.until >= latest)
+        };
+        while !archive.chains().is_ok_and(reached) {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        assert!(!starting.is_finished());
+        drop(held);
+        starting.join().unwrap().unwrap()
+    });
+    vault.put(2, &2).unwrap();
+    shipped(&db, &archiver);
+    let status = archiver.stop();
+    assert!(status.error.is_none(), "{status:?}");
+    assert_eq!(repository.list().unwrap().len(), 1);
+    archive.restore_to(Until::End, TARGET).unwrap();
+    assert_eq!(numbers(&open(&fs, TARGET).unwrap()), [1, 2]);
+}

@@ -96,7 +96,7 @@ impl Snapshots {
         let counts_bytes = schedule.changed_bytes.is_some();
         let mut scheduler = Scheduler::new(schedule, last, now)?;
         let mut before = self.changes(counts_bytes);
-        // What has changed since the last one counts, whoever had the database open.
+        // What has changed since the last one counts, whoever had the database open; bytes are counted from this opening on.
         let lsm = self.database.shared().lsm.as_ref();
         let instance = lsm.and_then(vault_lsm::Lsm::instance);
         if let Some(newest) = newest

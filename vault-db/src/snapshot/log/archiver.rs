@@ -1,25 +1,34 @@
 //! The thread that ships.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use vault_core::{Engine, Error as CoreError, SequenceNumber, Timestamp};
 use vault_lsm::Lsm;
-use vault_lsm::shipping::{LogShipper, ShipOptions, ShipPosition};
+use vault_lsm::shipping::{LogShipper, ShipOptions, ShipPosition, Shipment};
 use vault_snapshot::archive::Hex;
 
 use super::super::create::store_of;
 use super::super::worker::{Board, Worker};
-use super::super::{SnapshotOptions, Snapshots, Trigger};
+use super::super::{ArchiveError, SnapshotOptions, Snapshots, Trigger};
 use super::LogArchive;
 use crate::error::{Error, Result};
 
 /// How often the log is shipped unless the caller says otherwise.
 const SHIP_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait after a failure.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often to look whether a snapshot has been made.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long to wait where somebody else makes a snapshot.
+const BUSY_AGAIN: Duration = Duration::from_millis(200);
+/// How long [`LogArchive::start`] waits for them in all.
+const BUSY_MAX: Duration = Duration::from_secs(60);
 
 /// How an archiver is doing.
 #[derive(Debug, Clone, Default)]
@@ -68,22 +77,33 @@ pub(super) fn start(archive: &LogArchive, every: Option<Duration>) -> Result<Log
         .ok_or(Error::UnsupportedSnapshot {
             problem: "this archive was opened without the database; take `Snapshots::log_archive` of one that is open",
         })?;
+    let snapshots = Snapshots {
+        database: database.clone(),
+        stored: archive.snapshots.clone(),
+    };
     let board = Arc::new(Board::default());
     let mut work = Work {
-        snapshots: Snapshots {
-            database: database.clone(),
-            stored: archive.snapshots.clone(),
-        },
+        bases: Bases::new(&snapshots),
+        snapshots,
         archive: archive.clone(),
         shipper: None,
+        unwritten: None,
         is_broken: false,
-        ingests: 0,
         board: Arc::clone(&board),
         every: every.unwrap_or(SHIP_EVERY),
     };
     work.begin()?;
+    let (told, first) = mpsc::sync_channel(1);
+    work.bases.first = Some(told);
     let worker = Worker::start("vault-log-archive", board, move || work.run())?;
-    Ok(LogArchiver(worker))
+    let archiver = LogArchiver(worker);
+    // Shipping goes on meanwhile. Where this fails, dropping the archiver ends it.
+    let gone = |_| Error::Stream {
+        doing: "waiting for the first snapshot of the log archive",
+        source: Arc::new(io::Error::other("its thread has ended")),
+    };
+    first.recv().map_err(gone)??;
+    Ok(archiver)
 }
 
 /// What the thread works with.
@@ -91,10 +111,11 @@ struct Work {
     snapshots: Snapshots,
     archive: LogArchive,
     shipper: Option<LogShipper>,
+    /// What was shipped last, where the archive would not take it yet.
+    unwritten: Option<Shipment>,
     /// Whether the chain cannot go on.
     is_broken: bool,
-    /// How often tables had been taken in past the log when the last snapshot was begun.
-    ingests: u64,
+    bases: Bases,
     board: Arc<Board<LogArchiverStatus>>,
     every: Duration,
 }
@@ -104,14 +125,20 @@ impl Work {
         loop {
             let stopping = self.board.is_stopping();
             let shipped = self.ship();
-            let failed = shipped.is_err();
-            if let Err(error) = shipped {
-                self.board.with(|status| status.error = Some(error));
-            }
+            let mut wait = if shipped.is_err() {
+                RETRY_AFTER
+            } else {
+                self.every
+            };
+            let based = self.bases.look_after(stopping);
+            let error = shipped.err().or_else(|| based.err());
+            self.board.with(|status| status.error = error);
             if stopping {
                 return;
             }
-            let wait = if failed { RETRY_AFTER } else { self.every };
+            if self.bases.making.is_some() || self.bases.first.is_some() {
+                wait = wait.min(LOOK_EVERY);
+            }
             self.board.wait(wait, |_| false);
         }
     }
@@ -123,7 +150,7 @@ impl Work {
         })
     }
 
-    /// Goes on where the last archiver ended, or begins a chain and makes the snapshot that it goes on from.
+    /// Goes on where the last archiver ended, or begins a chain. Either way a snapshot is needed to go on from.
     fn begin(&mut self) -> Result<()> {
         let is_broken = std::mem::take(&mut self.is_broken);
         let lsm = self.lsm()?;
@@ -140,9 +167,8 @@ impl Work {
                 ..ShipOptions::default()
             };
             match lsm.ship_log(&options) {
+                // What became of keyspaces while nobody shipped, and what was ingested, is in no log: a snapshot has it.
                 Ok(shipper) => {
-                    // What became of keyspaces while nobody shipped, and what was ingested, is in no log: a snapshot has it.
-                    self.make_base()?;
                     self.begun(shipper);
                     return Ok(());
                 }
@@ -153,33 +179,15 @@ impl Work {
         let mut shipper = lsm.ship_log(&ShipOptions::default())?;
         // The chain is there before the snapshot that it goes on from.
         self.archive.write(&shipper.ship()?)?;
-        self.make_base()?;
         self.begun(shipper);
         Ok(())
-    }
-
-    /// Makes the snapshot that shipments go on from.
-    fn make_base(&mut self) -> Result<()> {
-        let options = SnapshotOptions {
-            trigger: Trigger::Event("the log is shipped from here on".to_owned()),
-            ..SnapshotOptions::default()
-        };
-        let ingests = self.ingests_now();
-        self.snapshots.create_with(&options, &())?;
-        self.ingests = ingests;
-        Ok(())
-    }
-
-    /// How often tables were taken in past the log. Nobody does while the log is shipped, but one that began before may end later.
-    fn ingests_now(&self) -> u64 {
-        let shared = self.snapshots.database.shared();
-        shared.ingests.load(Ordering::Acquire)
     }
 
     fn begun(&mut self, shipper: LogShipper) {
         let sequence = shipper.position().sequence;
         self.board.with(|status| status.sequence = sequence);
         self.shipper = Some(shipper);
+        self.bases.owed = true;
     }
 
     /// Where the chains of this instance ended, the furthest first.
@@ -196,56 +204,155 @@ impl Work {
         Ok(ends)
     }
 
-    /// Ships what has been written since the last time.
+    /// Ships what has been written since the last time. What the archive does not take is kept, and what was not shipped stays in the
+    /// log, as far as that is kept: neither is lost by one that is away for a while.
     fn ship(&mut self) -> Result<()> {
         let latest = self.lsm()?.latest_sequence();
         if self.shipper.is_none() {
-            return self.begin();
-        }
-        self.ship_up_to(latest)?;
-        if self.ingests_now() != self.ingests {
-            // What is in no log is in a snapshot that this goes on from.
-            self.make_base()?;
-        }
-        self.board.with(|status| status.error = None);
-        Ok(())
-    }
-
-    fn ship_up_to(&mut self, latest: SequenceNumber) -> Result<()> {
-        let Some(shipper) = &mut self.shipper else {
-            return Ok(());
-        };
-        if shipper.position().sequence == latest {
-            return Ok(());
+            self.begin()?;
         }
         loop {
-            let shipped = shipper.ship().map_err(Error::from);
-            let written =
-                shipped.and_then(|shipment| self.archive.write(&shipment).map(|()| shipment));
-            let shipment = match written {
-                Ok(shipment) => shipment,
-                Err(error) => {
-                    // Whatever it was: the archive has a gap behind what it has. This chain goes on from where it ended next
-                    // time, or another one begins.
-                    self.is_broken = matches!(
-                        error,
-                        Error::Engine(CoreError::LogGap { .. } | CoreError::UnfitLog { .. })
-                    );
-                    self.shipper = None;
-                    return Err(error);
-                }
+            let Some(shipment) = self.next(latest)? else {
+                return Ok(());
             };
+            let written = self.archive.write(&shipment);
+            if written.is_err() {
+                self.unwritten = Some(shipment);
+                return written;
+            }
             self.board.with(|status| {
-                *status = LogArchiverStatus {
-                    sequence: shipment.next.sequence,
-                    time: Some(shipment.time),
-                    shipments: status.shipments + 1,
-                    error: None,
-                };
+                status.sequence = shipment.next.sequence;
+                status.time = Some(shipment.time);
+                status.shipments += 1;
             });
             if !shipment.more {
                 return Ok(());
             }
         }
+    }
+
+    /// What is to be written next; `None` where everything up to `latest` was.
+    fn next(&mut self, latest: SequenceNumber) -> Result<Option<Shipment>> {
+        if let Some(unwritten) = self.unwritten.take() {
+            return Ok(Some(unwritten));
+        }
+        let Some(shipper) = &mut self.shipper else {
+            return Ok(None);
+        };
+        if shipper.position().sequence == latest {
+            return Ok(None);
+        }
+        let shipped = shipper.ship();
+        if let Err(CoreError::LogGap { .. } | CoreError::UnfitLog { .. }) = &shipped {
+            self.shipper = None;
+            self.is_broken = true;
+        }
+        Ok(Some(shipped?))
+    }
+}
+
+/// Makes the snapshots that shipments go on from, in a thread of their own: shipping waits for none of them.
+struct Bases {
+    snapshots: Snapshots,
+    /// Whether there must be one that begins from now on.
+    owed: bool,
+    making: Option<JoinHandle<Result<()>>>,
+    /// How often tables had been taken in past the log when the last one was begun.
+    ingests: u64,
+    /// Why the last one failed, and when it is tried again.
+    failed: Option<(Error, Duration)>,
+    /// Who waits for the first one, and since when.
+    first: Option<SyncSender<Result<()>>>,
+    began: Duration,
+}
+
+impl Bases {
+    fn new(snapshots: &Snapshots) -> Self {
+        Self {
+            snapshots: snapshots.clone(),
+            owed: true,
+            making: None,
+            ingests: 0,
+            failed: None,
+            first: None,
+            began: snapshots.clock.monotonic(),
+        }
+    }
+
+    /// Takes up what has ended, and begins what is owed. At the end, waits for it. Gives why there is none.
+    fn look_after(&mut self, stopping: bool) -> Result<()> {
+        if self
+            .making
+            .as_ref()
+            .is_some_and(|making| stopping || making.is_finished())
+        {
+            self.join();
+        }
+        // What is in no log is in a snapshot that this goes on from. Nobody ingests while the log is shipped, but who began before
+        // may end later.
+        self.owed |= self.ingests_now() != self.ingests;
+        let now = self.snapshots.clock.monotonic();
+        let is_time = self.failed.as_ref().is_none_or(|(_, again)| *again <= now);
+        if self.owed && self.making.is_none() && (is_time || stopping) {
+            self.begin();
+            if stopping {
+                self.join();
+            }
+        }
+        match &self.failed {
+            Some((error, _)) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.owed = false;
+        self.ingests = self.ingests_now();
+        let snapshots = self.snapshots.clone();
+        let make = move || {
+            let options = SnapshotOptions {
+                trigger: Trigger::Event("the log is shipped from here on".to_owned()),
+                ..SnapshotOptions::default()
+            };
+            snapshots.create_with(&options, &()).map(drop)
+        };
+        let thread = thread::Builder::new().name("vault-log-base".to_owned());
+        match thread.spawn(make) {
+            Ok(making) => self.making = Some(making),
+            Err(error) => self.ended(Err(Error::Stream {
+                doing: "starting a thread",
+                source: Arc::new(error),
+            })),
+        }
+    }
+
+    fn join(&mut self) {
+        if let Some(making) = self.making.take() {
+            let panicked = || Error::Stream {
+                doing: "making a snapshot for the log archive",
+                source: Arc::new(io::Error::other("its thread has panicked")),
+            };
+            let made = making.join().unwrap_or_else(|_| Err(panicked()));
+            self.ended(made);
+        }
+    }
+
+    fn ended(&mut self, made: Result<()>) {
+        let now = self.snapshots.clock.monotonic();
+        let is_busy = matches!(&made, Err(Error::Snapshot(error)) if matches!(**error, ArchiveError::Busy { .. }));
+        let waits_on = is_busy && now.saturating_sub(self.began) < BUSY_MAX;
+        if let Some(first) = self.first.take_if(|_| !waits_on) {
+            // Whoever waited may have gone.
+            let _ = first.send(made.clone());
+        }
+        self.owed |= made.is_err();
+        let again = if is_busy { BUSY_AGAIN } else { RETRY_AFTER };
+        self.failed = made.err().map(|error| (error, now + again));
+    }
+
+    /// How often tables were taken in past the log.
+    fn ingests_now(&self) -> u64 {
+        let shared = self.snapshots.database.shared();
+        shared.ingests.load(Ordering::Acquire)
     }
 }

@@ -158,7 +158,8 @@ impl StoredSnapshots {
 impl LogArchive {
     /// Begins to ship, or goes on where the last archiver ended, and makes a snapshot to go on from: what happened while nobody
     /// shipped may be in no log.
-    /// `every`: how often; four times a second without it.
+    /// `every`: how often; four times a second without it. Returns when that snapshot is made; what is written meanwhile is shipped already.
+    /// Where somebody else is at a snapshot, it waits for a minute at most.
     ///
     /// While an archiver runs, copies, imports and restores of vaults go through the log, too, and take longer.
     ///
