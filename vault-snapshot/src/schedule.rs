@@ -44,7 +44,8 @@ pub struct Schedule {
     /// When so many entries have changed since the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_entries: Option<u64>,
-    /// When so many bytes have changed since the last one.
+    /// When so many bytes have changed since the last one. An engine counts bytes from its opening on: what was changed before counts only
+    /// in `changed_entries`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_bytes: Option<u64>,
     /// Events of the host that make one due.
