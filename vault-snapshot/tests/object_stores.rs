@@ -368,7 +368,7 @@ fn a_line_that_is_cut_leaves_only_whole_snapshots() {
                 bucket.repository.verify(*name, &()).unwrap();
             }
             // Nothing young is touched; a day later nothing is left of it.
-            assert_eq!(bucket.repository.clean().unwrap(), [], "{context}");
+            assert_eq!(bucket.repository.clean().unwrap().removed, [], "{context}");
             bucket.clock.advance(DAY);
             bucket.repository.clean().unwrap();
             let mut objects = bucket.objects();

@@ -82,7 +82,7 @@ fn whole(
     }
     // What was interrupted can be removed, and nothing else goes with it.
     let cleaned = world.repository.clean().unwrap();
-    assert_eq!(cleaned, survey.interrupted, "{context}");
+    assert_eq!(cleaned.removed, survey.interrupted, "{context}");
     assert_eq!(world.repository.names().unwrap(), names, "{context}");
     let left = picture(&world.fs).len();
     let beside = files_in(&world.fs, "/restored").len();

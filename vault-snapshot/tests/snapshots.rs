@@ -13,7 +13,7 @@ use vault_core::{ErrorKind, Timestamp};
 use vault_snapshot::archive::{Error, Form, Hex, Kind, SnapshotName, Trigger};
 use vault_snapshot::destination::Directory;
 use vault_snapshot::repository::{
-    CreateOptions, Limits, Parent, Repository, RepositoryOptions, Source,
+    Cleaned, CreateOptions, Limits, Parent, Repository, RepositoryOptions, Source,
 };
 use vault_snapshot::retention::Retention;
 
@@ -443,8 +443,8 @@ fn what_is_interrupted_is_never_listed_and_can_be_cleaned() {
     let next = world.create(&some_files(2), Parent::Newest).unwrap();
     assert_eq!(next.name, cut.next().unwrap());
 
-    assert_eq!(world.repository.clean().unwrap(), [cut]);
-    assert_eq!(world.repository.clean().unwrap(), []);
+    assert_eq!(world.repository.clean().unwrap().removed, [cut]);
+    assert_eq!(world.repository.clean().unwrap(), Cleaned::default());
     assert_eq!(world.fs.kind(&directory).unwrap(), None);
     assert_eq!(world.repository.names().unwrap(), [whole, next.name]);
     assert!(

@@ -91,6 +91,29 @@ fn what_was_interrupted_is_listed_and_cleaned() {
 }
 
 #[test]
+fn what_has_lost_its_manifest_and_is_needed_is_not_cleaned() {
+    let Two {
+        place,
+        names: [first, second],
+        ..
+    } = two();
+    let manifest = place.at("snapshots").join(&first).join("manifest.json");
+    DiskFileSystem.remove(&manifest).unwrap();
+    let cleaned = place.json(1, &["clean", "snapshots"]);
+    assert_eq!(cleaned["removed"], serde_json::json!([]));
+    assert_eq!(
+        cleaned["kept"],
+        serde_json::json!([{ "name": first, "needed_by": [second] }])
+    );
+    let said = place.ends(1, &["clean", "snapshots"]);
+    assert!(
+        said.contains(&format!("{first}  stays: it has lost its manifest")),
+        "{said}"
+    );
+    assert!(DiskFileSystem.open(&place.archive(&first)).is_ok());
+}
+
+#[test]
 fn a_logical_snapshot_has_what_was_chosen() {
     let place = Place::new();
     fill(&place);

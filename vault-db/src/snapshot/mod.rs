@@ -46,7 +46,7 @@ pub use vault_snapshot::destination::{Destination, Directory};
 #[cfg(feature = "object-store")]
 pub use vault_snapshot::destination::{ObjectStoreDestination, ObjectStoreOptions};
 pub use vault_snapshot::repository::{
-    Extracted, Limits, Parent, Repository, RepositoryOptions, Survey, Verified,
+    Cleaned, Extracted, Limits, Parent, Repository, RepositoryOptions, Survey, Verified,
 };
 pub use vault_snapshot::retention::{PrunePlan, Reason, Retention};
 pub use vault_snapshot::schedule::Schedule;

@@ -68,6 +68,12 @@ impl Directory {
         }
     }
 
+    /// Whether something has the manifest's name. A link, too: what cannot be read there was not interrupted.
+    fn has_manifest(&self, name: SnapshotName) -> Result<bool> {
+        let inside = self.entries(&self.directory(name))?;
+        Ok(inside.iter().any(|entry| entry.name == MANIFEST_FILE))
+    }
+
     fn entries(&self, path: &Path) -> Result<Vec<DirEntry>> {
         match self.file_system.read_dir(path) {
             Ok(entries) => Ok(entries),
@@ -113,10 +119,7 @@ impl Destination for Directory {
             let Some(name) = name.filter(|_| entry.kind == EntryKind::Directory) else {
                 continue;
             };
-            let inside = self.entries(&self.directory(name))?;
-            let manifest = inside
-                .iter()
-                .any(|entry| entry.name == MANIFEST_FILE && entry.kind == EntryKind::File);
+            let manifest = self.has_manifest(name)?;
             found.push(Found { name, manifest });
         }
         found.sort_unstable_by_key(|found| found.name);
@@ -170,14 +173,18 @@ impl Destination for Directory {
     fn manifest(&self, name: SnapshotName, bytes_max: u64) -> Result<Vec<u8>> {
         let path = self.directory(name).join(MANIFEST_FILE);
         let io = |operation, e: io::Error| CoreError::io(operation, &path, e);
+        let absent = || Error::NoSuchSnapshot {
+            name: name.to_string(),
+            location: self.location(None),
+        };
+        match self.file_system.kind(&path).map_err(|e| io("look at", e))? {
+            Some(EntryKind::File) => {}
+            None if !self.has_manifest(name)? => return Err(absent()),
+            _ => return Err(Error::damaged(path.display(), "it leads to no file")),
+        }
         let file = match self.file_system.open(&path) {
             Ok(file) => file,
-            Err(error) if is_absent(&error) => {
-                return Err(Error::NoSuchSnapshot {
-                    name: name.to_string(),
-                    location: self.location(None),
-                });
-            }
+            Err(error) if is_absent(&error) => return Err(absent()),
             Err(error) => return Err(io("open", error).into()),
         };
         let bytes = file.len().map_err(|e| io("look at", e))?;

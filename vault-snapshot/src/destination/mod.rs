@@ -93,7 +93,7 @@ pub trait Destination: Send + Sync + fmt::Debug {
 pub struct Found {
     /// The name.
     pub name: SnapshotName,
-    /// Whether the manifest is there: whether it is a snapshot at all.
+    /// Whether something is there under the manifest's name, readable or not: whether it is a snapshot at all.
     pub manifest: bool,
 }
 

@@ -7,7 +7,8 @@
 //! - The store is never asked: everything but [`create`](Repository::create) works without it, and without its keys.
 //!
 //! One writer works on a repository at a time (create, consolidate, prune, remove, clean); readers need no lock. What a
-//! writer that ended too early left behind has no manifest, is never listed, and is removed by [`clean`](Repository::clean).
+//! writer that ended too early left behind has no manifest, is never listed, and is removed by [`clean`](Repository::clean),
+//! unless a snapshot builds on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ mod prune;
 mod read;
 mod verify;
 
+pub use clean::Cleaned;
 pub use create::{CreateOptions, Document, Parent, Source, SourceFile, WriteDocument};
 pub use extract::Extracted;
 pub use list::Survey;
