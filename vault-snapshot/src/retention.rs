@@ -4,14 +4,18 @@
 //! in which there is one, by the calendar in UTC; days, weeks (of ISO 8601) and months likewise. So gaps do not use a rule up, and
 //! a snapshot may be kept by several rules. Kept besides are the newest one, those from after `now`, and whatever a kept one builds
 //! on. Two that show the same moment, one of them consolidated out of the other, count as one: the consolidated one.
+//!
+//! Physical and logical ones are counted apart, and the newest of each form is kept: documents may be of some vaults only, which their
+//! manifest does not tell from a store that had no others, so they never stand in for a snapshot of the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use vault_core::Timestamp;
 
-use crate::archive::{Manifest, SnapshotName};
+use crate::archive::{Form, Manifest, SnapshotName};
 
-/// What is kept. Everything that no rule keeps goes, but for the newest.
+/// What is kept. Everything that no rule keeps goes, but for the newest of each form. Each number is of physical snapshots, and of
+/// logical ones as well.
 ///
 /// ```
 /// use vault_snapshot::retention::Retention;
@@ -39,7 +43,7 @@ pub struct Retention {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It is the newest.
+    /// It is the newest of its form.
     Newest,
     /// It is from after now: the clock went back, and its age cannot be told.
     AheadOfClock,
@@ -126,13 +130,11 @@ fn reasons(
     retention: &Retention,
     now: Timestamp,
 ) -> BTreeMap<SnapshotName, BTreeSet<Reason>> {
-    let mut newest_first: Vec<&Manifest> = snapshots.iter().collect();
-    newest_first.sort_unstable_by_key(|m| std::cmp::Reverse((m.moment(), m.name)));
     let mut reasons: BTreeMap<SnapshotName, BTreeSet<Reason>> = BTreeMap::new();
     let mut give = |manifest: &Manifest, reason| {
         reasons.entry(manifest.name).or_default().insert(reason);
     };
-    for manifest in &newest_first {
+    for manifest in snapshots {
         if manifest.time > now {
             give(manifest, Reason::AheadOfClock);
         }
@@ -140,6 +142,20 @@ fn reasons(
             give(manifest, Reason::Tag(tag.clone()));
         }
     }
+    for form in [Form::Physical, Form::Logical] {
+        let of_form = snapshots.iter().filter(|manifest| manifest.form == form);
+        count(of_form.collect(), retention, &mut give);
+    }
+    reasons
+}
+
+/// Goes through snapshots of one form by the rules that count.
+fn count(
+    mut newest_first: Vec<&Manifest>,
+    retention: &Retention,
+    give: &mut impl FnMut(&Manifest, Reason),
+) {
+    newest_first.sort_unstable_by_key(|m| std::cmp::Reverse((m.moment(), m.name)));
     newest_first.dedup_by_key(|manifest| manifest.moment());
     let Retention {
         last,
@@ -168,7 +184,6 @@ fn reasons(
             }
         }
     }
-    reasons
 }
 
 const HOUR_MS: u64 = 60 * 60 * 1000;

@@ -214,6 +214,44 @@ fn a_consolidated_one_takes_the_place_of_its_original() {
     );
 }
 
+/// Documents of one vault that are newer than the backups of everything.
+#[test]
+fn documents_do_not_stand_in_for_files() {
+    let mut all = [
+        "2026-01-01T000000Z",
+        "2026-01-02T000000Z",
+        "2026-01-03T000000Z",
+        "2026-01-04T000000Z",
+    ]
+    .map(full);
+    all[2].form = Form::Logical;
+    all[3].form = Form::Logical;
+    let rules = [
+        Retention::default(),
+        Retention {
+            last: 1,
+            ..Retention::default()
+        },
+        Retention {
+            weekly: 1,
+            monthly: 1,
+            ..Retention::default()
+        },
+    ];
+    for retention in rules {
+        let planned = plan(&all, &retention, LATER);
+        assert_eq!(planned.remove, names(&[&all[0], &all[2]]), "{retention:?}");
+        assert_eq!(planned.keep[0].0, all[1].name);
+        assert!(planned.keep[0].1.contains(&Reason::Newest));
+        assert!(planned.keep[1].1.contains(&Reason::Newest));
+    }
+    let two = Retention {
+        last: 2,
+        ..Retention::default()
+    };
+    assert_eq!(plan(&all, &two, LATER).remove, [], "two of each form");
+}
+
 proptest! {
     /// Whatever there is and whatever the rules: each snapshot is in one list, none that is kept lacks what it builds on, the
     /// newest stays, and what was pruned once needs no second time.

@@ -90,7 +90,7 @@ impl fmt::Display for Kept {
             let comma = if at == 0 { "" } else { ", " };
             f.write_str(comma)?;
             match reason {
-                Reason::Newest => f.write_str("the newest")?,
+                Reason::Newest => f.write_str("the newest of its form")?,
                 Reason::AheadOfClock => f.write_str("from after now")?,
                 Reason::Last => f.write_str("--keep-last")?,
                 Reason::Hourly => f.write_str("--keep-hourly")?,
