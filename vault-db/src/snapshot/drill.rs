@@ -68,7 +68,8 @@ impl StoredSnapshots {
     /// ```
     ///
     /// # Errors
-    /// [`NoSnapshots`](Error::NoSnapshots); as [`StoredSnapshots::restore_to`], which is what a drill is there to find.
+    /// [`NoSnapshots`](Error::NoSnapshots); [`Snapshot`](Error::Snapshot) with `Damaged` where one that may be newer cannot be
+    /// read; as [`StoredSnapshots::restore_to`], which is what a drill is there to find.
     pub fn drill(&self) -> Result<DrillReport> {
         self.drill_with(&())
     }
@@ -78,8 +79,9 @@ impl StoredSnapshots {
     /// # Errors
     /// As [`StoredSnapshots::drill`]; [`Snapshot`](Error::Snapshot) with `Cancelled`.
     pub fn drill_with(&self, watcher: &dyn Watcher) -> Result<DrillReport> {
-        let newest = self.repository.newest()?;
-        let manifest = newest.ok_or(Error::NoSnapshots)?;
+        // A later one that cannot be read is no reason to be content with this.
+        let latest = self.repository.latest()?;
+        let manifest = latest.ok_or(Error::NoSnapshots)?;
         let clock = &self.clock;
         let began = clock.monotonic();
         let place = TemporaryDirectory::create()?;

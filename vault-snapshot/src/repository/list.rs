@@ -41,6 +41,37 @@ impl Repository {
         Ok(snapshots.max_by_key(|manifest| (manifest.moment(), manifest.name)))
     }
 
+    /// As [`newest`](Self::newest), and refuses where a snapshot that cannot be read may show a later moment: whoever asks for the
+    /// latest must not get an older one unawares.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where what is the latest cannot be told, and what the destination says.
+    pub fn latest(&self) -> Result<Option<Manifest>> {
+        let Survey {
+            snapshots,
+            unreadable,
+            ..
+        } = self.survey()?;
+        let newest = snapshots
+            .into_iter()
+            .max_by_key(|manifest| (manifest.moment(), manifest.name));
+        // No snapshot shows what is later than its own name; one that was consolidated shows what is earlier.
+        let certain = newest.as_ref().map(Manifest::moment);
+        let later = unreadable
+            .into_iter()
+            .rfind(|(name, _)| certain.is_none_or(|moment| *name > moment));
+        match later {
+            None => Ok(newest),
+            Some((name, error)) => Err(Error::damaged(
+                self.destination.location(Some(name)),
+                format_args!(
+                    "{error}; what is the latest cannot be told, so name the snapshot that you mean, or put this manifest back from the \
+                     end of its own zip"
+                ),
+            )),
+        }
+    }
+
     /// Refuses where a snapshot is of another store than this one: two stores that share a repository would remove each other's
     /// snapshots, and take them for their own newest.
     ///

@@ -6,8 +6,8 @@ use serde::Serialize;
 use vault_db::Result;
 use vault_db::snapshot::{DrillReport, SnapshotName};
 
-use super::{resolve, with_options};
-use crate::arguments::{Drill, Name};
+use super::with_options;
+use crate::arguments::Drill;
 use crate::interruption::Watched;
 use crate::output::{Outcome, Output, size};
 
@@ -17,8 +17,6 @@ pub(super) fn run(arguments: &Drill, output: &mut Output) -> Result<Outcome> {
         &arguments.repository,
         output,
         |snapshots, output| {
-            // A newer one that cannot be read is no reason to be content with an older.
-            resolve(snapshots, Name::Latest)?;
             snapshots.drill_with(&Watched::begin(output, "restored")?)
         },
     )?;

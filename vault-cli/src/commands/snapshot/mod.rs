@@ -84,26 +84,13 @@ fn with_options<T>(
 
 /// The snapshot that is meant. The latest is refused where one that cannot be read may be later.
 fn resolve(snapshots: &StoredSnapshots, name: Name) -> Result<SnapshotName> {
-    let name = match name {
-        Name::Of(name) => return Ok(name),
-        Name::Latest => snapshots.repository().newest()?.map(|newest| newest.name),
-    };
-    let survey = snapshots.repository().survey()?;
-    if let Some((unreadable, error)) = survey.unreadable.last()
-        && name.is_none_or(|name| *unreadable > name)
-    {
-        return Err(ArchiveError::Damaged {
-            location: snapshots
-                .repository()
-                .destination()
-                .location(Some(*unreadable)),
-            problem: format!(
-                "{error}; what is the latest cannot be told, so name the snapshot that you mean"
-            ),
+    match name {
+        Name::Of(name) => Ok(name),
+        Name::Latest => {
+            let latest = snapshots.repository().latest()?;
+            latest.map(|latest| latest.name).ok_or(Error::NoSnapshots)
         }
-        .into());
     }
-    name.ok_or(Error::NoSnapshots)
 }
 
 /// Opens a store that is there, with the key if it is encrypted.

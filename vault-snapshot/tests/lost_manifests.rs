@@ -1,4 +1,4 @@
-//! What `clean` takes for interrupted, and what it lets be.
+//! Manifests that are lost or cannot be read: what `clean` lets be, and what is the latest all the same.
 
 #![expect(
     clippy::unwrap_used,
@@ -118,6 +118,43 @@ fn a_manifest_that_is_a_directory_is_not_taken_for_none() {
     let said = damaged(world.repository.clean());
     assert!(said.contains("leads to no file"), "{said}");
     assert!(world.fs.kind(&world.archive_path(name)).unwrap().is_some());
+}
+
+/// The consolidated one has a later name than the one that cannot be read, and shows an earlier moment.
+#[test]
+fn the_latest_is_told_by_moments_and_not_by_names() {
+    let world = World::new();
+    let mut files = some_files(1);
+    let root = world.create(&files, Parent::None).unwrap();
+    files.insert("000011.table".into(), vec![2; 900]);
+    let old = world.create(&files, Parent::Newest).unwrap();
+    let newest = world.create(&some_files(2), Parent::None).unwrap();
+    let consolidated = world.repository.consolidate(old.name, &()).unwrap();
+    assert!(consolidated.name > newest.name);
+    let latest = || world.repository.latest();
+    assert_eq!(latest().unwrap(), Some(newest.clone()));
+
+    let path = world.manifest_path(newest.name);
+    let json = world.fs.read_file(&path).unwrap();
+    world.fs.write_file(&path, b"{").unwrap();
+    let said = damaged(latest());
+    assert!(said.contains(&newest.name.to_string()), "{said}");
+    assert!(said.contains("name the snapshot that you mean"), "{said}");
+
+    // What is certainly older is in nobody's way: the original of the newest, and what came before it.
+    world.fs.write_file(&path, &json).unwrap();
+    for original in [&root, &old] {
+        let path = world.manifest_path(original.name);
+        world.fs.write_file(&path, b"{").unwrap();
+    }
+    assert_eq!(latest().unwrap(), Some(newest.clone()));
+    world.fs.remove(&path).unwrap();
+    assert_eq!(latest().unwrap(), Some(consolidated.clone()));
+
+    // Nothing can be read at all.
+    let path = world.manifest_path(consolidated.name);
+    world.fs.write_file(&path, b"{").unwrap();
+    damaged(latest());
 }
 
 #[cfg(unix)]
