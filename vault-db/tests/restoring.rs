@@ -515,6 +515,54 @@ fn comparing_says_what_a_restore_would_change() {
     assert_eq!(db.compare_with(&source, &scope).unwrap().len(), 1);
 }
 
+/// A comparison that promises a change that is then refused is of no use.
+#[test]
+fn comparing_refuses_what_a_restore_refuses() {
+    let source = with_a(&[("k", 1)]);
+    let theirs = source.create_tenant("acme", Quota::NONE).unwrap();
+    let v = theirs.vault("v").unwrap();
+    v.update((0..10).map(|n| (n, n))).unwrap();
+    theirs.vault("w").unwrap().put("k", &1).unwrap();
+    source.create_tenant("missing", Quota::NONE).unwrap();
+    let missing = source.tenant("missing").unwrap();
+    missing.vault("v").unwrap().put("k", &1).unwrap();
+
+    let db = with_a(&[("k", 2)]);
+    db.vault("b").unwrap().put("k", &3).unwrap();
+    let quota = Quota {
+        keys_max: 5,
+        vaults_max: 1,
+        ..Quota::NONE
+    };
+    let ours = db.create_tenant("acme", quota).unwrap();
+    ours.vault("v").unwrap().put("k", &1).unwrap();
+    let before = everything(&db);
+    let choices = [
+        VaultChoice::named("a").under("b"),
+        VaultChoice::named("v").of("acme"),
+        VaultChoice::named("w").of("acme"),
+        VaultChoice::named("v").of("missing"),
+        VaultChoice::named("none"),
+    ];
+    for choice in choices {
+        let scope = Scope::Vaults(vec![choice]);
+        let compared = db.compare_with(&source, &scope).unwrap_err();
+        let refused = db.restore_from(&source, &scope).unwrap_err();
+        assert_eq!(compared.to_string(), refused.to_string(), "{scope:?}");
+        assert_eq!(everything(&db), before);
+    }
+    // What has expired does not come, and takes no room.
+    let five = VaultChoice::named("five").of("acme");
+    let few = theirs.vault("five").unwrap();
+    few.update((0..5).map(|n| (n, n))).unwrap();
+    few.put_for("gone", &1, Duration::from_millis(1)).unwrap();
+    thread::sleep(Duration::from_millis(5));
+    ours.existing_vault("v").unwrap().delete().unwrap();
+    let scope = Scope::Vaults(vec![five]);
+    db.compare_with(&source, &scope).unwrap();
+    assert_eq!(db.restore_from(&source, &scope).unwrap().entries, 5);
+}
+
 /// Readers, writers and transactions go on through restores. Both vaults of a source say the same generation, so whoever sees
 /// two generations at once has seen a restore half done.
 #[test]

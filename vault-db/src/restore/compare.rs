@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use vault_core::{KeyRange, Scan, Slice, Snapshot};
 
-use super::Scope;
 use super::choose::Chosen;
+use super::{Extent, Scope};
 use crate::database::{Database, Shared, VaultState};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -105,13 +105,25 @@ impl Database {
     ///
     /// # Errors
     /// [`NoSuchVault`](Error::NoSuchVault) and [`NoSuchTenant`](Error::NoSuchTenant) where the other database lacks what was
-    /// chosen; [`Engine`](Error::Engine).
+    /// chosen; what the restore would refuse ([`VaultExists`](Error::VaultExists), [`OverQuota`](Error::OverQuota),
+    /// [`TooManyVaults`](Error::TooManyVaults), a tenant that is missing here); [`Engine`](Error::Engine).
     pub fn compare_with(&self, newer: &Self, scope: &Scope) -> Result<Vec<VaultDifference>> {
+        self.compare_extent(newer, scope, Extent::Whole)
+    }
+
+    /// As [`Database::compare_with`], with a database that has all there was, or does not tell.
+    pub(crate) fn compare_extent(
+        &self,
+        newer: &Self,
+        scope: &Scope,
+        extent: Extent,
+    ) -> Result<Vec<VaultDifference>> {
+        self.shared().check_restore(newer.shared(), scope, extent)?;
         self.differences(newer, scope, |_| ControlFlow::Continue(()))
     }
 
     /// As [`Database::compare_with`], with each entry that differs handed to `visit`, vault by vault in the order of keys, which
-    /// can stop the work.
+    /// can stop the work. It compares alone: whether a restore would be accepted is not looked at.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -131,7 +143,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As [`Database::compare_with`]; [`Cancelled`](Error::Cancelled).
+    /// [`NoSuchVault`](Error::NoSuchVault) and [`NoSuchTenant`](Error::NoSuchTenant) where the other database lacks what was
+    /// chosen; [`Cancelled`](Error::Cancelled); [`Engine`](Error::Engine).
     pub fn differences(
         &self,
         newer: &Self,

@@ -13,6 +13,7 @@
 //! Access control and the audit log stay what they are: a restore brings back data, and must not bring back a token
 //! that was revoked since.
 
+mod accept;
 mod choose;
 mod compare;
 
@@ -334,32 +335,20 @@ impl Shared {
     ) -> Result<(RestoreOutcome, Vec<Arc<VaultState>>)> {
         let mut header = self.structure();
         self.check_targets(scope, filled.iter().map(|filled| &filled.chosen))?;
+        let chosen = || filled.iter().map(|filled| &filled.chosen);
+        let target = self.target_of(source, scope, extent, chosen(), &header)?;
+        target.check_owners(chosen())?;
         let Target {
             departing,
             tenants,
             tenants_dropped,
             next_tenant,
             owners,
-        } = self.target_of(
-            source,
-            scope,
-            extent,
-            filled.iter().map(|filled| &filled.chosen),
-            &header,
-        )?;
+        } = target;
         let next = Header {
             next_tenant,
             ..header.clone()
         };
-        // A tenant that went meanwhile at the source leaves its vaults to nobody.
-        let orphan = filled
-            .iter()
-            .filter_map(|filled| filled.chosen.tenant.as_ref())
-            .find(|tenant| !owners.contains_key(*tenant));
-        if let Some(name) = orphan {
-            let name = name.clone();
-            return Err(Error::NoSuchTenant { name });
-        }
         let arrivals = filled.iter().map(|filled| {
             let mut record = filled.chosen.record.clone();
             record.id = filled.begun.id;

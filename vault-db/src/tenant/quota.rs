@@ -159,6 +159,19 @@ impl TenantState {
         }
         Ok(())
     }
+
+    /// Refuses what would not fit, without taking the room for it: nobody else has to wait for it.
+    pub(crate) fn check_room(&self, keys: u64, bytes: u64) -> Result<()> {
+        let (quota, used) = (self.quota(), self.usage.tally());
+        let fits = |used: u64, more: u64, max: u64| more == 0 || used.saturating_add(more) <= max;
+        if !fits(used.entries, keys, quota.keys_max) {
+            return Err(self.over("keys", quota.keys_max));
+        }
+        if !fits(used.bytes(), bytes, quota.bytes_max) {
+            return Err(self.over("bytes", quota.bytes_max));
+        }
+        Ok(())
+    }
 }
 
 /// Room in a tenant's quota that a commit is about to use. Given back when it is dropped, which is after what was added has
