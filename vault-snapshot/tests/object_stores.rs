@@ -8,6 +8,7 @@
 mod support;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -502,4 +503,70 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(matches!(odd, Err(Error::InvalidRequest { .. })));
     let root = ObjectStoreDestination::new(store(), "", options).unwrap();
     assert_eq!(root.list().unwrap(), []);
+}
+
+/// There are no locks: what an incremental snapshot builds on may be pruned while it is made.
+#[test]
+fn nothing_is_published_on_what_was_pruned_meanwhile() {
+    let bucket = Bucket::new();
+    let first = bucket.create(&some_files(1)).unwrap();
+    let mut files = some_files(1);
+    files.insert("000020.table".into(), vec![5; 1000]);
+    let (store, clock) = (bucket.store.clone(), Arc::clone(&bucket.clock));
+    // The watcher is asked after the parent was chosen, and before the archive is finished.
+    let watcher = move |done: u64, _: u64| {
+        let other = repository(&store, &clock);
+        if done == 0 && other.names().unwrap() == [first.name] {
+            other.remove(first.name).unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let options = CreateOptions {
+        parent: Parent::Newest,
+        ..CreateOptions::default()
+    };
+    let made = bucket
+        .repository
+        .create(source_of(&files), &options, &watcher);
+    match made {
+        Err(Error::Parent {
+            parent, problem, ..
+        }) => {
+            assert_eq!(parent, first.name.to_string());
+            assert!(problem.contains("was removed while"), "{problem}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bucket.repository.names().unwrap(), []);
+    let left = bucket.objects();
+    assert!(left.iter().all(|at| at.ends_with("writing")), "{left:?}");
+    // Once more, and it is a full one.
+    bucket.clock.advance(Duration::from_secs(60));
+    let again = bucket.create(&files).unwrap();
+    assert_eq!(bucket.restored(again.name), files);
+}
+
+/// Whatever the order in which a snapshot and pruning come, what is listed can be restored.
+#[test]
+fn pruning_and_making_at_once_leave_whole_chains() {
+    for round in 0..24_u64 {
+        let bucket = Bucket::new();
+        bucket.create(&some_files(1)).unwrap();
+        bucket.create(&some_files(1)).unwrap();
+        let mut files = some_files(1);
+        files.insert("000020.table".into(), vec![round as u8; 1000]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(bucket.create(&files)));
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_micros(200 * round));
+                let other = repository(&bucket.store, &bucket.clock);
+                for name in other.names().unwrap().into_iter().rev() {
+                    drop(other.remove(name));
+                }
+            });
+        });
+        for name in bucket.repository.names().unwrap() {
+            bucket.repository.verify(name, &()).unwrap();
+        }
+    }
 }

@@ -5,11 +5,12 @@
 //!    that is not behind it.
 //! 3. Decide what the parent's chain has already: files that never change, of the same name, length and salt.
 //! 4. Write the archive, with the manifest as its last entry, and make it durable.
-//! 5. Publish the manifest. From here on there is a snapshot.
+//! 5. See that what it builds on is still there, publish the manifest, and look once more: where there are no locks, somebody may prune
+//!    at the same time. From here on there is a snapshot.
 //!
 //! Whatever goes wrong before, what was written is removed; where that fails too, it has no manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -133,7 +134,8 @@ impl Repository {
     /// - [`Error::InvalidRequest`], [`Error::InvalidPath`], [`Error::OverLimit`]: what was given cannot be stored; nothing was
     ///   written.
     /// - [`Error::OtherStore`]: there are snapshots of another store here; nothing was written.
-    /// - [`Error::NoSuchSnapshot`], [`Error::Parent`]: the parent cannot be built on; nothing was written.
+    /// - [`Error::NoSuchSnapshot`], [`Error::Parent`]: the parent cannot be built on, or was removed meanwhile; nothing is left of what
+    ///   was written.
     /// - [`Error::Busy`]: somebody else is writing here.
     /// - [`Error::Cancelled`], [`Error::SourceChanged`], [`Error::Document`], and what the destination says: there is no
     ///   such snapshot, and what was written of it is removed.
@@ -250,8 +252,11 @@ impl Repository {
             Ok((manifest, json))
         });
         let published = finished.and_then(|(manifest, json)| {
-            let published = self.destination.publish(name, &json);
-            published.map(|()| manifest)
+            self.check_needed(&manifest)?;
+            self.destination.publish(name, &json)?;
+            // Where there are no locks, somebody may have pruned meanwhile. Whoever does so from now on sees this one.
+            self.check_needed(&manifest)?;
+            Ok(manifest)
         });
         published.inspect_err(|error| {
             // A manifest that is there already is not ours to remove.
@@ -259,6 +264,28 @@ impl Repository {
                 drop(self.destination.discard(name));
             }
         })
+    }
+
+    /// Whether what a snapshot builds on is still there.
+    fn check_needed(&self, manifest: &Manifest) -> Result<()> {
+        if manifest.parent.is_none() {
+            return Ok(());
+        }
+        let there: BTreeSet<_> = self.names()?.into_iter().collect();
+        let holders = manifest.entries.iter().map(|entry| entry.holder);
+        let mut needed = manifest
+            .parent
+            .into_iter()
+            .chain([manifest.chain_root])
+            .chain(holders.filter(|holder| *holder != manifest.name));
+        match needed.find(|name| !there.contains(name)) {
+            None => Ok(()),
+            Some(gone) => Err(Error::Parent {
+                snapshot: manifest.name.to_string(),
+                parent: gone.to_string(),
+                problem: "it was removed while this one was made, which is removed again; take the snapshot once more".into(),
+            }),
+        }
     }
 
     /// Begins an archive, and leaves nothing where that fails.

@@ -1,5 +1,7 @@
 //! Removing snapshots that need not be kept.
 
+use std::collections::BTreeSet;
+
 use super::Repository;
 use crate::archive::{Error, Result, SnapshotName};
 use crate::retention::{PrunePlan, Retention, dependents, plan};
@@ -13,7 +15,7 @@ impl Repository {
     /// needs, and nothing is removed. [`Error::OtherStore`] where there are snapshots of several stores: whose are to be
     /// kept, nobody has said. [`Error::Busy`], and what the destination says.
     pub fn prune(&self, retention: &Retention, dry_run: bool) -> Result<PrunePlan> {
-        let _lock = match dry_run {
+        let lock = match dry_run {
             true => None,
             false => self.destination.lock()?,
         };
@@ -27,12 +29,59 @@ impl Repository {
         let plan = plan(&survey.snapshots, retention, self.clock.now());
         if !dry_run {
             // A snapshot goes before those that it needs, so that none is ever left without them.
+            let known: BTreeSet<_> = survey.snapshots.iter().map(|m| m.name).collect();
             for &name in plan.remove.iter().rev() {
-                self.destination.withdraw(name)?;
-                self.destination.discard(name)?;
+                self.take_away(name, &known, lock.is_none())?;
             }
         }
         Ok(plan)
+    }
+
+    /// Withdraws a snapshot, then removes its bytes.
+    fn take_away(
+        &self,
+        name: SnapshotName,
+        known: &BTreeSet<SnapshotName>,
+        unlocked: bool,
+    ) -> Result<()> {
+        let max = self.limits.manifest_bytes_max;
+        let json = unlocked.then(|| self.destination.manifest(name, max));
+        self.destination.withdraw(name)?;
+        // What could not be read nobody builds on.
+        if let Some(Ok(json)) = json {
+            self.put_back_if_needed(name, &json, known)?;
+        }
+        self.destination.discard(name)
+    }
+
+    /// Where there are no locks, somebody may have made a snapshot on what was just withdrawn. Either that one does not find its parent
+    /// when it looks for it after it was published, or it is found here.
+    fn put_back_if_needed(
+        &self,
+        name: SnapshotName,
+        json: &[u8],
+        known: &BTreeSet<SnapshotName>,
+    ) -> Result<()> {
+        for new in self.names()?.into_iter().filter(|new| !known.contains(new)) {
+            let manifest = match self.load(new) {
+                Ok(loaded) => Some(loaded.manifest),
+                Err(Error::NoSuchSnapshot { .. }) => continue,
+                // It may need anything.
+                Err(_) => None,
+            };
+            let needs_it = manifest.is_none_or(|manifest| {
+                manifest.parent == Some(name)
+                    || manifest.entries.iter().any(|entry| entry.holder == name)
+            });
+            if needs_it {
+                self.destination.publish(name, json)?;
+                return Err(Error::Busy {
+                    location: self.destination.location(Some(name)),
+                    holder: format!("{new}, which was made on it meanwhile"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Removes one snapshot.
@@ -41,8 +90,9 @@ impl Repository {
     /// [`Error::NoSuchSnapshot`]; [`Error::InvalidRequest`] where others need it, which it names; [`Error::Busy`], and what the
     /// destination says.
     pub fn remove(&self, name: SnapshotName) -> Result<()> {
-        let _lock = self.destination.lock()?;
-        if !self.names()?.contains(&name) {
+        let lock = self.destination.lock()?;
+        let known: BTreeSet<_> = self.names()?.into_iter().collect();
+        if !known.contains(&name) {
             return Err(Error::NoSuchSnapshot {
                 name: name.to_string(),
                 location: self.destination.location(None),
@@ -63,7 +113,6 @@ impl Repository {
                 needed_by.join(", ")
             )));
         }
-        self.destination.withdraw(name)?;
-        self.destination.discard(name)
+        self.take_away(name, &known, lock.is_none())
     }
 }
