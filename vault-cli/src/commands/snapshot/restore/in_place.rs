@@ -35,14 +35,14 @@ pub(super) fn run(arguments: &Restore, store: &Path, output: &mut Output) -> Res
     Ok(Outcome::Well)
 }
 
-/// Works on a store and the snapshots together, and closes it whatever comes of that.
+/// Works on a store and the snapshots together, and closes it whatever comes of that. Gives what came of closing it, too.
 fn with_store<T>(
     arguments: &Restore,
     store: &Path,
     key: Option<&Key>,
     access: Access,
     work: impl FnOnce(&Snapshots) -> Result<T>,
-) -> Result<T> {
+) -> Result<(T, Result<()>)> {
     let database = open_store(store, key, access)?;
     let snapshots = database.snapshots(&arguments.repository);
     let done = snapshots.and_then(|snapshots| match key {
@@ -50,9 +50,7 @@ fn with_store<T>(
         None => work(&snapshots),
     });
     let closed = database.close();
-    let done = done?;
-    closed?;
-    Ok(done)
+    Ok((done?, closed))
 }
 
 fn restore(
@@ -63,7 +61,7 @@ fn restore(
     output: &mut Output,
 ) -> Result<Restored> {
     let watched = Watched::begin(output, "verified")?;
-    let outcome = with_store(arguments, store, key, Access::Write, |snapshots| {
+    let (outcome, closed) = with_store(arguments, store, key, Access::Write, |snapshots| {
         snapshots.restore_with(name, &arguments.scope(), &watched, |progress| {
             watched.parts(progress.vaults_done, progress.vaults_total, &progress.vault)
         })
@@ -74,6 +72,8 @@ fn restore(
         vaults: outcome.vaults,
         vaults_before: outcome.vaults_before,
         entries: outcome.entries,
+        // What was restored is on stable storage before the store is closed.
+        close_problem: closed.err().map(|error| error.to_string()),
     })
 }
 
@@ -86,10 +86,11 @@ fn preview(
     output: &mut Output,
 ) -> Result<Changes> {
     let watched = Watched::looking_on(output, "verified");
-    let vaults = with_store(arguments, store, key, Access::Read, |snapshots| {
+    let (vaults, closed) = with_store(arguments, store, key, Access::Read, |snapshots| {
         snapshots.repository().verify(name, &watched)?;
         snapshots.preview(name, &arguments.scope())
     })?;
+    closed?;
     Ok(Changes {
         snapshot: name,
         store: absolute(store),
@@ -105,6 +106,9 @@ struct Restored {
     vaults: u64,
     vaults_before: u64,
     entries: u64,
+    /// Why the store could not be closed after it was restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    close_problem: Option<String>,
 }
 
 impl fmt::Display for Restored {
@@ -120,7 +124,14 @@ impl fmt::Display for Restored {
         writeln!(
             f,
             "restored {snapshot} into {store}: {vaults} vaults with {entries} entries, in place of {vaults_before} vaults"
-        )
+        )?;
+        match &self.close_problem {
+            None => Ok(()),
+            Some(problem) => writeln!(
+                f,
+                "the restore is in place, do not run it again; closing the store behind it failed: {problem}; run `vaultdb verify` on it"
+            ),
+        }
     }
 }
 
@@ -141,5 +152,27 @@ impl fmt::Display for Changes {
             writeln!(f, "{} holds what is there already", self.snapshot)?;
         }
         writeln!(f, "a dry run: nothing was changed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_that_is_in_place_is_told_so_though_closing_fails() {
+        let mut done = Restored {
+            snapshot: "2026-11-22T153000Z".parse().unwrap(),
+            store: "store".into(),
+            vaults: 1,
+            vaults_before: 2,
+            entries: 3,
+            close_problem: None,
+        };
+        assert!(!done.to_string().contains("closing"));
+        done.close_problem = Some("no space left".to_owned());
+        let said = done.to_string();
+        assert!(said.contains("the restore is in place"), "{said}");
+        assert!(said.contains("no space left"), "{said}");
     }
 }
