@@ -101,13 +101,18 @@ fn both_forms_of_one_database_share_a_repository() {
     let physical = snapshots.create().unwrap();
     let documents = snapshots.create_with(&logical(), &()).unwrap();
     assert_eq!(documents.store, physical.store);
-    assert_eq!(snapshots.create().unwrap().parent, Some(physical.name));
+    let next = snapshots.create().unwrap();
+    assert_eq!(next.parent, Some(physical.name));
+    let later = snapshots.create_with(&logical(), &()).unwrap();
     let keep = Retention {
         last: 1,
         ..Retention::default()
     };
     let plan = snapshots.repository().prune(&keep, false).unwrap();
+    // Each form for itself: newer documents are no reason to remove files.
     assert_eq!(plan.remove, [documents.name]);
+    let left = [physical.name, next.name, later.name];
+    assert_eq!(snapshots.repository().names().unwrap(), left);
 }
 
 #[test]
@@ -250,6 +255,7 @@ fn what_is_older_than_asked_for_is_refused_everywhere_and_nothing_changes() {
     let refuses = snapshots.clone().with_least_generation(generation + 1);
     for made in [&physical, &documents] {
         is_too_old(refuses.open(made.name), generation);
+        is_too_old(refuses.verify(made.name, &()), generation);
         is_too_old(refuses.restore(made.name, &Scope::Everything), generation);
         is_too_old(refuses.preview(made.name, &Scope::Everything), generation);
         is_too_old(
@@ -300,6 +306,7 @@ fn a_manifest_that_claims_a_later_generation_is_found_out_by_the_files() {
             generation,
         );
         is_too_old(refuses.drill(), generation);
+        is_too_old(refuses.verify(made.name, &()), generation);
         assert_eq!(whose(db), "later");
         assert!(names(&place.at("then")).is_empty());
         let accepts = snapshots.with_least_generation(generation);

@@ -10,9 +10,10 @@ use std::time::Duration;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{Passphrase, SecretBytes};
 use vault_db::snapshot::{
-    ArchiveError, Form, Manifest, SnapshotOptions, StoredSnapshots, Until, is_encrypted,
+    ArchiveError, Form, Manifest, SnapshotOptions, StoredSnapshots, Until, VaultCount, is_encrypted,
 };
 use vault_db::{Database, EncryptedDatabase, Error, Scope, engine};
+use vault_snapshot::repository::{CreateOptions, Document, Source};
 
 struct Place(tempfile::TempDir);
 
@@ -106,10 +107,6 @@ fn opened_documents_stay_in_memory() {
 #[test]
 fn an_encrypted_one_comes_back_with_its_key() {
     let place = Place::new();
-    let passphrase = || {
-        let secret = SecretBytes::from_string("open sesame".to_owned());
-        Passphrase::new(secret.unwrap()).unwrap()
-    };
     let db = EncryptedDatabase::open(place.at("store"), passphrase()).unwrap();
     put(&db, 0..10);
     let made = db.snapshots(place.at("snapshots")).unwrap();
@@ -133,6 +130,103 @@ fn an_encrypted_one_comes_back_with_its_key() {
         .unwrap();
     let restored = EncryptedDatabase::open(place.at("new"), passphrase()).unwrap();
     assert_eq!(numbers(&restored).len(), 10);
+}
+
+fn passphrase() -> Passphrase {
+    let secret = SecretBytes::from_string("open sesame".to_owned());
+    Passphrase::new(secret.unwrap()).unwrap()
+}
+
+#[track_caller]
+fn is_damaged<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Snapshot(error)) if matches!(&*error, ArchiveError::Damaged { .. }) => {
+            error.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What anybody could have put there is not called whole, as it is not restored.
+#[test]
+fn a_plain_one_is_refused_where_a_key_is_given() {
+    let place = Place::new();
+    let [first, _] = lost(&place, Form::Physical);
+    let snapshots = place.stored().with_key(passphrase());
+    let said = is_damaged(snapshots.verify(first.name, &()));
+    assert!(said.contains("not encrypted"), "{said}");
+    is_damaged(snapshots.restore_to(first.name, place.at("new"), None, &()));
+    assert_eq!(place.names(), ["snapshots"]);
+    place.stored().verify(first.name, &()).unwrap();
+}
+
+/// A logical snapshot of one document, of which every hash is right.
+fn of_text(place: &Place, text: &'static str) -> Manifest {
+    let mut source = Source::new([7; 16], Form::Logical);
+    source.documents.push(Document {
+        name: "v".to_owned(),
+        write: Box::new(move |to| {
+            to.write_all(text.as_bytes())?;
+            Ok(VaultCount {
+                entries: 1,
+                bytes: 1,
+            })
+        }),
+    });
+    let snapshots = place.stored();
+    let repository = snapshots.repository();
+    repository
+        .create(source, &CreateOptions::default(), &())
+        .unwrap()
+}
+
+#[test]
+fn documents_that_cannot_be_restored_are_not_called_whole() {
+    const CUT: &str = r#"{"format": "vault-json-v1", "entries": [{"key": "a", "#;
+    const TWICE: &str = r#"{"format": "vault-json-v1", "entries": [
+        {"key": "a", "value": 1}, {"key": "a", "value": 2}]}"#;
+    const TWICE_UNSORTED: &str = r#"{"format": "vault-json-v1", "entries": [
+        {"key": "a", "value": 1}, {"key": "b", "value": 1}, {"key": "a", "value": 2}]}"#;
+    for text in [CUT, TWICE, TWICE_UNSORTED, "no document"] {
+        let place = Place::new();
+        let made = of_text(&place, text);
+        let snapshots = place.stored();
+        snapshots.repository().verify(made.name, &()).unwrap();
+        let said = is_damaged(snapshots.verify(made.name, &()));
+        assert!(said.contains("cannot be read"), "{said}");
+        let restored = snapshots.restore_to(made.name, place.at("new"), None, &());
+        assert!(restored.is_err(), "{text}");
+        assert_eq!(place.names(), ["snapshots"]);
+    }
+    let place = Place::new();
+    let unsorted = r#"{"format": "vault-json-v1", "entries": [
+        {"key": "b", "value": 4}, {"key": "a", "value": 1}]}"#;
+    let made = of_text(&place, unsorted);
+    place.stored().verify(made.name, &()).unwrap();
+    let target = place.at("new");
+    place
+        .stored()
+        .restore_to(made.name, &target, None, &())
+        .unwrap();
+    let restored = Database::open(&target).unwrap();
+    let vault = restored.existing_vault("v").unwrap();
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
+    assert_eq!(vault.get::<i64>("b").unwrap(), Some(4));
+}
+
+/// A later one that cannot be read is told, and no older one is tried out in its place.
+#[test]
+fn a_drill_is_of_the_latest_or_says_that_nobody_can_tell() {
+    let place = Place::new();
+    let [_, second] = lost(&place, Form::Physical);
+    let manifest = place
+        .at("snapshots")
+        .join(second.name.to_string())
+        .join("manifest.json");
+    let file = DiskFileSystem.open_for_write(&manifest).unwrap();
+    file.write_at(b"!", 0).unwrap();
+    let said = is_damaged(place.stored().drill());
+    assert!(said.contains("what is the latest cannot be told"), "{said}");
 }
 
 /// Ships everything that is written, and gives the last write.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use vault_core::{KeyRange, Slice, Timestamp};
 
-use super::parse::{self, About};
+use super::parse::{self, About, Parsed};
 use crate::access::Saved;
 use crate::catalog::{Header, Record, Tally};
 use crate::commit::NewValue;
@@ -242,12 +242,7 @@ impl Shared {
         let keys_max = self.bounds.keys_per_vault_max;
         let now = self.now();
         let about = parse::read(input, self.bounds.value_bytes_max, &mut |line, parsed| {
-            self.bounds.check_key(&parsed.key)?;
-            self.bounds.check_value(&parsed.stored)?;
-            if parsed.expiry.is_some_and(|expiry| expiry > Timestamp::MAX) {
-                let problem = "it expires after the year 9999".to_owned();
-                return Err(Error::Import { line, problem });
-            }
+            self.check_read(line, &parsed)?;
             if parsed.expiry.is_some_and(|expiry| expiry <= now) {
                 expired += 1;
                 return Ok(());
@@ -283,6 +278,55 @@ impl Shared {
         })
     }
 
+    /// Refuses an entry that no vault may have.
+    fn check_read(&self, line: u64, entry: &Parsed) -> Result<()> {
+        self.bounds.check_key(&entry.key)?;
+        self.bounds.check_value(&entry.stored)?;
+        if entry.expiry.is_some_and(|expiry| expiry > Timestamp::MAX) {
+            let problem = "it expires after the year 9999".to_owned();
+            return Err(Error::Import { line, problem });
+        }
+        Ok(())
+    }
+
+    /// Refuses what [`import`](Self::import) would refuse of a text, and keeps nothing of it. Gives whether its keys ascend, as those
+    /// of exports do: only then a key that comes twice is found.
+    pub(crate) fn check_document(&self, input: impl BufRead) -> Result<bool> {
+        let (mut entries, mut ascending) = (0_u64, true);
+        let mut last: Option<Vec<u8>> = None;
+        let (max, now) = (self.bounds.keys_per_vault_max, self.now());
+        let about = parse::read(input, self.bounds.value_bytes_max, &mut |line, parsed| {
+            self.check_read(line, &parsed)?;
+            if parsed.expiry.is_some_and(|expiry| expiry <= now) {
+                return Ok(());
+            }
+            entries += 1;
+            if entries > max {
+                let vault = "the import".to_owned();
+                return Err(Error::VaultFull { vault, max });
+            }
+            if last.as_ref() == Some(&parsed.key) {
+                let key = key::printable(&parsed.key);
+                return Err(Error::DuplicateKey { line, key });
+            }
+            ascending &= last.as_ref().is_none_or(|last| *last < parsed.key);
+            last = Some(parsed.key);
+            Ok(())
+        })?;
+        self.record_of(0, about).check()?;
+        Ok(ascending)
+    }
+
+    fn record_of(&self, id: u32, about: About) -> Record {
+        Record {
+            id,
+            created: self.now().0,
+            description: about.description,
+            owner: about.owner,
+            tags: about.tags,
+        }
+    }
+
     /// Lets what was read appear.
     fn take_in(
         &self,
@@ -294,13 +338,7 @@ impl Shared {
     ) -> Result<Became> {
         let mut structure = self.structure();
         let there = self.registry().find(tenant, name).map(Arc::clone);
-        let mut record = Record {
-            id: begun.id,
-            created: self.now().0,
-            description: staged.about.description,
-            owner: staged.about.owner,
-            tags: staged.about.tags,
-        };
+        let mut record = self.record_of(begun.id, staged.about);
         record.check()?;
         let Some(old) = there else {
             // Others may have taken the room meanwhile.

@@ -1,6 +1,6 @@
 //! Opening snapshots: where they lie, in place of what is there, or in a new directory.
 
-use std::io::{BufReader, PipeReader};
+use std::io::{BufRead, BufReader, PipeReader};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{
     ArchiveError, Extracted, Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Verified,
     Watcher, is_encrypted, parse_full_name,
 };
-use crate::database::{Database, DatabaseBuilder, NO_TENANT};
+use crate::database::{Database, DatabaseBuilder, NO_TENANT, Shared};
 use crate::error::{Error, Result};
 use crate::portable::{ImportMode, ImportOptions};
 use crate::restore::{Difference, Extent, RestoreOutcome, RestoreProgress, Scope, VaultDifference};
@@ -25,6 +25,8 @@ use crate::tenant::Quota;
 const SNAPSHOT_DIRECTORY: &str = "/snapshot";
 /// What an opened snapshot may take.
 const SNAPSHOT_MEMORY_BYTES: u64 = 64 << 20;
+/// The document of a vault that has nothing.
+const EMPTY_DOCUMENT: &[u8] = br#"{"format": "vault-json-v1", "entries": []}"#;
 
 /// What a verification of a snapshot has found.
 #[derive(Debug, Clone)]
@@ -32,7 +34,7 @@ const SNAPSHOT_MEMORY_BYTES: u64 = 64 << 20;
 pub struct SnapshotVerified {
     /// What was held against the hashes of the manifest.
     pub hashes: Verified,
-    /// What the engine found in the files. `None` for documents, and where an encrypted snapshot has no key.
+    /// What the engine found in the files. `None` for documents, which were read, and where an encrypted snapshot has no key.
     pub content: Option<check::VerifyReport>,
 }
 
@@ -77,7 +79,8 @@ impl StoredSnapshots {
     }
 
     /// Verifies a snapshot: its hashes, which takes no key, and then, without unpacking it, every block of every file as
-    /// `vaultdb verify` does, which of an encrypted one takes the [key](Snapshots::with_key).
+    /// `vaultdb verify` does, which of an encrypted one takes the [key](Snapshots::with_key). Documents are read as a restore reads
+    /// them. What is whole by this, [`StoredSnapshots::restore_to`] accepts.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -94,17 +97,22 @@ impl StoredSnapshots {
     /// ```
     ///
     /// # Errors
-    /// [`Snapshot`](Error::Snapshot) where it is damaged, a parent is missing and the like; [`Engine`](Error::Engine) where its files
-    /// are no store, or the key does not fit.
+    /// [`Snapshot`](Error::Snapshot) where it is damaged, a parent is missing and the like, and where a key was given and it is
+    /// not encrypted; [`TooOld`](Error::TooOld) as [`StoredSnapshots::restore_to`]; [`Engine`](Error::Engine) where its files are no
+    /// store, or the key does not fit.
     pub fn verify(&self, name: SnapshotName, watcher: &dyn Watcher) -> Result<SnapshotVerified> {
-        let hashes = self.repository.verify(name, watcher)?;
         let manifest = self.repository.manifest(name)?;
+        self.check_acceptable(&manifest)?;
+        let hashes = self.repository.verify(name, watcher)?;
         let directory = Path::new(SNAPSHOT_DIRECTORY);
         let content = match manifest.form {
-            Form::Logical => None,
+            Form::Logical => {
+                self.check_documents(&manifest)?;
+                None
+            }
             Form::Physical => {
                 let files = Arc::new(self.repository.files(name, directory)?);
-                let options = self.engine_options(&manifest, files);
+                let options = self.engine_options(&manifest, files.clone());
                 let goes_on = &mut |_: &check::VerifyProgress| ControlFlow::Continue(());
                 let verify = |options: LsmOptions| {
                     check::verify(
@@ -114,7 +122,12 @@ impl StoredSnapshots {
                         goes_on,
                     )
                 };
-                options.map(verify).transpose()?
+                let content = options.map(verify).transpose()?;
+                if content.as_ref().is_some_and(check::VerifyReport::is_clean) {
+                    // Blocks may be right, and the files no database, or of an older generation than the manifest says.
+                    drop(self.open_read_only(&manifest, files, directory)?);
+                }
+                content
             }
         };
         Ok(SnapshotVerified { hashes, content })
@@ -187,15 +200,11 @@ impl Snapshots {
         self.repository.verify(name, watcher)?;
         let manifest = self.repository.manifest(name)?;
         let then = self.open_as(&manifest)?;
-        // Documents do not say what there was beside them, nor what tenants might have.
-        let extent = match manifest.form {
-            Form::Physical => Extent::Whole,
-            Form::Logical => Extent::Parts,
-        };
+        let extent = extent_of(&manifest);
         self.database.restore_extent(&then, scope, extent, progress)
     }
 
-    /// What [`Snapshots::restore`] would change, vault by vault, without changing anything.
+    /// What [`Snapshots::restore`] would change, vault by vault, without changing anything. What it would refuse is refused.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -215,9 +224,9 @@ impl Snapshots {
     /// As [`StoredSnapshots::open`] and [`Database::compare_with`].
     pub fn preview(&self, name: SnapshotName, scope: &Scope) -> Result<Vec<VaultDifference>> {
         let manifest = self.repository.manifest(name)?;
-        let mut changes = self
-            .database
-            .compare_with(&self.open_as(&manifest)?, scope)?;
+        let then = self.open_as(&manifest)?;
+        let extent = extent_of(&manifest);
+        let mut changes = self.database.compare_extent(&then, scope, extent)?;
         if manifest.form == Form::Logical {
             // What it does not have stays.
             changes.retain(|vault| !vault.is_gone);
@@ -416,6 +425,35 @@ impl StoredSnapshots {
         database.close()
     }
 
+    /// Reads every document as a restore would, one entry at a time, and keeps nothing.
+    fn check_documents(&self, manifest: &Manifest) -> Result<()> {
+        let builder = Database::builder()
+            .clock(Arc::clone(&self.clock))
+            .bounds(self.bounds);
+        let engine = MemoryEngine::new().with_clock(Arc::clone(&self.clock));
+        let names = builder.on(Arc::new(engine))?;
+        let mut ascending = true;
+        let read = self.each_document(manifest, &names, |tenant, vault, input| {
+            let shared = names.shared();
+            ascending &= shared.check_document(BufReader::new(input))?;
+            import(shared, tenant, vault, EMPTY_DOCUMENT)
+        });
+        // Only what is sorted shows by itself whether a key comes twice.
+        let read = read.and_then(|()| match ascending {
+            true => Ok(()),
+            false => self.open_documents(manifest).map(drop),
+        });
+        read.map_err(|error| match error {
+            Error::Import { .. } | Error::DuplicateKey { .. } => {
+                Error::from(ArchiveError::Damaged {
+                    location: format!("snapshot {}", manifest.name),
+                    problem: format!("its documents cannot be read: {error}"),
+                })
+            }
+            error => error,
+        })
+    }
+
     /// A database of what a logical snapshot holds, which goes with its last handle.
     fn open_documents(&self, manifest: &Manifest) -> Result<Database> {
         let builder = Database::builder()
@@ -433,6 +471,18 @@ impl StoredSnapshots {
     }
 
     fn read_documents(&self, manifest: &Manifest, database: &Database) -> Result<()> {
+        self.each_document(manifest, database, |tenant, vault, input| {
+            import(database.shared(), tenant, vault, BufReader::new(input))
+        })
+    }
+
+    /// Has `take` read each document, with the tenant, which `database` has from then on, and the vault that it is of.
+    fn each_document(
+        &self,
+        manifest: &Manifest,
+        database: &Database,
+        mut take: impl FnMut(u32, &str, PipeReader) -> Result<()>,
+    ) -> Result<()> {
         for entry in &manifest.entries {
             let Some(name) = &entry.document else {
                 continue;
@@ -452,14 +502,7 @@ impl StoredSnapshots {
                 }
             };
             self.read_document(manifest.name, &entry.path, entry.bytes, |input| {
-                let options = ImportOptions {
-                    mode: ImportMode::Replace,
-                };
-                let input = BufReader::new(input);
-                let goes_on = |_| ControlFlow::Continue(());
-                database
-                    .shared()
-                    .import(tenant, vault, input, &options, goes_on)
+                take(tenant, vault, input)
             })?;
         }
         Ok(())
@@ -496,6 +539,24 @@ impl StoredSnapshots {
                 (_, outcome) => outcome,
             }
         })
+    }
+}
+
+/// Has a document take the place of a vault.
+fn import(shared: &Shared, tenant: u32, vault: &str, input: impl BufRead) -> Result<()> {
+    let options = ImportOptions {
+        mode: ImportMode::Replace,
+    };
+    let goes_on = |_| ControlFlow::Continue(());
+    let imported = shared.import(tenant, vault, input, &options, goes_on);
+    imported.map(drop)
+}
+
+/// Documents do not say what there was beside them, nor what tenants might have.
+const fn extent_of(manifest: &Manifest) -> Extent {
+    match manifest.form {
+        Form::Physical => Extent::Whole,
+        Form::Logical => Extent::Parts,
     }
 }
 

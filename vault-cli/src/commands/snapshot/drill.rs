@@ -16,9 +16,7 @@ pub(super) fn run(arguments: &Drill, output: &mut Output) -> Result<Outcome> {
         &arguments.keys,
         &arguments.repository,
         output,
-        |snapshots, output| {
-            snapshots.drill_with(&Watched::begin(output, "restored")?)
-        },
+        |snapshots, output| snapshots.drill_with(&Watched::begin(output, "restored")?),
     )?;
     let told = Told::from(&report);
     output.result(&told, &told);

@@ -161,7 +161,9 @@ impl fmt::Display for Told {
                         (Some(content), _) => {
                             writeln!(f, "hashes and {} blocks are right", content.checked.blocks)?;
                         }
-                        (None, Some(Form::Logical)) => writeln!(f, "hashes are right")?,
+                        (None, Some(Form::Logical)) => {
+                            writeln!(f, "hashes are right, and every document can be read")?;
+                        }
                         (None, _) => writeln!(
                             f,
                             "hashes are right; with its key, its blocks can be checked, too"

@@ -67,23 +67,14 @@ fn preview(
 ) -> Result<(Outcome, Told)> {
     check_target(target)?;
     let manifest = snapshots.repository().manifest(name)?;
-    let generation = manifest.generation;
-    if let Some(least) = arguments
-        .least_generation
-        .filter(|&least| generation < least)
-    {
-        let snapshot = name.to_string();
-        return Err(Error::TooOld {
-            snapshot,
-            generation,
-            least,
-        });
-    }
+    // Of the files, too, as the restore asks.
+    let least = arguments.least_generation.unwrap_or(0);
+    let snapshots = snapshots.clone().with_least_generation(least);
     let verified = snapshots.verify(name, watched)?;
     let clean = verified.content.is_none_or(|content| content.is_clean());
     let told = Told {
         snapshot: name,
-        generation,
+        generation: manifest.generation,
         target: absolute(target),
         form: manifest.form,
         files: manifest.entries.len() as u64,
