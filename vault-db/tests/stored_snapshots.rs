@@ -147,6 +147,30 @@ fn is_damaged<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     }
 }
 
+/// Whoever takes what others made of documents into memory takes a bounded part of it.
+#[test]
+fn documents_that_are_too_large_for_memory_are_restored_into_a_directory() {
+    let place = Place::new();
+    let [first, _] = lost(&place, Form::Logical);
+    let bytes = first.bytes();
+    let enough = place.stored().with_documents_bytes_max(bytes);
+    assert_eq!(numbers(&enough.open(first.name).unwrap()).len(), 100);
+    let snapshots = place.stored().with_documents_bytes_max(bytes - 1);
+    let error = snapshots.open(first.name).unwrap_err();
+    assert!(error.to_string().contains("into a directory"), "{error}");
+    assert!(
+        matches!(&error, Error::Snapshot(e) if matches!(**e, ArchiveError::OverLimit { .. })),
+        "{error}"
+    );
+    // What keeps nothing needs no bound.
+    snapshots.verify(first.name, &()).unwrap();
+    let target = place.at("new");
+    snapshots
+        .restore_to(first.name, &target, None, &())
+        .unwrap();
+    assert_eq!(numbers(&Database::open(&target).unwrap()).len(), 100);
+}
+
 /// What anybody could have put there is not called whole, as it is not restored.
 #[test]
 fn a_plain_one_is_refused_where_a_key_is_given() {

@@ -460,6 +460,19 @@ impl StoredSnapshots {
             .clock(Arc::clone(&self.clock))
             .bounds(self.bounds)
             .durability(vault_core::Durability::Os);
+        let (found, max) = (manifest.bytes(), self.documents_bytes_max);
+        if self.documents_in_memory && found > max {
+            let archive = ArchiveError::OverLimit {
+                what: format!(
+                    "bytes of the documents of {}, which are opened in memory (restore it into a directory instead)",
+                    manifest.name
+                ),
+                found,
+                max,
+                setting: "with_documents_bytes_max",
+            };
+            return Err(archive.into());
+        }
         let database = if self.documents_in_memory {
             let engine = MemoryEngine::new().with_clock(Arc::clone(&self.clock));
             builder.on(Arc::new(engine))?

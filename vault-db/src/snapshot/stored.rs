@@ -13,6 +13,9 @@ use crate::bounds::Bounds;
 use crate::database::Database;
 use crate::error::Result;
 
+/// Most bytes of documents that are opened in memory: 1 GiB.
+const DOCUMENTS_BYTES_MAX: u64 = 1 << 30;
+
 /// The snapshots in a repository, without the database that they are of: listed, verified, read, compared, tried out and restored
 /// into new directories. Nothing of it needs the store; it may be lost.
 ///
@@ -44,6 +47,8 @@ pub struct StoredSnapshots {
     pub(super) bounds: Bounds,
     /// Whether documents that are opened are kept off the disk.
     pub(super) documents_in_memory: bool,
+    /// Most bytes of documents that are.
+    pub(super) documents_bytes_max: u64,
 }
 
 impl StoredSnapshots {
@@ -90,6 +95,7 @@ impl StoredSnapshots {
             clock: Arc::new(SystemClock::new()),
             bounds: Bounds::default(),
             documents_in_memory: true,
+            documents_bytes_max: DOCUMENTS_BYTES_MAX,
         }
     }
 
@@ -138,6 +144,23 @@ impl StoredSnapshots {
     #[must_use]
     pub fn with_least_generation(mut self, generation: u64) -> Self {
         self.least_generation = generation;
+        self
+    }
+
+    /// Says how many bytes of documents, as the manifest states them, may be opened in memory: 1 GiB where nothing is said. A logical
+    /// snapshot that has more is refused by whatever opens it (`OverLimit`), and can be restored into a directory.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let place = tempfile::tempdir().unwrap();
+    /// use vault_db::snapshot::StoredSnapshots;
+    /// let snapshots = StoredSnapshots::at(place.path())?.with_documents_bytes_max(8 << 30);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_documents_bytes_max(mut self, bytes: u64) -> Self {
+        self.documents_bytes_max = bytes;
         self
     }
 
