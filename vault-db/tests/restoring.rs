@@ -556,7 +556,7 @@ fn comparing_refuses_what_a_restore_refuses() {
     let few = theirs.vault("five").unwrap();
     few.update((0..5).map(|n| (n, n))).unwrap();
     few.put_for("gone", &1, Duration::from_millis(1)).unwrap();
-    thread::sleep(Duration::from_millis(5));
+    thread::park_timeout(Duration::from_millis(20));
     ours.existing_vault("v").unwrap().delete().unwrap();
     let scope = Scope::Vaults(vec![five]);
     db.compare_with(&source, &scope).unwrap();

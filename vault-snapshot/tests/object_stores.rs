@@ -558,7 +558,7 @@ fn pruning_and_making_at_once_leave_whole_chains() {
         std::thread::scope(|scope| {
             scope.spawn(|| drop(bucket.create(&files)));
             scope.spawn(|| {
-                std::thread::sleep(Duration::from_micros(200 * round));
+                std::thread::park_timeout(Duration::from_micros(200 * round));
                 let other = repository(&bucket.store, &bucket.clock);
                 for name in other.names().unwrap().into_iter().rev() {
                     drop(other.remove(name));
