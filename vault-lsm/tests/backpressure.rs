@@ -242,8 +242,12 @@ fn only_large_batches_stand_still_while_compactions_are_far_behind() {
     store.write(&batch, &WriteOptions::default()).unwrap();
     let stats = store.stats().unwrap().backpressure;
     assert_eq!(stats.stopped, 1, "{stats:?}");
-    // What it would be due in at the lowest rate.
-    assert!(stats.stopped_for >= Duration::from_millis(90), "{stats:?}");
+    // What it would be due in at the lowest rate, unless compactions have caught up meanwhile.
+    let caught_up = keyspace_stats(&store, ks).levels[0].runs < FAR_BEHIND_RUNS;
+    assert!(
+        caught_up || stats.stopped_for >= Duration::from_millis(90),
+        "{stats:?}"
+    );
     store.close().unwrap();
 }
 
