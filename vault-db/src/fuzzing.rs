@@ -79,6 +79,7 @@ pub fn records(bytes: &[u8]) {
     let _ = catalog::decode::<catalog::Record>("a record", bytes);
     let _ = catalog::decode::<crate::access::Saved>("accesses", bytes);
     let _ = catalog::decode::<crate::tenant::TenantRecord>("a tenant", bytes);
+    let _ = catalog::decode::<crate::Grant>("a grant", bytes);
     let _ = catalog::Tally::decode(bytes);
     let _ = catalog::parse_record_key(bytes);
     let _ = catalog::parse_expiry_key(bytes);

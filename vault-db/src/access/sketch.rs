@@ -16,6 +16,7 @@ const KEY_BYTES_MAX: usize = 128;
 /// Any key with more than one in [`KEYS_MAX`] of the accesses is among those followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sketch {
+    #[serde(deserialize_with = "crate::catalog::list")]
     followed: Vec<Followed>,
 }
 

@@ -31,8 +31,11 @@
 mod record;
 mod tally;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use vault_core::limits::{KEY_BYTES_MAX, RANGE_END_BYTES_MAX};
 use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, WriteBatch, merge};
 
@@ -244,6 +247,32 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T>
         what: format!("{what} in the catalog"),
         problem: error.to_string(),
     })
+}
+
+/// Reads a list, with room for what has been read and not for what it claims to hold.
+pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<T>, D::Error> {
+    struct Elements<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(
+            self,
+            mut elements: A,
+        ) -> std::result::Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(Elements(PhantomData))
 }
 
 /// A key or value of the catalog that makes no sense.

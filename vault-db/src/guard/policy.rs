@@ -71,6 +71,7 @@ pub struct Grant {
     /// The names of the vaults, with `*` for any characters and `?` for any one.
     pub vaults: String,
     /// What is allowed there.
+    #[serde(deserialize_with = "crate::catalog::list")]
     pub permissions: Vec<Permission>,
 }
 
@@ -142,6 +143,7 @@ pub struct PrincipalInfo {
 pub(super) struct Principal {
     /// An encoded [`SecretHash`](vault_crypto::SecretHash), in hexadecimal.
     pub(super) secret: String,
+    #[serde(deserialize_with = "crate::catalog::list")]
     pub(super) roles: Vec<String>,
     /// In milliseconds since 1970.
     pub(super) created: u64,
