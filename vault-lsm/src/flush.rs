@@ -247,11 +247,12 @@ pub(crate) fn remove_logs_below(store: &Store, floor: u64) {
     };
     store.log_sync.forget_below(floor);
     store.shipping.let_go_below(floor);
-    store.rotation.logs_removed(floor);
     for &number in BTreeMap::keys(&removed) {
         // The manifest no longer names it: should this fail, the next opening removes it.
         let _ = store.env.fs.remove(&store.env.path(FileKind::Log, number));
     }
+    // Only now: who waits for them to go finds them gone.
+    store.rotation.logs_removed(floor);
 }
 
 /// Moves what is in memory now to tables (of one keyspace, or all), and waits for it.

@@ -40,7 +40,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32};
 
 /// How long to wait for others that work on the same files.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
-/// How often to look whether the background lets go of a file that snapshots may hold as well: for a second in all.
+/// How often to look whether the background lets go of a file that others may hold as well: for a second in all.
 const HELD_LOOKS: usize = 50;
 
 /// What is known of epochs beside what tables and manifest know themselves.
@@ -147,9 +147,23 @@ pub(crate) fn rotate(store: &Arc<Store>) -> Result<u32> {
     drop(manifest);
     store.env.emit(&Event::KeysRotated { epoch });
     restated.map_err(|error| store.poison_if_unknown(error))?;
-    while renew_log(store, keys)? {}
     store.background.wake();
+    follow_with_log(store, keys)?;
     Ok(epoch)
+}
+
+/// Gets the log into the current epoch, also where the background is at the flush that it needs.
+fn follow_with_log(store: &Arc<Store>, keys: &dyn Keys) -> Result<()> {
+    for _ in 0..HELD_LOOKS {
+        let ticket = store.background.ticket();
+        while renew_log(store, keys)? {}
+        if !store.rotation.has_old_log(0, keys.epoch()) || !store.background.is_at_work_elsewhere()
+        {
+            break;
+        }
+        store.background.wait_for_progress(ticket, BUSY_WAIT);
+    }
+    Ok(())
 }
 
 /// Carries a rotation on by a step, in the background. Gives whether there was one.

@@ -229,8 +229,9 @@ fn only_large_batches_stand_still_while_compactions_are_far_behind() {
         size_ratio_percent: 100,
     });
     let ks = store.create_keyspace("k", &options).unwrap();
-    for number in 0..FAR_BEHIND_RUNS as u64 {
-        put_all(&store, ks, [number], 1);
+    // Runs that no compaction gets through: it takes seconds for each of them.
+    for run in 0..FAR_BEHIND_RUNS as u64 {
+        put_all(&store, ks, run * 100..(run + 1) * 100, 1);
         store.flush(None).unwrap();
     }
     assert!(keyspace_stats(&store, ks).levels[0].runs >= FAR_BEHIND_RUNS);
@@ -242,12 +243,8 @@ fn only_large_batches_stand_still_while_compactions_are_far_behind() {
     store.write(&batch, &WriteOptions::default()).unwrap();
     let stats = store.stats().unwrap().backpressure;
     assert_eq!(stats.stopped, 1, "{stats:?}");
-    // What it would be due in at the lowest rate, unless compactions have caught up meanwhile.
-    let caught_up = keyspace_stats(&store, ks).levels[0].runs < FAR_BEHIND_RUNS;
-    assert!(
-        caught_up || stats.stopped_for >= Duration::from_millis(90),
-        "{stats:?}"
-    );
+    // What it would be due in at the lowest rate.
+    assert!(stats.stopped_for >= Duration::from_millis(90), "{stats:?}");
     store.close().unwrap();
 }
 

@@ -438,6 +438,9 @@ impl Claim {
     }
 }
 
+/// How long a compaction that is ahead of its rate sleeps before it looks whether it should end.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
 /// Holds a compaction to its rate, and notices when it should end.
 pub(super) struct Pace<'a> {
     store: &'a Store,
@@ -466,23 +469,26 @@ impl<'a> Pace<'a> {
         self.done.bytes_done += bytes;
         let written = self.done.bytes_done / view.options.table_bytes.max(1);
         self.done.tables_written = written;
-        self.store.check_job()?;
-        if view.keyspace.is_dropped() {
-            return Err(unknown_keyspace(view.keyspace.id));
-        }
-        let rate = self.store.settings.compaction_bytes_per_second;
-        if rate > 0 {
-            let due = Duration::from_secs_f64(self.done.bytes_done as f64 / rate as f64);
-            let elapsed = self.store.env.clock.monotonic().saturating_sub(self.began);
-            if let Some(ahead) = due.checked_sub(elapsed)
-                && ahead > Duration::from_millis(1)
-            {
-                self.store
-                    .env
-                    .clock
-                    .sleep(ahead.min(Duration::from_millis(100)));
+        loop {
+            self.store.check_job()?;
+            if view.keyspace.is_dropped() {
+                return Err(unknown_keyspace(view.keyspace.id));
             }
+            let ahead = self.ahead();
+            if ahead <= Duration::from_millis(1) {
+                return Ok(());
+            }
+            self.store.env.clock.sleep(ahead.min(LONGEST_SLEEP));
         }
-        Ok(())
+    }
+
+    /// How long until what is done is due.
+    fn ahead(&self) -> Duration {
+        let rate = self.store.settings.compaction_bytes_per_second;
+        if rate == 0 {
+            return Duration::ZERO;
+        }
+        let due = Duration::from_secs_f64(self.done.bytes_done as f64 / rate as f64);
+        due.saturating_sub(self.store.env.clock.monotonic().saturating_sub(self.began))
     }
 }
