@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Outcome::{self, Failed, Passed, Skipped};
-use super::command::{answers, cargo, cargo_command, run_command, run_for};
+use super::command::{answers, built_for_once, cargo, cargo_command, run_command, run_for};
 use super::{Context, Step};
 use crate::Findings;
 use crate::workspace::Package;
@@ -260,7 +260,9 @@ fn secrecy(context: &Context<'_>) -> Outcome {
 
 /// Loom and shuttle over what threads share.
 fn models(context: &Context<'_>) -> Outcome {
-    match models::check(context.root, &[]) {
+    let checked = models::check(context.root, &[]);
+    built_for_once(&context.root.join("target/models"));
+    match checked {
         Ok(_) => Passed,
         Err(problem) => Failed(problem),
     }
@@ -268,7 +270,9 @@ fn models(context: &Context<'_>) -> Outcome {
 
 /// One sanitizer of `cargo xtask sanitize`, the quickest: the tests of the parts with `unsafe`.
 fn sanitizers(context: &Context<'_>) -> Outcome {
-    match sanitize::check(context.root, "address") {
+    let checked = sanitize::check(context.root, "address");
+    built_for_once(&context.root.join("target/sanitize"));
+    match checked {
         sanitize::Outcome::Clean => Passed,
         sanitize::Outcome::Missing(what) => Skipped(what),
         sanitize::Outcome::Found(what) => Failed(what),
@@ -303,7 +307,9 @@ fn fuzzing(context: &Context<'_>) -> Outcome {
     if let Err(reason) = fuzz::ready(context.root) {
         return Skipped(reason);
     }
-    match fuzz::smoke(context.root) {
+    let looked = fuzz::smoke(context.root);
+    built_for_once(&context.root.join("fuzz/target"));
+    match looked {
         Ok(()) => Passed,
         Err(problem) => Failed(problem),
     }
