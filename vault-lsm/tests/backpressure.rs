@@ -10,12 +10,13 @@ use support::{
     DIRECTORY, Events, TWO_THREADS, assert_contents, assert_error, expected, key, keyspace_stats,
     manual, put_all, small_keyspace, small_settings, value,
 };
+use vault_core::clock::{Clock, ManualClock};
 use vault_core::vfs::{DiskFileSystem, FileSystem, MemoryFileSystem};
 use vault_core::{
     CompactionPolicy, Engine, Error, Event, KeyspaceId, KeyspaceOptions, Result, SequenceNumber,
-    WriteBatch, WriteOptions,
+    Timestamp, WriteBatch, WriteOptions,
 };
-use vault_lsm::{Lsm, LsmOptions, Settings};
+use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
 fn try_put(store: &Lsm, ks: KeyspaceId, number: u64) -> Result<SequenceNumber> {
     let mut batch = WriteBatch::new();
@@ -246,6 +247,40 @@ fn only_large_batches_stand_still_while_compactions_are_far_behind() {
     // What it would be due in at the lowest rate.
     assert!(stats.stopped_for >= Duration::from_millis(90), "{stats:?}");
     store.close().unwrap();
+}
+
+/// However much a compaction does between two looks at the clock, on average it keeps to the rate that was set.
+#[test]
+fn compactions_keep_to_their_rate() {
+    const BYTES_PER_SECOND: u64 = 1 << 10;
+    let fs = MemoryFileSystem::new();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+    let settings = Settings {
+        compaction_bytes_per_second: BYTES_PER_SECOND,
+        ..small_settings(BackgroundWork::Manual)
+    };
+    let options = LsmOptions::new(settings)
+        .file_system(Arc::new(fs) as Arc<dyn FileSystem>)
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let store = Lsm::open(DIRECTORY, options).unwrap();
+    let options = small_keyspace().policy(CompactionPolicy::Tiered {
+        runs_min: 2,
+        runs_max: 4,
+        size_ratio_percent: 100,
+    });
+    let ks = store.create_keyspace("k", &options).unwrap();
+    for run in 0..6 {
+        put_all(&store, ks, run * 100..(run + 1) * 100, 1);
+        store.flush(None).unwrap();
+    }
+    let began = clock.monotonic();
+    while store.background_step().unwrap() {}
+    let written = store.stats().unwrap().written.compaction_bytes;
+    assert!(written > 50 << 10, "{written}");
+    let due = Duration::from_secs(written / BYTES_PER_SECOND);
+    let took = clock.monotonic() - began;
+    assert!(took >= due, "{took:?} for {written} bytes, due in {due:?}");
+    assert_contents(&store, ks, &expected(0..600, 1));
 }
 
 /// Steps by hand: nothing happens between them, each does one thing, and they come to an end.
