@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod support;
+
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use support::{numbers, shipped};
 use vault_core::Timestamp;
 use vault_core::clock::ManualClock;
 use vault_core::vfs::{
@@ -17,8 +20,8 @@ use vault_core::vfs::{
 };
 use vault_db::engine::{BackgroundWork, Settings};
 use vault_db::snapshot::{
-    ArchiveError, Directory, LogArchive, LogArchiver, Parent, Repository, RepositoryOptions,
-    SnapshotOptions, Snapshots, Until,
+    ArchiveError, Directory, LogArchive, Parent, Repository, RepositoryOptions, SnapshotOptions,
+    Snapshots, Until,
 };
 use vault_db::{Database, Durability, Error, ErrorKind};
 
@@ -59,23 +62,6 @@ fn snapshots(fs: &MemoryFileSystem, db: &Database) -> Snapshots {
 
 fn archive(fs: &MemoryFileSystem, db: &Database) -> LogArchive {
     snapshots(fs, db).log_archive("/log")
-}
-
-/// Waits until everything that was written is in the archive.
-fn shipped(db: &Database, archiver: &LogArchiver) {
-    let latest = db.engine().latest_sequence();
-    for _ in 0..600 {
-        if archiver.status().sequence >= latest {
-            return;
-        }
-        thread::park_timeout(Duration::from_millis(5));
-    }
-    panic!("{:?}", archiver.status());
-}
-
-fn numbers(db: &Database) -> Vec<i64> {
-    let vault = db.existing_vault("v").unwrap();
-    vault.keys().unwrap().map(Result::unwrap).collect()
 }
 
 /// A store that was closed, with two full snapshots and a shipment for each of sixteen writes, eight behind each snapshot.

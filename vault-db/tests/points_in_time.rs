@@ -2,28 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod support;
+
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use support::{Place, numbers, shipped};
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_core::{Clock, SystemClock};
 use vault_db::encryption::{Passphrase, SecretBytes};
-use vault_db::snapshot::{LogArchive, LogArchiver, Parent, SnapshotOptions, Until};
+use vault_db::snapshot::{LogArchive, Parent, SnapshotOptions, Until};
 use vault_db::{Database, EncryptedDatabase, Error, ImportOptions, Scope, VaultChoice};
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn open(&self) -> Database {
         Database::open(self.at("store")).unwrap()
     }
@@ -33,23 +25,6 @@ impl Place {
             .unwrap()
             .log_archive(self.at("log"))
     }
-}
-
-/// Waits until everything that was written is in the archive.
-fn shipped(db: &Database, archiver: &LogArchiver) {
-    let latest = db.engine().latest_sequence();
-    for _ in 0..600 {
-        if archiver.status().sequence >= latest {
-            return;
-        }
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    panic!("{:?}", archiver.status());
-}
-
-fn numbers(db: &Database) -> Vec<i64> {
-    let vault = db.existing_vault("v").unwrap();
-    vault.keys().unwrap().map(Result::unwrap).collect()
 }
 
 #[test]

@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use support::Place;
 use vault_core::MemoryEngine;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{Passphrase, SecretBytes};
@@ -17,20 +20,17 @@ use vault_db::snapshot::{
 use vault_db::{Database, EncryptedDatabase, Error, Scope};
 use vault_snapshot::repository::{CreateOptions, Source, SourceFile};
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     /// A database with one entry.
     fn open(&self, name: &str) -> Database {
         let db = Database::open(self.at(name)).unwrap();
+        db.vault("whose").unwrap().put("name", name).unwrap();
+        db
+    }
+
+    /// An encrypted one with one entry.
+    fn open_encrypted(&self, name: &str) -> EncryptedDatabase {
+        let db = encrypted(&self.at(name));
         db.vault("whose").unwrap().put("name", name).unwrap();
         db
     }
@@ -284,12 +284,7 @@ fn what_is_older_than_asked_for_is_refused_everywhere_and_nothing_changes() {
 #[test]
 fn a_manifest_that_claims_a_later_generation_is_found_out_by_the_files() {
     let place = Place::new();
-    let secret = encrypted(&place.at("secret"));
-    secret
-        .vault("whose")
-        .unwrap()
-        .put("name", "secret")
-        .unwrap();
+    let secret = place.open_encrypted("secret");
     let plain = place.open("plain");
     for (db, at) in [(&plain, "of plain"), (&*secret, "of secret")] {
         let mut snapshots = db.snapshots(place.at(at)).unwrap();
@@ -354,12 +349,7 @@ fn going_back_in_the_log_looks_at_the_generation_of_its_base() {
 #[test]
 fn a_plain_snapshot_is_not_taken_for_an_encrypted_one() {
     let place = Place::new();
-    let secret = encrypted(&place.at("secret"));
-    secret
-        .vault("whose")
-        .unwrap()
-        .put("name", "secret")
-        .unwrap();
+    let secret = place.open_encrypted("secret");
     let plain = place.open("plain");
     let planted = plain
         .snapshots(place.at("snapshots"))

@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use support::{everything, vault_keyspaces};
 use vault_db::{
     Database, Difference, DifferenceKind, Durability, Error, Quota, Scope, TransactionOptions,
     VaultChoice,
@@ -28,25 +31,6 @@ fn with_a(entries: &[(&str, i64)]) -> Database {
         .update(entries.iter().copied())
         .unwrap();
     db
-}
-
-fn everything(db: &Database) -> BTreeMap<String, Vec<(String, i64)>> {
-    let vaults = db.vaults().into_iter().map(|info| {
-        let vault = db.existing_vault(&info.name).unwrap();
-        let items = vault.items::<String, i64>().unwrap();
-        (info.name, items.map(Result::unwrap).collect())
-    });
-    vaults.collect()
-}
-
-/// The keyspaces that hold vaults: as many as there are vaults, once nothing is left behind.
-fn vault_keyspaces(db: &Database) -> usize {
-    let keyspaces = db.engine().keyspaces().unwrap();
-    let of_vaults = keyspaces.iter().filter(|info| {
-        let number = info.name.strip_prefix("vault.v");
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    });
-    of_vaults.count()
 }
 
 #[test]

@@ -3,13 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use support::{everything, vault_keyspaces};
 use vault_core::vfs::{Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass};
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
 use vault_db::engine::{BackgroundWork, Settings};
@@ -48,25 +50,6 @@ fn large() -> Database {
         db.vault(name).unwrap().update(many).unwrap();
     }
     db
-}
-
-fn everything(db: &Database) -> BTreeMap<String, Vec<(String, i64)>> {
-    let vaults = db.vaults().into_iter().map(|info| {
-        let vault = db.existing_vault(&info.name).unwrap();
-        let items = vault.items::<String, i64>().unwrap();
-        (info.name, items.map(Result::unwrap).collect())
-    });
-    vaults.collect()
-}
-
-/// The keyspaces that hold vaults: as many as there are vaults, once nothing is left behind.
-fn vault_keyspaces(db: &Database) -> usize {
-    let keyspaces = db.engine().keyspaces().unwrap();
-    let of_vaults = keyspaces.iter().filter(|info| {
-        let number = info.name.strip_prefix("vault.v");
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
-    });
-    of_vaults.count()
 }
 
 /// The message of a panic that is meant to reach the caller.

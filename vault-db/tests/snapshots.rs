@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use support::{Place, everything};
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{Passphrase, SecretBytes};
 use vault_db::engine::{BackgroundWork, Settings};
@@ -22,18 +25,6 @@ use vault_db::{
 
 fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(SecretBytes::from_string(text.to_owned()).unwrap()).unwrap()
-}
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
 }
 
 fn temp() -> Database {
@@ -50,15 +41,6 @@ fn at_rest() -> DatabaseBuilder {
         background: BackgroundWork::Manual,
         ..Settings::default()
     })
-}
-
-fn everything(db: &Database) -> BTreeMap<String, Vec<(String, i64)>> {
-    let vaults = db.vaults().into_iter().map(|info| {
-        let vault = db.existing_vault(&info.name).unwrap();
-        let items = vault.items::<String, i64>().unwrap();
-        (info.name, items.map(Result::unwrap).collect())
-    });
-    vaults.collect()
 }
 
 /// Every path below a directory, with lengths.

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod support;
+
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use support::Place;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_db::encryption::{Passphrase, SecretBytes};
 use vault_db::snapshot::{
@@ -15,17 +18,7 @@ use vault_db::snapshot::{
 use vault_db::{Database, EncryptedDatabase, Error, Scope, engine};
 use vault_snapshot::repository::{CreateOptions, Document, Source};
 
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn stored(&self) -> StoredSnapshots {
         StoredSnapshots::at(self.at("snapshots")).unwrap()
     }

@@ -18,6 +18,15 @@ use vault_core::{
 };
 use vault_lsm::{BackgroundWork, Lsm, LsmOptions, Settings};
 
+/// A small keyspace that merges when there are more runs than this, and in which they pile up fast.
+fn tiered(runs_max: u8) -> KeyspaceOptions {
+    small_keyspace().policy(CompactionPolicy::Tiered {
+        runs_min: 2,
+        runs_max,
+        size_ratio_percent: 100,
+    })
+}
+
 fn try_put(store: &Lsm, ks: KeyspaceId, number: u64) -> Result<SequenceNumber> {
     let mut batch = WriteBatch::new();
     batch.put(ks, &key(number), &value(number, 1));
@@ -105,12 +114,7 @@ fn patient_writers_wait_for_memtables() {
 fn busy_while_the_pressure_is_high() {
     let fs = MemoryFileSystem::new();
     let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
-    let options = small_keyspace().policy(CompactionPolicy::Tiered {
-        runs_min: 2,
-        runs_max: 4,
-        size_ratio_percent: 100,
-    });
-    let ks = store.create_keyspace("k", &options).unwrap();
+    let ks = store.create_keyspace("k", &tiered(4)).unwrap();
     let mut written = 0;
     // Flushing by hand never compacts.
     let refused = loop {
@@ -146,12 +150,7 @@ fn writers_are_delayed_before_they_are_stopped() {
         .file_system(Arc::new(fs) as Arc<dyn FileSystem>)
         .listener(events.listener());
     let store = Lsm::open(DIRECTORY, options).unwrap();
-    let options = small_keyspace().policy(CompactionPolicy::Tiered {
-        runs_min: 2,
-        runs_max: 2,
-        size_ratio_percent: 100,
-    });
-    let ks = store.create_keyspace("k", &options).unwrap();
+    let ks = store.create_keyspace("k", &tiered(2)).unwrap();
     let mut number = 0;
     while store.stats().unwrap().backpressure.delayed == 0 {
         put_all(&store, ks, number..number + 20, 1);
@@ -224,12 +223,7 @@ fn only_large_batches_stand_still_while_compactions_are_far_behind() {
     };
     let options = LsmOptions::new(settings).file_system(Arc::new(fs) as Arc<dyn FileSystem>);
     let store = Lsm::open(DIRECTORY, options).unwrap();
-    let options = small_keyspace().policy(CompactionPolicy::Tiered {
-        runs_min: 2,
-        runs_max: 4,
-        size_ratio_percent: 100,
-    });
-    let ks = store.create_keyspace("k", &options).unwrap();
+    let ks = store.create_keyspace("k", &tiered(4)).unwrap();
     // Runs that no compaction gets through: it takes seconds for each of them.
     for run in 0..FAR_BEHIND_RUNS as u64 {
         put_all(&store, ks, run * 100..(run + 1) * 100, 1);
@@ -263,12 +257,7 @@ fn compactions_keep_to_their_rate() {
         .file_system(Arc::new(fs) as Arc<dyn FileSystem>)
         .clock(Arc::clone(&clock) as Arc<dyn Clock>);
     let store = Lsm::open(DIRECTORY, options).unwrap();
-    let options = small_keyspace().policy(CompactionPolicy::Tiered {
-        runs_min: 2,
-        runs_max: 4,
-        size_ratio_percent: 100,
-    });
-    let ks = store.create_keyspace("k", &options).unwrap();
+    let ks = store.create_keyspace("k", &tiered(4)).unwrap();
     for run in 0..6 {
         put_all(&store, ks, run * 100..(run + 1) * 100, 1);
         store.flush(None).unwrap();
