@@ -3,7 +3,7 @@
 use vault_db::encryption::{EncryptedProtection, Kdf, Passphrase, SecretBytes};
 use vault_db::{Database, EncryptedDatabase};
 
-use super::support::{Content, Place, content, flip, image, name};
+use super::support::{Content, Place, content, flip, image, name, ship_all};
 
 /// Prints the passphrase, as a command that gets it would.
 const RIGHT: [&str; 2] = ["--passphrase-command", "echo open sesame"];
@@ -249,11 +249,7 @@ fn a_point_of_the_log_takes_the_key() {
     let snapshots = db.snapshots(place.at("snapshots")).unwrap();
     let archiver = snapshots.log_archive(place.at("log")).start(None).unwrap();
     db.vault("secrets").unwrap().put("secret-key", &1).unwrap();
-    let latest = db.engine().latest_sequence();
-    while archiver.status().sequence < latest {
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
-    archiver.stop();
+    ship_all(&db, archiver);
     let now = content(&db);
     db.close().unwrap();
     let point = [

@@ -1,11 +1,10 @@
 //! What each verb does, on stores that take no key.
 
-use std::time::Duration;
-
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 
 use super::support::{
-    Content, Place, Two, changes_nothing, close, content, content_at, fill, name, open, two,
+    Content, Place, Two, changes_nothing, close, content, content_at, fill, name, open, ship_all,
+    two,
 };
 
 #[test]
@@ -66,8 +65,7 @@ fn what_was_interrupted_is_listed_and_cleaned() {
         names: [first, second],
         ..
     } = two();
-    // Its manifest is what a snapshot has last.
-    let manifest = place.at("snapshots").join(&second).join("manifest.json");
+    let manifest = place.manifest(&second);
     DiskFileSystem.remove(&manifest).unwrap();
     let listed = place.json(0, &["list", "snapshots"]);
     assert_eq!(listed["interrupted"], serde_json::json!([second]));
@@ -97,7 +95,7 @@ fn what_has_lost_its_manifest_and_is_needed_is_not_cleaned() {
         names: [first, second],
         ..
     } = two();
-    let manifest = place.at("snapshots").join(&first).join("manifest.json");
+    let manifest = place.manifest(&first);
     DiskFileSystem.remove(&manifest).unwrap();
     let cleaned = place.json(1, &["clean", "snapshots"]);
     assert_eq!(cleaned["removed"], serde_json::json!([]));
@@ -509,10 +507,7 @@ fn every_point_of_the_log_can_be_restored() {
     let (good, then) = (db.engine().latest_sequence(), content(&db));
     vault.clear().unwrap();
     let latest = db.engine().latest_sequence();
-    while archiver.status().sequence < latest {
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    archiver.stop();
+    ship_all(&db, archiver);
     let now = close(&db);
 
     let base = ["restore-point", "snapshots", "--log", "log"];

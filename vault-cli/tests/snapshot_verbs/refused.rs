@@ -3,7 +3,7 @@
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 
 use super::support::{
-    Place, Two, changes_nothing, close, content_at, flip, image, name, open, two,
+    Place, Two, changes_nothing, close, content_at, flip, image, name, open, ship_all, two,
 };
 
 #[test]
@@ -59,11 +59,7 @@ fn a_damaged_archive_of_the_log_is_told_and_nothing_is_restored_of_it() {
     let snapshots = db.snapshots(place.at("snapshots")).unwrap();
     let archiver = snapshots.log_archive(place.at("log")).start(None).unwrap();
     db.vault("v").unwrap().put("a", &1).unwrap();
-    let latest = db.engine().latest_sequence();
-    while archiver.status().sequence < latest {
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
-    archiver.stop();
+    ship_all(&db, archiver);
     close(&db);
     let shipments = image(&place.at("log"));
     let (last, bytes) = shipments.last_key_value().unwrap();
@@ -88,7 +84,7 @@ fn the_latest_is_not_taken_for_older_than_it_is() {
         names: [first, second],
         contents,
     } = two();
-    let manifest = place.at("snapshots").join(&second).join("manifest.json");
+    let manifest = place.manifest(&second);
     flip(&manifest, 0);
     let listed = place.json(1, &["list", "snapshots"]);
     assert_eq!(name(&listed["unreadable"][0]["name"]), second);

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem};
+use vault_db::snapshot::LogArchiver;
 use vault_db::{Database, Quota};
 
 /// What a database holds: by vault, with its tenant in front, each entry in order.
@@ -51,6 +53,11 @@ impl Place {
     /// The file of a snapshot.
     pub(crate) fn archive(&self, name: &str) -> PathBuf {
         self.at("snapshots").join(name).join("snapshot.zip")
+    }
+
+    /// The manifest beside it: what a snapshot has last.
+    pub(crate) fn manifest(&self, name: &str) -> PathBuf {
+        self.at("snapshots").join(name).join("manifest.json")
     }
 
     pub(crate) fn is_there(&self, name: &str) -> bool {
@@ -172,4 +179,18 @@ pub(crate) fn changes_nothing(place: &Place, code: i32, arguments: &[&str]) -> S
     let said = place.ends(code, arguments);
     assert!(image(&place.at(".")) == before, "{said}");
     said
+}
+
+/// Ends an archiver when everything that was written is in the archive.
+#[track_caller]
+pub(crate) fn ship_all(db: &Database, archiver: LogArchiver) {
+    let latest = db.engine().latest_sequence();
+    for _ in 0..3_000 {
+        if archiver.status().sequence >= latest {
+            archiver.stop();
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("{:?}", archiver.status());
 }
