@@ -34,7 +34,7 @@ impl Lsm {
     ///
     /// # Errors
     /// [`Locked`](vault_core::Error::Locked), [`Unsupported`](vault_core::Error::Unsupported) for a store without keys,
-    /// and the errors of [`Engine::flush`].
+    /// and the errors of [`Engine::flush`](vault_core::Engine::flush).
     pub fn rotate_keys(&self) -> Result<u32> {
         rotation::rotate(self.store())
     }
@@ -69,7 +69,7 @@ impl Lsm {
     /// Wipes the keys of an encrypted store from memory, without closing it. From now on every operation of the handle
     /// and of what came from it (snapshots, cursors, ingests that are under way) is refused with
     /// [`Locked`](vault_core::Error::Locked), until somebody unlocks the keys and calls [`Lsm::resume`]. Only
-    /// [`Engine::stats`] goes on, without names, and [`Engine::close`]. Does nothing where it is locked.
+    /// [`Engine::stats`](vault_core::Engine::stats) goes on, without names, and [`Engine::close`](vault_core::Engine::close). Does nothing where it is locked.
     ///
     /// Nothing that was acknowledged is lost. What is in memtables is flushed first; where that fails, on a full disk
     /// for instance, the store is locked all the same, and what could not be flushed stays in memory. What else
