@@ -5,6 +5,9 @@
 //! a snapshot may be kept by several rules. Kept besides are the newest one, those from after `now`, and whatever a kept one builds
 //! on. Two that show the same moment, one of them consolidated out of the other, count as one: the consolidated one.
 //!
+//! Where a link of a chain is missing, its manifest was lost, and may be put back: whatever of that chain is older is taken for needed. Where the
+//! clock had gone back, names run ahead of it, all within one hour: calendars go by the time that the clock said.
+//!
 //! Physical and logical ones are counted apart, and the newest of each form is kept: documents may be of some vaults only, which their
 //! manifest does not tell from a store that had no others, so they never stand in for a snapshot of the files.
 
@@ -76,10 +79,10 @@ pub struct PrunePlan {
 #[must_use]
 pub fn plan(snapshots: &[Manifest], retention: &Retention, now: Timestamp) -> PrunePlan {
     let reasons = reasons(snapshots, retention, now);
-    let parents = parents(snapshots);
+    let by_name = by_name(snapshots);
     let mut needed: BTreeMap<SnapshotName, Vec<SnapshotName>> = BTreeMap::new();
     for &kept in reasons.keys() {
-        for name in ancestors(&parents, kept) {
+        for name in ancestors(&by_name, kept) {
             needed.entry(name).or_default().push(kept);
         }
     }
@@ -97,32 +100,40 @@ pub fn plan(snapshots: &[Manifest], retention: &Retention, now: Timestamp) -> Pr
     plan
 }
 
-/// The snapshots that build on `name`, directly or not, oldest first.
+/// The snapshots that build on `name`, directly or not, or may, oldest first.
 #[must_use]
 pub fn dependents(snapshots: &[Manifest], name: SnapshotName) -> Vec<SnapshotName> {
-    let parents = parents(snapshots);
-    let mut found: Vec<_> = parents
-        .keys()
-        .copied()
-        .filter(|&other| ancestors(&parents, other).any(|ancestor| ancestor == name))
-        .collect();
-    found.sort_unstable();
-    found
+    let by_name = by_name(snapshots);
+    let others = by_name.keys().copied();
+    others
+        .filter(|&other| ancestors(&by_name, other).any(|ancestor| ancestor == name))
+        .collect()
 }
 
-fn parents(snapshots: &[Manifest]) -> BTreeMap<SnapshotName, Option<SnapshotName>> {
-    snapshots.iter().map(|m| (m.name, m.parent)).collect()
+type ByName<'a> = BTreeMap<SnapshotName, &'a Manifest>;
+
+fn by_name(snapshots: &[Manifest]) -> ByName<'_> {
+    snapshots.iter().map(|m| (m.name, m)).collect()
 }
 
-/// What a snapshot builds on, parent by parent. Names descend, so that it ends.
-fn ancestors(
-    parents: &BTreeMap<SnapshotName, Option<SnapshotName>>,
+/// What a snapshot builds on, parent by parent; behind a link that is missing, whatever it may lead to.
+fn ancestors<'a>(
+    by_name: &'a ByName<'_>,
     of: SnapshotName,
-) -> impl Iterator<Item = SnapshotName> {
-    std::iter::successors(parents.get(&of).copied().flatten(), move |name| {
-        let parent = parents.get(name).copied().flatten();
-        parent.filter(|parent| parent < name)
-    })
+) -> impl Iterator<Item = SnapshotName> + 'a {
+    let parent = |name: SnapshotName| by_name.get(&name).and_then(|manifest| manifest.parent);
+    // Names descend, so that it ends.
+    let links = std::iter::successors(parent(of), move |&name| {
+        parent(name).filter(|parent| *parent < name)
+    });
+    let missing = links.clone().find(|name| !by_name.contains_key(name));
+    let root = by_name.get(&of).map(|manifest| manifest.chain_root);
+    let behind = root.zip(missing).filter(|(root, missing)| root < missing);
+    let behind = behind.into_iter().flat_map(move |(root, missing)| {
+        let older = by_name.range(root..missing);
+        older.filter(move |(_, manifest)| manifest.chain_root == root)
+    });
+    links.chain(behind.map(|(name, _)| *name))
 }
 
 fn reasons(
@@ -165,7 +176,7 @@ fn count(
         monthly,
         ..
     } = *retention;
-    type Bucket = fn(SnapshotName) -> (i64, i64);
+    type Bucket = fn(&Manifest) -> (i64, i64);
     let rules: [(u32, Reason, Bucket); 6] = [
         (1, Reason::Newest, each),
         (last, Reason::Last, each),
@@ -177,7 +188,7 @@ fn count(
     for (count, reason, bucket) in rules {
         let (mut left, mut before) = (count, None);
         for manifest in &newest_first {
-            let bucket = Some(bucket(manifest.moment()));
+            let bucket = Some(bucket(manifest));
             if left > 0 && bucket != before {
                 (left, before) = (left - 1, bucket);
                 give(manifest, reason.clone());
@@ -188,24 +199,31 @@ fn count(
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
-fn each(name: SnapshotName) -> (i64, i64) {
-    (name.timestamp().0.cast_signed(), 0)
+fn each(manifest: &Manifest) -> (i64, i64) {
+    (manifest.moment().timestamp().0.cast_signed(), 0)
 }
 
-fn hour(name: SnapshotName) -> (i64, i64) {
-    ((name.timestamp().0 / HOUR_MS).cast_signed(), 0)
+fn hour(manifest: &Manifest) -> (i64, i64) {
+    ((made(manifest).timestamp().0 / HOUR_MS).cast_signed(), 0)
 }
 
-fn day(name: SnapshotName) -> (i64, i64) {
-    ((name.timestamp().0 / (24 * HOUR_MS)).cast_signed(), 0)
+fn day(manifest: &Manifest) -> (i64, i64) {
+    let day = made(manifest).timestamp().0 / (24 * HOUR_MS);
+    (day.cast_signed(), 0)
 }
 
-fn week(name: SnapshotName) -> (i64, i64) {
-    let week = name.civil().date().iso_week_date();
+fn week(manifest: &Manifest) -> (i64, i64) {
+    let week = made(manifest).civil().date().iso_week_date();
     (week.year().into(), week.week().into())
 }
 
-fn month(name: SnapshotName) -> (i64, i64) {
-    let date = name.civil().date();
+fn month(manifest: &Manifest) -> (i64, i64) {
+    let date = made(manifest).civil().date();
     (date.year().into(), date.month().into())
+}
+
+/// When it was made of the store, to the second: what the clock said, where the name had to be ahead of that.
+fn made(manifest: &Manifest) -> SnapshotName {
+    let moment = manifest.moment();
+    SnapshotName::at(manifest.time).map_or(moment, |time| time.min(moment))
 }

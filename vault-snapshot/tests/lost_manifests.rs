@@ -12,6 +12,7 @@ use std::path::Path;
 use vault_core::vfs::{DiskFileSystem, FileSystem};
 use vault_snapshot::archive::{Error, Manifest};
 use vault_snapshot::repository::{Cleaned, Parent};
+use vault_snapshot::retention::Retention;
 
 use support::*;
 
@@ -88,6 +89,44 @@ fn what_lies_before_a_lost_parent_stays() {
         ]
     );
     assert_eq!(world.repository.names().unwrap(), [first.name, fourth.name]);
+}
+
+/// What lies before a link whose manifest was lost was taken for unneeded, and removed: putting the manifest back came too late.
+#[test]
+fn nothing_that_a_lost_link_leads_to_is_pruned_or_removed() {
+    let world = World::new();
+    let [first, second, third] = chain(&world);
+    let mut files = some_files(1);
+    files.insert("000013.table".into(), vec![4; 900]);
+    let fourth = world.create(&files, Parent::Newest).unwrap();
+    let right = world.extract(fourth.name).unwrap();
+    let other = world.create(&some_files(2), Parent::None).unwrap();
+    let last = world.create(&some_files(3), Parent::None).unwrap();
+    let path = world.manifest_path(third.name);
+    let json = world.fs.read_file(&path).unwrap();
+    world.fs.remove(&path).unwrap();
+
+    for needed in [&first, &second] {
+        let refused = world.repository.remove(needed.name).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains(&fourth.name.to_string()), "{said}");
+    }
+    world.repository.remove(other.name).unwrap();
+    let two = Retention {
+        last: 2,
+        ..Retention::default()
+    };
+    let plan = world.repository.prune(&two, false).unwrap();
+    assert_eq!(plan.remove, []);
+    let needed = vec![fourth.name];
+    assert_eq!(
+        plan.kept_for,
+        [(first.name, needed.clone()), (second.name, needed)]
+    );
+    world.fs.write_file(&path, &json).unwrap();
+    world.extract_to(fourth.name, "/restored/again").unwrap();
+    assert_eq!(files_in(&world.fs, "/restored/again"), right);
+    assert!(world.repository.names().unwrap().contains(&last.name));
 }
 
 #[test]

@@ -160,6 +160,33 @@ fn what_lies_ahead_of_the_clock_stays() {
     assert_eq!(plan.keep[0].1, [Reason::AheadOfClock]);
 }
 
+/// A clock that was once far ahead and went back leaves names that only ascend by seconds: all of one hour, day and month. The time
+/// that the clock said tells them apart.
+#[test]
+fn calendars_go_by_the_time_where_the_name_is_ahead_of_it() {
+    let mut all = vec![full("2026-01-01T000000Z"), full("2099-05-05T120000Z")];
+    for day in 2..=9 {
+        let behind = all[all.len() - 1].name;
+        let mut made = snapshot(behind.next().unwrap(), None);
+        let said: SnapshotName = format!("2026-01-0{day}T000000Z").parse().unwrap();
+        (made.time, made.clock_behind) = (said.timestamp(), Some(all[1].name));
+        all.push(made);
+    }
+    let now = Timestamp(all[9].time.0 + 1000);
+    let week = Retention {
+        daily: 7,
+        ..Retention::default()
+    };
+    let planned = plan(&all, &week, now);
+    assert_eq!(planned.remove, names(&[&all[0], &all[2]]));
+    // One that was consolidated counts as what it is a copy of.
+    let mut merged = snapshot(all[9].name.next().unwrap(), None);
+    (merged.time, merged.content_of) = (all[3].time, Some(all[3].name));
+    all.push(merged);
+    let planned = plan(&all, &week, now);
+    assert_eq!(planned.remove, names(&[&all[0], &all[2], &all[3]]));
+}
+
 #[test]
 fn chains_are_kept_whole() {
     let root = full("2026-01-01T000000Z");
