@@ -9,8 +9,8 @@ mod support;
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +44,17 @@ struct Calls {
     for_good: AtomicBool,
     /// Whether what fails is done all the same: an answer that gets lost.
     answer_only: AtomicBool,
+    before_put: Once,
+}
+
+/// What happens once, before an object is put.
+#[derive(Default)]
+struct Once(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Once")
+    }
 }
 
 impl Calls {
@@ -104,6 +115,10 @@ impl fmt::Display for Cut {
 #[async_trait]
 impl ObjectStore for Cut {
     async fn put_opts(&self, at: &Path, bytes: PutPayload, how: PutOptions) -> Result<PutResult> {
+        let before = self.calls.before_put.0.lock().unwrap().take();
+        if let Some(before) = before {
+            before();
+        }
         let fails = self.calls.fails();
         if !self.calls.acts(fails) {
             return Err(cut());
@@ -568,5 +583,35 @@ fn pruning_and_making_at_once_leave_whole_chains() {
         for name in bucket.repository.names().unwrap() {
             bucket.repository.verify(name, &()).unwrap();
         }
+    }
+}
+
+/// Who could not take a name, or not see that it is free, does not know whose it is: what another one has put there stays.
+#[test]
+fn a_name_that_could_not_be_taken_is_not_cleared() {
+    for (call, answer_only) in [2, 3, 4].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        let context = format!("call {call}, answer only: {answer_only}");
+        let bucket = Bucket::new();
+        let undisturbed = Cut {
+            inner: Arc::clone(&bucket.store.inner),
+            ..Cut::new()
+        };
+        // The other one begins after this one has listed the names, and ends before this one takes its own.
+        let other = repository(&undisturbed, &bucket.clock);
+        let make = move || {
+            let source = source_of(&some_files(1));
+            let made = other.create(source, &CreateOptions::default(), &());
+            made.map(drop).unwrap();
+        };
+        *bucket.store.calls.before_put.0.lock().unwrap() = Some(Box::new(make));
+        bucket.store.fail(call, false, answer_only);
+        let source = source_of(&some_files(2));
+        let made = bucket
+            .repository
+            .create(source, &CreateOptions::default(), &());
+        bucket.store.fail(u64::MAX, false, false);
+        let names = bucket.repository.names().unwrap();
+        assert_eq!(names.len(), 1 + usize::from(made.is_ok()), "{context}");
+        assert_eq!(bucket.restored(names[0]), some_files(1), "{context}");
     }
 }

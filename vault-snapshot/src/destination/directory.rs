@@ -81,6 +81,24 @@ impl Directory {
             Err(error) => Err(CoreError::io("list", path, error).into()),
         }
     }
+
+    fn begin_archive(&self, name: SnapshotName) -> Result<Box<dyn Upload>> {
+        let directory = self.directory(name);
+        let made = self.file_system.create_dir_all(&directory);
+        made.map_err(|e| CoreError::io("create", &directory, e))?;
+        self.sync_dir(&self.root)?;
+        let path = directory.join(ARCHIVE_FILE);
+        let file = self.file_system.create(&path);
+        let file = file.map_err(|e| CoreError::io("create", &path, e))?;
+        let file_system = Arc::clone(&self.file_system);
+        Ok(Box::new(FileUpload {
+            file_system,
+            file,
+            path,
+            syncer: Syncer::default(),
+            unsynced_bytes: 0,
+        }))
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -127,21 +145,9 @@ impl Destination for Directory {
     }
 
     fn begin(&self, name: SnapshotName) -> Result<Box<dyn Upload>> {
-        let directory = self.directory(name);
-        let made = self.file_system.create_dir_all(&directory);
-        made.map_err(|e| CoreError::io("create", &directory, e))?;
-        self.sync_dir(&self.root)?;
-        let path = directory.join(ARCHIVE_FILE);
-        let file = self.file_system.create(&path);
-        let file = file.map_err(|e| CoreError::io("create", &path, e))?;
-        let file_system = Arc::clone(&self.file_system);
-        Ok(Box::new(FileUpload {
-            file_system,
-            file,
-            path,
-            syncer: Syncer::default(),
-            unsynced_bytes: 0,
-        }))
+        // The lock says that nobody else is at it.
+        self.begin_archive(name)
+            .inspect_err(|_| drop(self.discard(name)))
     }
 
     fn publish(&self, name: SnapshotName, manifest: &[u8]) -> Result<()> {

@@ -47,7 +47,8 @@ pub trait Destination: Send + Sync + fmt::Debug {
     /// Begins an archive under a name that nothing has.
     ///
     /// # Errors
-    /// [`Error::Busy`](crate::archive::Error::Busy) where the name is taken, and what the place says.
+    /// [`Error::Busy`](crate::archive::Error::Busy) where the name is taken, and what the place says. Nothing is left then of what is
+    /// certainly this call's own, and nothing else is removed: without locks, the name may be somebody else's by now.
     fn begin(&self, name: SnapshotName) -> Result<Box<dyn Upload>>;
 
     /// Puts the manifest in place, durably, whole or not at all, and only where there is none.

@@ -173,6 +173,32 @@ impl ObjectStoreDestination {
             Err(error) => Err(remote("delete", path, error)),
         }
     }
+
+    /// Begins an archive under a name that was taken.
+    fn begin_taken(&self, name: SnapshotName) -> Result<Box<dyn Upload>> {
+        // Whoever had the name before may have published in between, and let go of it: then it is his for good. Nobody can from
+        // here on.
+        if self.exists(&self.path(name, MANIFEST_FILE))? {
+            return Err(Error::Busy {
+                location: self.location(Some(name)),
+                holder: "another snapshot of this name".into(),
+            });
+        }
+        let path = self.path(name, ARCHIVE_FILE);
+        let (store, to) = (Arc::clone(&self.store), path.clone());
+        let begun = self
+            .runtime
+            .wait(async move { store.put_multipart(&to).await })?;
+        Ok(Box::new(ObjectUpload {
+            upload: Some(begun.map_err(|error| remote("begin to upload", &path, error))?),
+            runtime: Arc::clone(&self.runtime),
+            part: Vec::with_capacity(self.options.part_bytes),
+            part_bytes: self.options.part_bytes,
+            parts: 0,
+            in_flight: VecDeque::new(),
+            path,
+        }))
+    }
 }
 
 fn remote(operation: &'static str, path: &Path, source: StoreError) -> Error {
@@ -231,29 +257,10 @@ impl Destination for ObjectStoreDestination {
                 holder: "another writer".into(),
             });
         }
-        // Whoever had the name before may have published in between, and let go of it: then it is his for good. Nobody can from
-        // here on.
-        if self.exists(&self.path(name, MANIFEST_FILE))? {
-            self.delete(&writing)?;
-            return Err(Error::Busy {
-                location: self.location(Some(name)),
-                holder: "another snapshot of this name".into(),
-            });
-        }
-        let path = self.path(name, ARCHIVE_FILE);
-        let (store, to) = (Arc::clone(&self.store), path.clone());
-        let begun = self
-            .runtime
-            .wait(async move { store.put_multipart(&to).await })?;
-        Ok(Box::new(ObjectUpload {
-            upload: Some(begun.map_err(|error| remote("begin to upload", &path, error))?),
-            runtime: Arc::clone(&self.runtime),
-            part: Vec::with_capacity(self.options.part_bytes),
-            part_bytes: self.options.part_bytes,
-            parts: 0,
-            in_flight: VecDeque::new(),
-            path,
-        }))
+        self.begin_taken(name).inspect_err(|_| {
+            // The name alone: an archive may be there, of whoever had it before.
+            drop(self.delete(&writing));
+        })
     }
 
     fn publish(&self, name: SnapshotName, manifest: &[u8]) -> Result<()> {

@@ -23,7 +23,6 @@ use crate::archive::{
     ArchiveWriter, BoxError, Entry, Error, FORMAT_VERSION, Form, Hex, Kind, Manifest, Progress,
     Result, SnapshotName, StoreId, Trigger, VaultCount, Watcher,
 };
-use crate::destination::Upload;
 
 /// How many names are tried where others take them at the same time.
 const NAMES_TRIED_MAX: usize = 16;
@@ -236,13 +235,13 @@ impl Repository {
         build: impl FnOnce(Option<SnapshotName>, SnapshotName, &mut ArchiveWriter) -> Result<Manifest>,
     ) -> Result<Manifest> {
         let (clock_behind, mut name) = self.next_name()?;
-        let mut upload = self.begin(name);
+        let mut upload = self.destination.begin(name);
         for _ in 1..NAMES_TRIED_MAX {
             if !matches!(upload, Err(Error::Busy { .. })) {
                 break;
             }
             name = name.next()?;
-            upload = self.begin(name);
+            upload = self.destination.begin(name);
         }
         let upload = upload?;
         let finished = ArchiveWriter::begin(upload, name).and_then(|mut archive| {
@@ -286,15 +285,6 @@ impl Repository {
                 problem: "it was removed while this one was made, which is removed again; take the snapshot once more".into(),
             }),
         }
-    }
-
-    /// Begins an archive, and leaves nothing where that fails.
-    fn begin(&self, name: SnapshotName) -> Result<Box<dyn Upload>> {
-        self.destination.begin(name).inspect_err(|error| {
-            if !matches!(error, Error::Busy { .. }) {
-                drop(self.destination.discard(name));
-            }
-        })
     }
 
     fn manifest_json(&self, manifest: &Manifest) -> Result<Vec<u8>> {
