@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Repository;
+use super::{Loaded, Repository};
 use crate::archive::{Error, Result, SnapshotName};
 use crate::retention::{PrunePlan, Retention, dependents, plan};
 
@@ -44,24 +44,38 @@ impl Repository {
         known: &BTreeSet<SnapshotName>,
         unlocked: bool,
     ) -> Result<()> {
-        let max = self.limits.manifest_bytes_max;
-        let json = unlocked.then(|| self.destination.manifest(name, max));
-        self.destination.withdraw(name)?;
-        // What could not be read nobody builds on.
-        if let Some(Ok(json)) = json {
-            self.put_back_if_needed(name, &json, known)?;
+        if !unlocked {
+            self.destination.withdraw(name)?;
+            return self.destination.discard(name);
+        }
+        let json = match self.load(name) {
+            Ok(Loaded { json, .. }) => Some(json),
+            // What cannot be used nobody builds on.
+            Err(
+                Error::NoSuchSnapshot { .. }
+                | Error::Damaged { .. }
+                | Error::NewerFormat { .. }
+                | Error::OverLimit { .. },
+            ) => None,
+            Err(error) => return Err(error),
+        };
+        let withdrawn = self.destination.withdraw(name);
+        if let Some(json) = json {
+            let unneeded = withdrawn.and_then(|()| self.check_unneeded(name, known));
+            if let Err(error) = unneeded {
+                // Also where it could not be told, or an answer was lost: nothing of it was removed.
+                self.destination.publish(name, &json)?;
+                return Err(error);
+            }
+        } else {
+            withdrawn?;
         }
         self.destination.discard(name)
     }
 
     /// Where there are no locks, somebody may have made a snapshot on what was just withdrawn. Either that one does not find its parent
     /// when it looks for it after it was published, or it is found here.
-    fn put_back_if_needed(
-        &self,
-        name: SnapshotName,
-        json: &[u8],
-        known: &BTreeSet<SnapshotName>,
-    ) -> Result<()> {
+    fn check_unneeded(&self, name: SnapshotName, known: &BTreeSet<SnapshotName>) -> Result<()> {
         for new in self.names()?.into_iter().filter(|new| !known.contains(new)) {
             let manifest = match self.load(new) {
                 Ok(loaded) => Some(loaded.manifest),
@@ -74,7 +88,6 @@ impl Repository {
                     || manifest.entries.iter().any(|entry| entry.holder == name)
             });
             if needs_it {
-                self.destination.publish(name, json)?;
                 return Err(Error::Busy {
                     location: self.destination.location(Some(name)),
                     holder: format!("{new}, which was made on it meanwhile"),
