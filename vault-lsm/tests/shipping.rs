@@ -333,6 +333,47 @@ fn what_was_ingested_is_not_in_the_log() {
     assert_eq!(found.len(), 231);
 }
 
+/// A write that is in no log was passed over where the point is that write itself, and the copy taken for what was asked for.
+#[test]
+fn a_point_that_was_ingested_is_not_taken_for_the_one_before_it() {
+    let mut world = World::new();
+    let (store, ks) = (&world.store, world.ks);
+    put_all(store, ks, 300..310, 1);
+    let before = store.latest_sequence();
+    store.ingest(ks, [(b"zy", b"ingested")]).unwrap();
+    store.ingest(ks, [(b"zz", b"ingested")]).unwrap();
+    let shipped = [world.shipper.ship().unwrap()];
+    for point in [before + 1, before + 2] {
+        let fs = world.restored();
+        let error = assert_error!(
+            replay(&fs, &shipped, Until::Sequence(point)),
+            Error::LogGap { .. },
+            Input
+        );
+        assert!(error.to_string().contains("ingested"), "{error}");
+    }
+    let found = content_at(&world.base, &shipped, Until::Sequence(before), ks);
+    assert!(found == expected((0..210).chain(300..310), 1));
+    drop(world.shipper);
+
+    // A batch lies behind it in the same shipment.
+    let shipper = &mut begin(store);
+    let base = store.capture().unwrap();
+    let before = store.latest_sequence();
+    store.ingest(ks, [(b"zx", b"ingested")]).unwrap();
+    put_all(store, ks, 310..320, 1);
+    let shipped = [shipper.ship().unwrap()];
+    let until = Until::Sequence(before + 1);
+    let error = assert_error!(
+        replay(&restore(&base), &shipped, until),
+        Error::LogGap { .. },
+        Input
+    );
+    assert!(error.to_string().contains("ingested"), "{error}");
+    let at_base = replay(&restore(&base), &shipped, Until::Sequence(before)).unwrap();
+    assert_eq!(at_base.sequence, before);
+}
+
 #[test]
 fn a_point_before_the_base_is_refused() {
     let mut world = World::new();

@@ -190,7 +190,6 @@ impl Replay {
         let reached = shipment.next.sequence;
         match self.until {
             Until::Sequence(sequence) if sequence <= self.applied => Ok(false),
-            Until::Sequence(sequence) if sequence < reached && self.applied < reached => Ok(false),
             _ if reached > self.applied => Err(self.gap(format!(
                 "everything up to {reached} was written by then, and some of it is not in the log: what is ingested is not, \
                  and needs a newer base"
@@ -382,10 +381,17 @@ impl Replay {
         if last <= self.applied {
             return Ok(true);
         }
-        if matches!(self.until, Until::Sequence(sequence) if last > sequence) {
-            return Ok(false);
+        let follows = first == self.applied + 1;
+        match self.until {
+            // What is missing before this batch lies beyond as well, unless the point is in it.
+            Until::Sequence(sequence)
+                if last > sequence && (follows || sequence <= self.applied) =>
+            {
+                return Ok(false);
+            }
+            _ => {}
         }
-        if first != self.applied + 1 {
+        if !follows {
             return Err(self.gap(format!(
                 "the next batch in the log begins at {first}: a piece is missing, or what was ingested, which is not in the log, \
                  and needs a newer base"
