@@ -570,3 +570,39 @@ fn a_directory_on_disk_holds_snapshots() {
     });
     assert_eq!(one.names().unwrap().len(), 3);
 }
+
+/// A moment was taken, another snapshot was made, and then this one: it became the newest, and showed less.
+#[test]
+fn what_was_overtaken_is_not_put_behind_what_shows_more() {
+    let world = World::new();
+    let first = world.create(&some_files(1), Parent::None).unwrap();
+    let overtaken = Source {
+        taken_behind: Some(first.name),
+        ..source_of(&some_files(2))
+    };
+    let more = Source {
+        sequence: overtaken.sequence + 1,
+        ..source_of(&some_files(3))
+    };
+    let create = |source| {
+        let options = CreateOptions::default();
+        world.repository.create(source, &options, &())
+    };
+    let newest = create(more).unwrap();
+    let before = picture(&world.fs);
+    match create(overtaken) {
+        Err(Error::Busy { holder, .. }) => {
+            assert!(holder.contains(&newest.name.to_string()), "{holder}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(picture(&world.fs), before);
+    assert_eq!(world.repository.latest().unwrap(), Some(newest.clone()));
+
+    // A store that was put back to an earlier state goes on: what shows more is older than the moment.
+    let put_back = Source {
+        taken_behind: Some(newest.name),
+        ..source_of(&some_files(4))
+    };
+    assert!(create(put_back).is_ok());
+}

@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use vault_core::Snapshot;
 use vault_core::vfs::FileSet;
+use vault_core::{Snapshot, Timestamp};
 use vault_lsm::Capture;
 use vault_snapshot::repository::{CreateOptions, Document, Source, SourceFile};
 
-use super::{Form, Manifest, Parent, Snapshots, Trigger, VaultCount, Watcher, full_name};
+use super::{
+    Form, Manifest, Parent, SnapshotName, Snapshots, Trigger, VaultCount, Watcher, full_name,
+};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::portable::ExportFormat;
@@ -122,10 +124,12 @@ impl Snapshots {
         options: &SnapshotOptions,
         watcher: &dyn Watcher,
     ) -> Result<Manifest> {
-        let source = match options.form {
+        let seen = self.repository.names()?.pop();
+        let mut source = match options.form {
             Form::Physical => self.physical(options)?,
             Form::Logical => self.logical(options)?,
         };
+        source.taken_behind = Some(seen.map_or_else(|| SnapshotName::at(Timestamp(0)), Ok)?);
         let options = CreateOptions {
             parent: match options.form {
                 Form::Physical => options.parent,

@@ -46,6 +46,9 @@ pub struct Source {
     pub documents: Vec<Document>,
     /// What each vault holds. Leave it empty where that is confidential; documents add theirs.
     pub counts: BTreeMap<String, VaultCount>,
+    /// The newest name that there was before this moment was taken, where the host has looked: where somebody has made a snapshot since
+    /// that holds more, this one is not put behind it.
+    pub taken_behind: Option<SnapshotName>,
 }
 
 impl Source {
@@ -61,6 +64,7 @@ impl Source {
             files: Vec::new(),
             documents: Vec::new(),
             counts: BTreeMap::new(),
+            taken_behind: None,
         }
     }
 }
@@ -135,7 +139,8 @@ impl Repository {
     /// - [`Error::OtherStore`]: there are snapshots of another store here; nothing was written.
     /// - [`Error::NoSuchSnapshot`], [`Error::Parent`]: the parent cannot be built on, or was removed meanwhile; nothing is left of what
     ///   was written.
-    /// - [`Error::Busy`]: somebody else is writing here.
+    /// - [`Error::Busy`]: somebody else is writing here, or has made a snapshot that shows more since
+    ///   [the moment was taken](Source::taken_behind).
     /// - [`Error::Cancelled`], [`Error::SourceChanged`], [`Error::Document`], and what the destination says: there is no
     ///   such snapshot, and what was written of it is removed.
     pub fn create(
@@ -151,6 +156,7 @@ impl Repository {
         let _lock = self.destination.lock()?;
         let snapshots = self.list()?;
         self.check_one_store(&snapshots, plan.store)?;
+        self.check_not_overtaken(&plan, &snapshots)?;
         let parent = self.parent(&plan, options.parent, snapshots)?;
         self.write_snapshot(|clock_behind, name, archive| {
             let mut manifest = Manifest {
@@ -177,6 +183,21 @@ impl Repository {
             plan.write(&mut manifest, parent.as_ref(), archive, watcher)?;
             Ok(manifest)
         })
+    }
+
+    /// Refuses what shows less than a snapshot that was made since it was taken: behind that, it would be the newest.
+    fn check_not_overtaken(&self, plan: &Plan, snapshots: &[Manifest]) -> Result<()> {
+        let overtakes = |other: &&Manifest| {
+            let since = plan.taken_behind.is_some_and(|seen| other.name > seen);
+            since && other.instance == plan.instance && other.sequence > plan.sequence
+        };
+        match snapshots.iter().rfind(overtakes) {
+            None => Ok(()),
+            Some(other) => Err(Error::Busy {
+                location: self.destination.location(None),
+                holder: format!("{}, which was made meanwhile and shows more", other.name),
+            }),
+        }
     }
 
     /// Finds what the new snapshot builds on, among those there are.
@@ -332,6 +353,7 @@ struct Plan {
     files: Vec<(String, SourceFile)>,
     documents: Vec<(String, Document)>,
     counts: BTreeMap<String, VaultCount>,
+    taken_behind: Option<SnapshotName>,
 }
 
 impl Plan {
@@ -379,6 +401,7 @@ impl Plan {
                 files,
                 documents,
                 counts: source.counts,
+                taken_behind: source.taken_behind,
             }),
         }
     }
