@@ -10,7 +10,7 @@ use vault_core::Timestamp;
 use vault_core::clock::ManualClock;
 use vault_core::vfs::{DiskFileSystem, FileSystem, read_whole};
 use vault_db::snapshot::{
-    ArchiveError, Parent, Schedule, SnapshotOptions, SnapshotRunner, Trigger,
+    ArchiveError, Form, Parent, Schedule, SnapshotOptions, SnapshotRunner, Trigger,
 };
 use vault_db::{Database, Error};
 
@@ -52,6 +52,50 @@ fn a_runner_goes_by_the_clock_and_catches_up_once() {
     let listed = snapshots.list().unwrap();
     let triggers: Vec<_> = listed.iter().map(|made| made.trigger.clone()).collect();
     assert_eq!(triggers, [Trigger::Interval, Trigger::Interval]);
+}
+
+/// Documents of some vaults that somebody takes every now and then are no reason to put the next backup of everything off.
+#[test]
+fn a_runner_takes_no_documents_for_the_last_of_its_own() {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+    let db = Database::builder().clock(clock.clone()).temp().unwrap();
+    let snapshots = db.snapshots(place.path()).unwrap();
+    snapshots.create().unwrap();
+    db.vault("v").unwrap().put("a", &1).unwrap();
+    clock.advance(9 * DAY / 10);
+    let documents = SnapshotOptions {
+        form: Form::Logical,
+        ..SnapshotOptions::default()
+    };
+    snapshots.create_with(&documents, &()).unwrap();
+    let daily = Schedule {
+        interval: Some(DAY),
+        ..Schedule::default()
+    };
+    // Each time the program begins anew.
+    let run = || {
+        let options = SnapshotOptions::default();
+        snapshots.clone().run(daily.clone(), options, None).unwrap()
+    };
+    let runner = run();
+    clock.advance(DAY / 5);
+    wait_for(&runner, 1);
+    runner.stop();
+    let listed = snapshots.list().unwrap();
+    assert_eq!(listed.last().unwrap().form, Form::Physical);
+    // What has changed is counted from there as well.
+    snapshots.create_with(&documents, &()).unwrap();
+    db.vault("v").unwrap().put("b", &1).unwrap();
+    snapshots.create_with(&documents, &()).unwrap();
+    let changes = Schedule {
+        changed_entries: Some(1),
+        ..Schedule::default()
+    };
+    let options = SnapshotOptions::default();
+    let runner = snapshots.clone().run(changes, options, None).unwrap();
+    wait_for(&runner, 1);
+    assert_eq!(runner.stop().failed, 0);
 }
 
 #[test]

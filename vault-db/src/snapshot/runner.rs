@@ -90,7 +90,10 @@ impl Snapshots {
         retention: Option<Retention>,
     ) -> Result<SnapshotRunner> {
         self.repository.check_store(Hex(store_of(&self.database)))?;
-        let newest = self.repository.newest()?;
+        // Documents do not stand in for files, nor files for documents.
+        let of_form = self.repository.list()?.into_iter();
+        let of_form = of_form.filter(|manifest| manifest.form == options.form);
+        let newest = of_form.max_by_key(|manifest| (manifest.moment(), manifest.name));
         let last = newest.as_ref().map(|newest| newest.time);
         let now = self.database.shared().clock.now();
         let counts_bytes = schedule.changed_bytes.is_some();

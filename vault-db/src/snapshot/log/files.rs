@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use vault_core::Error as CoreError;
-use vault_core::vfs::{EntryKind, create_directories, parent_of, read_whole};
+use vault_core::vfs::{EntryKind, create_directories, parent_of, read_beginning};
 use vault_lsm::shipping::Shipment;
 
 use super::LogArchive;
@@ -14,6 +14,9 @@ use crate::hex::hex;
 
 const ENDING: &str = "shipment";
 const UNFINISHED: &str = "shipment.new";
+/// Longest file of a shipment that is read into memory, in bytes: one record of the longest batch that there can be, and what is
+/// around it.
+const SHIPMENT_FILE_BYTES_MAX: u64 = (2 << 30) + (64 << 20);
 
 impl LogArchive {
     /// The files of every chain, by their numbers.
@@ -48,11 +51,19 @@ impl LogArchive {
         let file = fs
             .open(path)
             .map_err(|error| CoreError::io("open", path, error))?;
-        let bytes = read_whole(&*file).map_err(|error| CoreError::io("read", path, error))?;
-        decode(&bytes).map_err(|problem| Error::Malformed {
+        let malformed = |problem| Error::Malformed {
             what: path.display().to_string(),
             problem,
-        })
+        };
+        let read_error = |error| CoreError::io("read", path, error);
+        let found = file.len().map_err(read_error)?;
+        if found > SHIPMENT_FILE_BYTES_MAX {
+            return Err(malformed(format!(
+                "it has {found} bytes, and no shipment has more than {SHIPMENT_FILE_BYTES_MAX}"
+            )));
+        }
+        let bytes = read_beginning(&*file, SHIPMENT_FILE_BYTES_MAX).map_err(read_error)?;
+        decode(&bytes).map_err(malformed)
     }
 
     pub(super) fn write(&self, shipment: &Shipment) -> Result<()> {
@@ -93,6 +104,26 @@ mod tests {
     use super::*;
     use crate::database::Database;
     use crate::snapshot::StoredSnapshots;
+
+    /// A file with a hole takes no room on disk, and none in memory: it is refused by its length.
+    #[test]
+    fn what_is_too_long_for_a_shipment_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Database::temp().unwrap();
+        let snapshots = db.snapshots(directory.path().join("snapshots")).unwrap();
+        let archive = snapshots.log_archive(directory.path().join("log"));
+        let chain = directory.path().join("log").join("00");
+        let fs = &archive.snapshots.file_system;
+        fs.create_dir_all(&chain).unwrap();
+        let file = fs
+            .create(&chain.join("00000000000000000000.shipment"))
+            .unwrap();
+        file.set_len(1 << 40).unwrap();
+        let refused = archive.chains().unwrap_err();
+        assert!(matches!(refused, Error::Malformed { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("1099511627776"), "{refused}");
+        assert_eq!(archive.prune().unwrap(), 0);
+    }
 
     /// Power is lost at every operation of writing shipments: those that are listed are whole, in a row from the first, and all that
     /// were acknowledged are there.

@@ -263,7 +263,7 @@ impl LogArchive {
                 let opened = Arc::clone(&file_system);
                 drop(self.snapshots.open_read_only(&base, opened, path)?);
                 if !shipments.is_empty() {
-                    replayed = Some(self.replay(path, &options, &shipments, until, &mut ask)?);
+                    replayed = self.replay(path, &options, &shipments, until, &mut ask)?;
                 }
                 Ok(())
             },
@@ -281,7 +281,7 @@ impl LogArchive {
         })
     }
 
-    /// Replays shipments on what was unpacked of their base.
+    /// Replays shipments on what was unpacked of their base; `None` where nothing had to be.
     fn replay(
         &self,
         unpacked: &Path,
@@ -289,7 +289,7 @@ impl LogArchive {
         shipments: &BTreeMap<u64, PathBuf>,
         until: Until,
         progress: &mut dyn FnMut(&ReplayProgress) -> ControlFlow<()>,
-    ) -> Result<Replayed> {
+    ) -> Result<Option<Replayed>> {
         let mut told = ReplayProgress {
             shipments_total: shipments.len() as u64,
             ..ReplayProgress::default()
@@ -306,7 +306,11 @@ impl LogArchive {
         });
         match replay_shipped(unpacked, options, read, until) {
             Err(CoreError::Cancelled) => Err(Error::Cancelled),
-            replayed => Ok(replayed?),
+            // The base is from before that time, and what it holds was shipped only behind it: it is what there was then.
+            Err(CoreError::InvalidSetting {
+                setting: "until", ..
+            }) if matches!(until, Until::Time(_)) => Ok(None),
+            replayed => Ok(Some(replayed?)),
         }
     }
 }

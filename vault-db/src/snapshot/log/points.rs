@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) to: ShipPosition,
     /// When the last shipment was made.
     pub(super) time: Timestamp,
+    /// Whether the last group has no end: how far it goes, nobody tells.
+    is_open: bool,
     store: [u8; 16],
 }
 
@@ -114,6 +116,7 @@ impl LogArchive {
             from: first.position,
             to: last.next,
             time: last.time,
+            is_open: last.more,
             store: first.store,
             shipments,
         }))
@@ -157,9 +160,14 @@ fn leads_on(base: &Manifest, runs: &[Run], until: Until) -> Option<Choice> {
         Until::End | Until::Time(_) => true,
         Until::Sequence(sequence) => sequence == base.sequence,
     };
+    // A group without its end may hold what comes behind it all the same.
+    let open = runs.iter().filter(|run| {
+        run.is_open && is_base(base, run.from.instance) && begins_before(&run.from, base)
+    });
+    let open = open.max_by_key(|run| run.to.sequence);
     (is_ahead && is_the_point).then(|| Choice {
         base: base.clone(),
-        shipments: BTreeMap::new(),
+        shipments: open.map_or_else(BTreeMap::new, |run| run.shipments.clone()),
         reach: base.sequence,
         time: moment_of(base),
     })
@@ -213,9 +221,11 @@ fn unbroken(shipments: BTreeMap<u64, PathBuf>) -> Vec<BTreeMap<u64, PathBuf>> {
 
 /// Whether a chain holds what was written behind a snapshot: from before it, or from where the chain begins, up to it at least.
 fn reaches(from: &ShipPosition, to: &ShipPosition, base: &Manifest) -> bool {
-    let from_before =
-        from.sequence < base.sequence || (from.sequence == base.sequence && from.shipment == 0);
-    from_before && to.sequence >= base.sequence && is_base(base, from.instance)
+    begins_before(from, base) && to.sequence >= base.sequence && is_base(base, from.instance)
+}
+
+fn begins_before(from: &ShipPosition, base: &Manifest) -> bool {
+    from.sequence < base.sequence || (from.sequence == base.sequence && from.shipment == 0)
 }
 
 fn shown(until: Until) -> String {
@@ -223,5 +233,117 @@ fn shown(until: Until) -> String {
         Until::End => "the end".to_owned(),
         Until::Sequence(sequence) => format!("write {sequence}"),
         Until::Time(time) => format!("{} ms after 1970", time.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use vault_core::clock::ManualClock;
+    use vault_lsm::shipping::{LogShipper, ShipOptions};
+
+    use crate::database::Database;
+    use crate::snapshot::{LogArchive, Snapshots};
+
+    use super::*;
+
+    /// A database with a clock, whose log is shipped on demand.
+    struct World {
+        directory: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        db: Database,
+        snapshots: Snapshots,
+        archive: LogArchive,
+        shipper: LogShipper,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+            let db = Database::builder().clock(clock.clone()).temp().unwrap();
+            let snapshots = db.snapshots(directory.path().join("snapshots")).unwrap();
+            let archive = snapshots.log_archive(directory.path().join("log"));
+            let options = ShipOptions {
+                shipment_bytes_max: 4096,
+                ..ShipOptions::default()
+            };
+            let mut shipper = db.lsm().unwrap().ship_log(&options).unwrap();
+            archive.write(&shipper.ship().unwrap()).unwrap();
+            Self {
+                directory,
+                clock,
+                db,
+                snapshots,
+                archive,
+                shipper,
+            }
+        }
+
+        /// Ships once. Gives whether there is more.
+        fn ship(&mut self) -> bool {
+            let shipment = self.shipper.ship().unwrap();
+            self.archive.write(&shipment).unwrap();
+            shipment.more
+        }
+
+        fn write(&self, range: std::ops::Range<i64>) {
+            let vault = self.db.vault("v").unwrap();
+            for n in range {
+                vault.put(n, &"a value of some length".repeat(10)).unwrap();
+            }
+        }
+
+        fn a_minute_later(&self) -> Timestamp {
+            self.clock.advance(Duration::from_secs(60));
+            self.db.shared().clock.now()
+        }
+
+        /// Restores, and gives from which snapshot and how many entries.
+        fn restored(&self, until: Until, name: &str) -> (crate::snapshot::SnapshotName, u64) {
+            let target = self.directory.path().join(name);
+            let restored = self.archive.restore_to(until, &target).unwrap();
+            let then = Database::open(&target).unwrap();
+            (restored.base, then.vault("v").unwrap().len().unwrap())
+        }
+    }
+
+    /// What the snapshot holds was shipped only after the time that is asked for: the snapshot is what there was then.
+    #[test]
+    fn a_time_right_behind_a_snapshot_is_the_snapshot() {
+        let mut world = World::new();
+        world.snapshots.create().unwrap();
+        world.write(0..3);
+        while world.ship() {}
+        world.a_minute_later();
+        world.write(3..6);
+        let base = world.snapshots.create().unwrap();
+        let wanted = world.a_minute_later();
+        world.a_minute_later();
+        world.write(6..9);
+        while world.ship() {}
+        let then = world.restored(Until::Time(wanted), "then");
+        assert_eq!(then, (base.name, 6));
+        assert_eq!(world.restored(Until::End, "end"), (base.name, 9));
+    }
+
+    /// The machine is lost amid a group of shipments, and amid it a snapshot was made: what was shipped behind that counts.
+    #[test]
+    fn what_is_there_of_the_last_group_is_not_passed_over() {
+        let mut world = World::new();
+        world.snapshots.create().unwrap();
+        world.write(0..20);
+        let base = world.snapshots.create().unwrap();
+        world.write(20..100);
+        for _ in 0..4 {
+            assert!(world.ship());
+        }
+        let (from, entries) = world.restored(Until::End, "end");
+        assert_eq!(from, base.name);
+        assert!(entries > 30 && entries < 100, "{entries}");
+        let exactly = world.restored(Until::Sequence(base.sequence), "base");
+        assert_eq!(exactly, (base.name, 20));
     }
 }

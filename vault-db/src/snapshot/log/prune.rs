@@ -37,7 +37,7 @@ impl LogArchive {
             Some(database) => BTreeSet::from([store_of(database)]),
             None => bases.iter().map(|base| base.store.0).collect(),
         };
-        let mut removed = 0;
+        let mut chains = Vec::new();
         for shipments in self.stored()?.into_values() {
             let Some(last) = shipments.values().next_back() else {
                 continue;
@@ -49,12 +49,18 @@ impl LogArchive {
                 Err(error) => return Err(error),
             };
             // Its snapshots lie elsewhere.
-            if !ours.contains(&last.store) {
-                continue;
+            if ours.contains(&last.store) {
+                chains.push((shipments, last));
             }
-            let unneeded = match oldest_base(&bases, &last) {
-                Some(oldest) => self.before(&shipments, oldest)?,
-                None if self.may_get_its_base(&bases, &last) => Vec::new(),
+        }
+        let mut removed = 0;
+        for (shipments, last) in &chains {
+            let unneeded = match oldest_base(&bases, last) {
+                Some(oldest) => self.before(shipments, oldest)?,
+                None if self.may_get_its_base(&bases, last) => Vec::new(),
+                None if may_go_on(&bases, last, chains.iter().map(|(_, last)| last)) => {
+                    self.before(shipments, SequenceNumber::MAX)?
+                }
                 None => shipments.values().collect(),
             };
             let fs = &self.snapshots.file_system;
@@ -105,6 +111,21 @@ impl LogArchive {
     }
 }
 
+/// Whether what a snapshot shows may still be shipped: it was made when the archiver was behind. Then the last group stays, behind which
+/// the next one shows.
+fn may_go_on<'a>(
+    bases: &[Manifest],
+    last: &Shipment,
+    mut all: impl Iterator<Item = &'a Shipment>,
+) -> bool {
+    let instance = last.position.instance;
+    let is_ahead = bases.iter().any(|base| is_base(base, instance));
+    let further = |other: &Shipment| {
+        other.position.instance == instance && other.next.sequence > last.next.sequence
+    };
+    is_ahead && !all.any(further)
+}
+
 /// Where the oldest snapshot stands that a chain goes on from.
 fn oldest_base(bases: &[Manifest], last: &Shipment) -> Option<SequenceNumber> {
     // Only the end of a group tells how far it goes.
@@ -117,10 +138,15 @@ fn oldest_base(bases: &[Manifest], last: &Shipment) -> Option<SequenceNumber> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use vault_core::Timestamp;
+    use vault_core::clock::ManualClock;
     use vault_lsm::shipping::{LogShipper, ShipOptions, Until};
 
     use super::*;
     use crate::database::Database;
+    use crate::snapshot::{Parent, SnapshotOptions};
 
     fn ship_all(archive: &LogArchive, shipper: &mut LogShipper) -> u64 {
         for shipped in 1.. {
@@ -186,6 +212,63 @@ mod tests {
         assert!(archive.prune().unwrap() > 5);
         assert_eq!(archive.prune().unwrap(), 0);
         assert_eq!(entries("second").1, 600);
+    }
+
+    /// The only snapshot there is was made before what it holds was shipped: the chain goes on, and the snapshot with it.
+    #[test]
+    fn a_chain_that_is_behind_its_only_snapshot_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000)));
+        let db = Database::builder().clock(clock.clone()).temp().unwrap();
+        let snapshots = db.snapshots(directory.path().join("snapshots")).unwrap();
+        let archive = snapshots.log_archive(directory.path().join("log"));
+        let begin = || {
+            let options = ShipOptions::default();
+            let mut shipper = db.lsm().unwrap().ship_log(&options).unwrap();
+            archive.write(&shipper.ship().unwrap()).unwrap();
+            shipper
+        };
+        let only = || {
+            let full = SnapshotOptions {
+                parent: Parent::None,
+                ..SnapshotOptions::default()
+            };
+            let made = snapshots.create_with(&full, &()).unwrap();
+            for other in snapshots.list().unwrap() {
+                if other.name != made.name {
+                    snapshots.repository().remove(other.name).unwrap();
+                }
+            }
+            made
+        };
+        let (mut shipper, vault) = (begin(), db.vault("v").unwrap());
+        for n in 0..3_i64 {
+            vault.put(n, &n).unwrap();
+            ship_all(&archive, &mut shipper);
+        }
+        // Nothing is written for two days, then something, and the next snapshot is faster than the archiver.
+        clock.advance(2 * FIRST_SNAPSHOT_MAX);
+        vault.put(3, &3).unwrap();
+        let base = only();
+        assert!(archive.prune().unwrap() > 0);
+        ship_all(&archive, &mut shipper);
+        vault.put(4, &4).unwrap();
+        ship_all(&archive, &mut shipper);
+        let target = directory.path().join("then");
+        let restored = archive.restore_to(Until::End, &target).unwrap();
+        assert_eq!((restored.base, restored.batches), (base.name, 1));
+        let then = Database::open(&target).unwrap();
+        assert_eq!(then.vault("v").unwrap().len().unwrap(), 5);
+
+        // Another chain goes further: nothing goes on from the first one any more.
+        drop(shipper);
+        clock.advance(2 * FIRST_SNAPSHOT_MAX);
+        let mut shipper = begin();
+        only();
+        vault.put(5, &5).unwrap();
+        ship_all(&archive, &mut shipper);
+        assert!(archive.prune().unwrap() > 0);
+        assert_eq!(archive.chains().unwrap().len(), 1);
     }
 
     /// A chain is begun before the snapshot is made that it goes on from.
