@@ -33,7 +33,7 @@ pub use archiver::{LogArchiver, LogArchiverStatus};
 pub(crate) use shipment::{decode, encode, sealed};
 
 use super::open::prepared;
-use super::{Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
+use super::{ArchiveError, Form, Manifest, SnapshotName, Snapshots, StoredSnapshots, Watcher};
 use crate::database::{Callbacks, Database};
 use crate::error::{Error, Result};
 use points::Choice;
@@ -261,7 +261,7 @@ impl LogArchive {
             &|_| true,
             |path| {
                 let opened = Arc::clone(&file_system);
-                drop(self.snapshots.open_read_only(&base, opened, path)?);
+                check_sequence(&base, &self.snapshots.open_read_only(&base, opened, path)?)?;
                 if !shipments.is_empty() {
                     replayed = self.replay(path, &options, &shipments, until, &mut ask)?;
                 }
@@ -313,6 +313,21 @@ impl LogArchive {
             replayed => Ok(Some(replayed?)),
         }
     }
+}
+
+/// Holds how far a snapshot goes by its manifest, of which everything was chosen and which nobody has authenticated, against its files.
+fn check_sequence(base: &Manifest, unpacked: &Database) -> Result<()> {
+    let found = unpacked.shared().engine.latest_sequence();
+    if found == base.sequence {
+        return Ok(());
+    }
+    Err(Error::from(ArchiveError::Damaged {
+        location: format!("snapshot {}", base.name),
+        problem: format!(
+            "its files go up to write {found}, and its manifest says {}: remove it, or go back to a point before it",
+            base.sequence
+        ),
+    }))
 }
 
 /// Whether a chain of an instance may go on from a snapshot.

@@ -241,8 +241,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use vault_core::Engine;
     use vault_core::clock::ManualClock;
     use vault_lsm::shipping::{LogShipper, ShipOptions};
+    use vault_snapshot::repository::{CreateOptions, Source, SourceFile};
 
     use crate::database::Database;
     use crate::snapshot::{LogArchive, Snapshots};
@@ -345,5 +347,41 @@ mod tests {
         assert!(entries > 30 && entries < 100, "{entries}");
         let exactly = world.restored(Until::Sequence(base.sequence), "base");
         assert_eq!(exactly, (base.name, 20));
+    }
+
+    /// Somebody who can write to the repository says of an old snapshot that it holds more than the log: it would be the end.
+    #[test]
+    fn a_snapshot_that_says_it_holds_more_than_it_does_is_refused() {
+        let mut world = World::new();
+        world.snapshots.create().unwrap();
+        world.write(0..3);
+        let lsm = world.db.lsm().unwrap();
+        let capture = lsm.capture().unwrap();
+        world.write(3..9);
+        let mut forged = Source::new(capture.store, Form::Physical);
+        forged.instance = lsm.instance();
+        forged.generation = capture.generation;
+        forged.sequence = lsm.latest_sequence() + 1;
+        let files = capture.files.into_iter().map(|file| SourceFile {
+            name: file.name,
+            bytes: file.bytes,
+            salt: file.salt,
+            immutable: file.immutable,
+            content: file.content,
+        });
+        forged.files = files.collect();
+        let good = lsm.latest_sequence();
+        while world.ship() {}
+        let repository = world.snapshots.repository();
+        repository
+            .create(forged, &CreateOptions::default(), &())
+            .unwrap();
+        let target = world.directory.path().join("never");
+        let refused = world.archive.restore_to(Until::End, &target).unwrap_err();
+        let said = refused.to_string();
+        assert!(said.contains("its manifest says"), "{said}");
+        assert!(!target.exists());
+        let then = world.restored(Until::Sequence(good), "then");
+        assert_eq!(then.1, 9);
     }
 }
