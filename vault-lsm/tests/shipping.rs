@@ -167,6 +167,50 @@ fn batches_are_whole_and_shipments_small() {
     }
 }
 
+/// The first shipment of a group tells of keyspaces up to the end of the group. Where the others are lost, what became of keyspaces behind
+/// the last write that is there did not happen yet.
+#[test]
+fn a_group_without_its_end_drops_no_keyspace_too_early() {
+    let mut world = World::new();
+    let store = &world.store;
+    let other = store.create_keyspace("other", &small_keyspace()).unwrap();
+    drop(world.shipper);
+    world.shipper = store
+        .ship_log(&ShipOptions {
+            shipment_bytes_max: 300,
+            ..ShipOptions::default()
+        })
+        .unwrap();
+    world.base = store.capture().unwrap();
+    put_all(store, other, 0..20, 1);
+    store.drop_keyspace(other).unwrap();
+    put_all(store, world.ks, 300..310, 1);
+    let first = world.shipper.ship().unwrap();
+    assert!(first.more);
+    let time = first.time;
+    for until in [Until::End, Until::Time(time)] {
+        let fs = world.restored();
+        let replayed = replay(&fs, std::slice::from_ref(&first), until).unwrap();
+        let written = replayed.sequence - world.base.sequence;
+        assert!(written > 0 && written < 20, "{written}");
+        let copy = open_copy(&fs);
+        let kept = copy.keyspaces().unwrap();
+        assert!(kept.iter().any(|info| info.id == other), "{until:?}");
+        assert_contents(&copy, other, &expected(0..written, 1));
+    }
+    // With the rest it goes.
+    let mut shipped = vec![first];
+    while shipped.last().unwrap().more {
+        shipped.push(world.shipper.ship().unwrap());
+    }
+    let fs = world.restored();
+    replay(&fs, &shipped, Until::End).unwrap();
+    let copy = open_copy(&fs);
+    let kept = copy.keyspaces().unwrap();
+    assert!(kept.iter().all(|info| info.id != other));
+    assert_contents(&copy, world.ks, &expected((0..210).chain(300..310), 1));
+}
+
 #[test]
 fn a_time_is_reached_by_what_was_shipped_until_then() {
     let fs = MemoryFileSystem::new();

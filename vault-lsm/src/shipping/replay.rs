@@ -51,9 +51,10 @@ pub struct Replayed {
 /// Brings a restored copy, which nobody has opened for writing and nobody has open, forward by what was shipped.
 ///
 /// `shipments` are those of one chain in their order without a gap, from the last one that ends ([`Shipment::next`]) before the sequence
-/// number of the base on; earlier ones do no harm. The store in `directory` is opened as `options` say, with the secret that the shipping
-/// store had; its merge operators have to be registered. Afterwards it is closed, and a copy still: it can be replayed on
-/// once more, further, until it is first opened for writing.
+/// number of the base on; earlier ones do no harm. What was shipped at a time ([`Shipment::more`]) is begun with its first one. The
+/// store in `directory` is opened as `options` say, with the secret that the shipping store had; its merge operators have to be
+/// registered. Afterwards it is closed, and a copy still: it can be replayed on once more, further, until it is first opened for
+/// writing.
 ///
 /// ```
 /// # use vault_core::vfs::{DiskFileSystem, FileSystem, read_whole};
@@ -468,6 +469,12 @@ impl Replay {
                 problem: "there are none".to_owned(),
             });
         }
+        // The first shipment of a group tells of changes that may lie behind what came of the group. Nothing is dropped before its time.
+        let behind = self.applied.saturating_add(1);
+        if !matches!(self.until, Until::Sequence(_)) {
+            self.changes
+                .retain(|(at, edit)| *at < behind || matches!(edit, Edit::CreateKeyspace { .. }));
+        }
         match self.until {
             Until::Time(_) => {
                 let reached = self.last.map_or(0, |last| last.sequence);
@@ -477,7 +484,7 @@ impl Replay {
                 self.apply_changes(SequenceNumber::MAX)?;
             }
             Until::End => self.apply_changes(SequenceNumber::MAX)?,
-            Until::Sequence(sequence) => self.apply_changes(sequence.min(self.applied + 1))?,
+            Until::Sequence(sequence) => self.apply_changes(sequence.min(behind))?,
         }
         if let Some(target) = self.target.take() {
             target.sync()?;
