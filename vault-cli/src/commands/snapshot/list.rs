@@ -54,7 +54,7 @@ impl fmt::Display for Listed<'_> {
         for name in &self.interrupted {
             writeln!(
                 f,
-                "{name}  is no snapshot: it is being made, or was interrupted; clean removes it"
+                "{name}  is no snapshot: it is being made, or was interrupted; clean removes it, unless a snapshot builds on it"
             )?;
         }
         if self.snapshots.is_empty() {
