@@ -49,7 +49,9 @@ struct Calls {
 
 /// What happens once, before a call of this number, from zero.
 #[derive(Default)]
-struct Once(Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>);
+struct Once(Mutex<Option<(u64, Act)>>);
+
+type Act = Box<dyn FnOnce() + Send>;
 
 impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

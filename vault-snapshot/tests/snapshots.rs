@@ -592,7 +592,7 @@ fn what_was_overtaken_is_not_put_behind_what_shows_more() {
     let before = picture(&world.fs);
     match create(overtaken) {
         Err(Error::Busy { holder, .. }) => {
-            assert!(holder.contains(&newest.name.to_string()), "{holder}")
+            assert!(holder.contains(&newest.name.to_string()), "{holder}");
         }
         other => panic!("{other:?}"),
     }
