@@ -5,82 +5,24 @@
 mod support;
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use support::modes::encrypted;
+use support::shipped::{COPY, World, begin, open_copy, replay, restore};
 use support::{
     DIRECTORY, assert_contents, assert_error, contents, expected, image, key, manual, put_all,
     roomy_keyspace, small_keyspace, threaded, value,
 };
 use vault_core::clock::{ManualClock, SystemClock};
-use vault_core::vfs::{CrashPolicy, FileSystem, MemoryFileSystem, read_whole};
+use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
 use vault_core::{
-    Clock, Engine, Error, KeyspaceId, Result, SequenceNumber, Timestamp, WriteBatch, WriteOptions,
+    Clock, Engine, Error, KeyspaceId, SequenceNumber, Timestamp, WriteBatch, WriteOptions,
 };
-use vault_lsm::shipping::{LogShipper, Replayed, ShipOptions, Shipment, Until, replay_shipped};
-use vault_lsm::{Capture, Lsm, LsmOptions, OpenMode};
-
-const COPY: &str = "/copy";
-
-fn begin(store: &Lsm) -> LogShipper {
-    store.ship_log(&ShipOptions::default()).unwrap()
-}
-
-/// A store with some data, its shipper and its base.
-struct World {
-    fs: MemoryFileSystem,
-    store: Lsm,
-    ks: KeyspaceId,
-    shipper: LogShipper,
-    base: Capture,
-}
-
-impl World {
-    fn new() -> Self {
-        let fs = MemoryFileSystem::new();
-        let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
-        let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
-        put_all(&store, ks, 0..200, 1);
-        let shipper = begin(&store);
-        put_all(&store, ks, 200..210, 1);
-        let base = store.capture().unwrap();
-        Self {
-            fs,
-            store,
-            ks,
-            shipper,
-            base,
-        }
-    }
-
-    fn restored(&self) -> MemoryFileSystem {
-        restore(&self.base)
-    }
-}
-
-fn restore(base: &Capture) -> MemoryFileSystem {
-    let fs = MemoryFileSystem::new();
-    fs.create_dir_all(Path::new(COPY)).unwrap();
-    fs.sync_dir(Path::new("/")).unwrap();
-    for file in &base.files {
-        let bytes = read_whole(&*file.content).unwrap();
-        fs.write_file(Path::new(COPY).join(&file.name), &bytes)
-            .unwrap();
-    }
-    fs
-}
-
-fn replay(fs: &MemoryFileSystem, shipped: &[Shipment], until: Until) -> Result<Replayed> {
-    replay_shipped(COPY, &manual(fs), shipped.iter().cloned().map(Ok), until)
-}
-
-fn open_copy(fs: &MemoryFileSystem) -> Lsm {
-    Lsm::open(COPY, manual(fs).mode(OpenMode::MustExist)).unwrap()
-}
+use vault_lsm::shipping::{ShipOptions, Shipment, Until, replay_shipped};
+use vault_lsm::{Capture, Lsm, LsmOptions};
 
 /// Replays on a fresh restore, and gives what a keyspace holds then.
 fn content_at(

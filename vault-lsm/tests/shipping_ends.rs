@@ -1,70 +1,11 @@
 //! Replays that end where the log does not tell all: amid a group of shipments, and at writes that went past the log.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::path::Path;
-
-use support::{
-    DIRECTORY, assert_contents, assert_error, expected, manual, put_all, small_keyspace,
-};
-use vault_core::vfs::{FileSystem, MemoryFileSystem, read_whole};
-use vault_core::{Engine, Error, KeyspaceId, Result};
-use vault_lsm::shipping::{LogShipper, Replayed, ShipOptions, Shipment, Until, replay_shipped};
-use vault_lsm::{Capture, Lsm, OpenMode};
-
-const COPY: &str = "/copy";
-
-fn begin(store: &Lsm) -> LogShipper {
-    store.ship_log(&ShipOptions::default()).unwrap()
-}
-
-/// A store with some data, its shipper and its base.
-struct World {
-    store: Lsm,
-    ks: KeyspaceId,
-    shipper: LogShipper,
-    base: Capture,
-}
-
-impl World {
-    fn new() -> Self {
-        let fs = MemoryFileSystem::new();
-        let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
-        let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
-        put_all(&store, ks, 0..210, 1);
-        Self {
-            shipper: begin(&store),
-            base: store.capture().unwrap(),
-            store,
-            ks,
-        }
-    }
-
-    fn restored(&self) -> MemoryFileSystem {
-        restore(&self.base)
-    }
-}
-
-fn restore(base: &Capture) -> MemoryFileSystem {
-    let fs = MemoryFileSystem::new();
-    fs.create_dir_all(Path::new(COPY)).unwrap();
-    fs.sync_dir(Path::new("/")).unwrap();
-    for file in &base.files {
-        let bytes = read_whole(&*file.content).unwrap();
-        fs.write_file(Path::new(COPY).join(&file.name), &bytes)
-            .unwrap();
-    }
-    fs
-}
-
-fn replay(fs: &MemoryFileSystem, shipped: &[Shipment], until: Until) -> Result<Replayed> {
-    replay_shipped(COPY, &manual(fs), shipped.iter().cloned().map(Ok), until)
-}
-
-fn open_copy(fs: &MemoryFileSystem) -> Lsm {
-    Lsm::open(COPY, manual(fs).mode(OpenMode::MustExist)).unwrap()
-}
+use support::shipped::{World, begin, open_copy, replay, restore};
+use support::{assert_contents, assert_error, expected, put_all, small_keyspace};
+use vault_core::{Engine, Error};
+use vault_lsm::shipping::{ShipOptions, Until};
 
 /// The first shipment of a group tells of keyspaces up to the end of the group. Where the others are lost, what became of keyspaces behind
 /// the last write that is there did not happen yet.

@@ -7,6 +7,7 @@ pub(crate) mod keyed;
 pub(crate) mod locking;
 pub(crate) mod modes;
 pub(crate) mod rotating;
+pub(crate) mod shipped;
 pub(crate) mod slow;
 
 use std::collections::BTreeMap;
