@@ -48,7 +48,7 @@ fn what_goes_in_comes_out() {
     let listed = world.repository.list().unwrap();
     assert_eq!(listed, std::slice::from_ref(&made));
     assert_eq!(world.repository.manifest(made.name).unwrap(), made);
-    assert_eq!(world.repository.newest().unwrap(), Some(made.clone()));
+    assert_eq!(world.repository.latest().unwrap(), Some(made.clone()));
     let verified = world.repository.verify(made.name, &()).unwrap();
     assert_eq!(verified.entries, files.len() as u64);
     assert_eq!(verified.bytes_read, made.bytes());
@@ -147,7 +147,7 @@ fn consolidation_needs_neither_the_store_nor_the_chain_afterwards() {
     assert_eq!((new.kind, new.parent), (Kind::Full, None));
     assert_eq!(new.content_of, Some(old.name));
     assert_eq!((new.time, new.sequence), (old.time, old.sequence));
-    assert_eq!(world.repository.newest().unwrap().unwrap().name, new.name);
+    assert_eq!(world.repository.latest().unwrap().unwrap().name, new.name);
     let kept = Retention {
         last: 1,
         ..Retention::default()
@@ -171,7 +171,7 @@ fn a_consolidated_one_counts_as_of_its_moment() {
     let late = world.repository.consolidate(old.name, &()).unwrap();
     assert!(late.name > newest.name);
     assert_eq!(
-        world.repository.newest().unwrap().unwrap().name,
+        world.repository.latest().unwrap().unwrap().name,
         newest.name
     );
     let next = world.create(&some_files(2), Parent::Newest).unwrap();
@@ -250,7 +250,7 @@ fn a_full_chain_is_begun_anew() {
         kinds,
         [Kind::Full, Kind::Incremental, Kind::Full, Kind::Incremental]
     );
-    let newest = world.repository.newest().unwrap().unwrap().name;
+    let newest = world.repository.latest().unwrap().unwrap().name;
     let error = world
         .create(&some_files(1), Parent::Named(newest))
         .unwrap_err();
@@ -501,7 +501,7 @@ fn what_has_no_such_name_or_path_is_said_so() {
         world.repository.list().unwrap().is_empty(),
         "not even a directory"
     );
-    assert!(world.repository.newest().unwrap().is_none());
+    assert!(world.repository.latest().unwrap().is_none());
     let repository = &world.repository;
     assert!(matches!(
         repository.verify(none, &()),

@@ -32,17 +32,8 @@ impl Repository {
         Ok(found.filter(|f| f.manifest).map(|f| f.name).collect())
     }
 
-    /// The snapshot that shows the latest moment, if there is any. A consolidated one counts as what it is a copy of.
-    ///
-    /// # Errors
-    /// What the destination says.
-    pub fn newest(&self) -> Result<Option<Manifest>> {
-        let snapshots = self.list()?.into_iter();
-        Ok(snapshots.max_by_key(|manifest| (manifest.moment(), manifest.name)))
-    }
-
-    /// As [`newest`](Self::newest), and refuses where a snapshot that cannot be read may show a later moment: whoever asks for the
-    /// latest must not get an older one unawares.
+    /// The snapshot that shows the latest moment, if there is any; a consolidated one counts as what it is a copy of. Refuses where
+    /// one that cannot be read may show a later moment: whoever asks for the latest must not get an older one unawares.
     ///
     /// # Errors
     /// [`Error::Damaged`] where what is the latest cannot be told, and what the destination says.
