@@ -165,14 +165,7 @@ impl Snapshots {
         if !lsm.is_encrypted() {
             source.counts = self.counts_of(&capture)?;
         }
-        let files = capture.files.into_iter().map(|file| SourceFile {
-            name: file.name,
-            bytes: file.bytes,
-            salt: file.salt,
-            immutable: file.immutable,
-            content: file.content,
-        });
-        source.files = files.collect();
+        source.files = source_files(capture);
         Ok(source)
     }
 
@@ -244,6 +237,18 @@ impl Snapshots {
             }),
         }
     }
+}
+
+/// The files of a capture, as a repository takes them.
+pub(super) fn source_files(capture: Capture) -> Vec<SourceFile> {
+    let files = capture.files.into_iter().map(|file| SourceFile {
+        name: file.name,
+        bytes: file.bytes,
+        salt: file.salt,
+        immutable: file.immutable,
+        content: file.content,
+    });
+    files.collect()
 }
 
 /// What snapshots of a database say they are of, whatever their form: the engine's store, or, where the engine has no name

@@ -245,9 +245,10 @@ mod tests {
     use vault_core::clock::ManualClock;
     use vault_core::vfs::{DiskFileSystem, FileSystem};
     use vault_lsm::shipping::{LogShipper, ShipOptions};
-    use vault_snapshot::repository::{CreateOptions, Source, SourceFile};
+    use vault_snapshot::repository::{CreateOptions, Source};
 
     use crate::database::Database;
+    use crate::snapshot::create::source_files;
     use crate::snapshot::{LogArchive, Snapshots};
 
     use super::*;
@@ -363,14 +364,7 @@ mod tests {
         forged.instance = lsm.instance();
         forged.generation = capture.generation;
         forged.sequence = lsm.latest_sequence() + 1;
-        let files = capture.files.into_iter().map(|file| SourceFile {
-            name: file.name,
-            bytes: file.bytes,
-            salt: file.salt,
-            immutable: file.immutable,
-            content: file.content,
-        });
-        forged.files = files.collect();
+        forged.files = source_files(capture);
         let good = lsm.latest_sequence();
         while world.ship() {}
         let repository = world.snapshots.repository();
