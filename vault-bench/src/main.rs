@@ -79,6 +79,9 @@ struct RunArgs {
     /// Seconds that `queue`, `expiry` and `tails` run for, each; 0: ten minutes, two minutes, an hour.
     #[arg(long, default_value_t = 0)]
     timed_seconds: u64,
+    /// Writes a second that `tails` keeps to, so that engines can be held to the same; 0: 70 % of what each could reach just before.
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
     /// Seconds that a store is waited for that is to give space back unasked.
     #[arg(long, default_value_t = Settings::default().shrink_wait_ms / 1000)]
     shrink_wait: u64,
@@ -176,6 +179,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
             seed: args.seed,
             duration_max_s: args.duration_max,
             timed_ms: args.timed_seconds.saturating_mul(1000),
+            rate: args.rate,
             shrink_wait_ms: args.shrink_wait.saturating_mul(1000),
             memory_limit_mib: limit,
         },

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Milliseconds that each workload with a duration of its own runs for (a queue, expiry, tails); 0: what it says.
     #[serde(default)]
     pub timed_ms: u64,
+    /// Writes a second that `tails` keeps to; 0: 70 % of what could be reached just before.
+    #[serde(default)]
+    pub rate: u64,
     /// Milliseconds that a store which is to give space back without being asked is waited for.
     #[serde(default = "shrink_wait_ms")]
     pub shrink_wait_ms: u64,
@@ -75,6 +78,7 @@ impl Default for Settings {
             seed: 1,
             duration_max_s: 0,
             timed_ms: 0,
+            rate: 0,
             shrink_wait_ms: shrink_wait_ms(),
             memory_limit_mib: 0,
         }
@@ -103,6 +107,7 @@ impl Settings {
         within("background-threads", self.background_threads as u64, 0, 256)?;
         within("duration-max", self.duration_max_s, 0, 1 << 20)?;
         within("timed-seconds", self.timed_ms / 1000, 0, 1 << 20)?;
+        within("rate", self.rate, 0, 1 << 32)?;
         within("shrink-wait", self.shrink_wait_ms / 1000, 0, 1 << 20)?;
         if self.memory_limit_mib > 0 {
             within(
@@ -209,7 +214,7 @@ mod tests {
     fn settings_of_older_results_can_be_read() {
         let mut value = serde_json::to_value(Settings::default()).unwrap();
         let fields = value.as_object_mut().unwrap();
-        for field in ["timed_ms", "shrink_wait_ms", "memory_limit_mib"] {
+        for field in ["timed_ms", "rate", "shrink_wait_ms", "memory_limit_mib"] {
             assert!(fields.remove(field).is_some(), "{field}");
         }
         assert_eq!(

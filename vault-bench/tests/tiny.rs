@@ -466,6 +466,20 @@ fn shapes_tell_what_they_are_about() {
 }
 
 #[test]
+fn tails_keep_to_the_rate_that_is_asked_for() {
+    let (messages, result) = run(
+        kind(|dir, _| open_sorted(dir, Fault::None), true),
+        vec![Workload::FillRandom, Workload::Tails],
+        |settings| settings.rate = 1000,
+    );
+    result.unwrap();
+    let all = figures(&messages);
+    let tails = all.iter().find(|f| f.workload == Workload::Tails).unwrap();
+    let scheduled = tails.details["scheduled_operations_per_second"];
+    assert_eq!((scheduled, tails.operations), (1000.0, 60), "{tails:?}");
+}
+
+#[test]
 fn a_gap_is_crossed_after_each_kind_of_delete() {
     let list = "delete-half,gap-scan,gap-scan-settled,delete-half-range,gap-seek,gap-seek-settled";
     let list = list.split(',').map(|name| name.parse().unwrap()).collect();

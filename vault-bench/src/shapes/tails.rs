@@ -1,5 +1,5 @@
-//! Tails: overwrites at a fixed rate, 70 % of what could be reached just before, as an application sees them that does not
-//! wait for the store.
+//! Tails: overwrites at a fixed rate, 70 % of what could be reached just before unless another was asked for, as an application
+//! sees them that does not wait for the store.
 //!
 //! The schedule is open: write number `i` is due at `i / rate`, whatever became of those before it, and its latency counts from
 //! that moment. A store that stands still for a second thus has a whole second's writes that were late, not one: nothing is left
@@ -50,7 +50,10 @@ pub(super) fn run(shape: &Shape<'_>) -> Result<Shaped> {
     let schedule = Schedule {
         shape,
         clock: SystemClock::new(),
-        rate: (peak_rate * RATE_PERCENT / 100.0).max(1.0),
+        rate: match shape.settings.rate {
+            0 => (peak_rate * RATE_PERCENT / 100.0).max(1.0),
+            asked => asked as f64,
+        },
         duration,
         next: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
