@@ -30,6 +30,7 @@ pub mod frame;
 pub mod header;
 pub mod import;
 pub mod index;
+pub mod keyring;
 pub mod log;
 pub mod lz4;
 pub mod manifest;
@@ -79,7 +80,7 @@ macro_rules! target {
     };
 }
 /// Every target, in the order in which the bytes lie below each other.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     target!(
         batch,
         "operations of a batch, and the numbers and strings of every format"
@@ -91,6 +92,10 @@ pub const TARGETS: [Target; 27] = [
     ),
     target!(header, "the header of every file"),
     target!(pointer, "CURRENT"),
+    target!(
+        keyring,
+        "whole keyrings: told without a secret, and opened with the right one"
+    ),
     target!(
         frame,
         "frames around records, and the search for them behind damage"

@@ -120,6 +120,9 @@ fn data_layer(seeds: &mut Gathered) {
     for (name, input) in crate::snapshot::seeds() {
         seeds.add("snapshot", name, input);
     }
+    for (name, input) in crate::keyring::seeds() {
+        seeds.add("keyring", name, input);
+    }
     for (name, input) in crate::shipment::seeds() {
         seeds.add("shipment", &name, input);
     }
