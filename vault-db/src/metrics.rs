@@ -131,7 +131,7 @@ impl Counted {
             .collect();
         out.counters(
             "vault_accesses",
-            "Accesses to vaults since they were created",
+            "Accesses to vaults since the database was opened",
             None,
             &by_verb,
         )?;

@@ -160,6 +160,49 @@ fn the_clock_jumps_back() {
     assert_eq!(counted(&vault), (1, 1, 0));
 }
 
+/// The list of what expires may hold an entry that nobody sees any more under the very time of a new one.
+#[test]
+fn counts_are_right_where_the_clock_goes_back_before_an_expiry_that_is_set_again() {
+    let (clock, vault) = with_clock();
+    let before = clock.now();
+    let midnight = Timestamp(before.0 + 1000);
+    vault.put_until("k", &1, midnight).unwrap();
+    clock.advance(SECOND * 2);
+    vault
+        .put_until("k", &2, Timestamp(before.0 + 10_000))
+        .unwrap();
+    clock.set(before);
+    vault.put_until("k", &3, midnight).unwrap();
+    assert_eq!(counted(&vault), (1, 1, 1));
+    clock.advance(SECOND * 20);
+    assert_eq!(vault.cleanup_expired().unwrap(), 1);
+    assert_eq!(counted(&vault), (0, 0, 0));
+}
+
+#[test]
+fn an_expiry_that_is_moved_while_its_value_is_changed_stays_moved() {
+    let (clock, vault) = with_clock();
+    vault.put_for("session", &1, SECOND).unwrap();
+    let changed = vault.entry::<i64>("session").unwrap().and_modify(|n| {
+        vault.expire("session", Some(SECOND * 3600)).unwrap();
+        clock.advance(SECOND * 2);
+        *n += 1;
+    });
+    assert_eq!(changed.unwrap(), Some(2));
+    assert_eq!(vault.get::<i64>("session").unwrap(), Some(2));
+    let left = vault.time_to_live("session").unwrap().unwrap();
+    assert_eq!(left, Some(SECOND * 3598));
+    let changed = vault.entry("session").unwrap().modify_or_insert(
+        |n: &mut i64| {
+            vault.expire("session", None).unwrap();
+            *n += 1;
+        },
+        || 0,
+    );
+    assert_eq!(changed.unwrap(), 3);
+    assert_eq!(vault.time_to_live("session").unwrap(), Some(None));
+}
+
 #[test]
 fn odd_times_are_refused() {
     let (clock, vault) = with_clock();

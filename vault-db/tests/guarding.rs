@@ -191,6 +191,20 @@ fn vaults_out_of_reach_are_out_of_sight() {
         "an admin who may not read"
     );
     assert!(denied(vault.rename("payroll-2")), "out of its own reach");
+    control
+        .set_role(
+            "admin",
+            [
+                Grant::new("*", [Permission::Admin]),
+                Grant::new("mine-*", [Permission::Admin, Permission::Read]),
+            ],
+        )
+        .unwrap();
+    let payroll = admin.vault("payroll").unwrap();
+    assert!(denied(payroll.rename("mine-2")), "into what it may read");
+    assert_eq!(payroll.name(), "payroll");
+    payroll.rename("payroll-2").unwrap();
+    payroll.rename("payroll").unwrap();
     // A rename takes the vault to other rules.
     db.vault("app-a").unwrap().rename("secret").unwrap();
     let reader = guarded.vault("app-b").unwrap();

@@ -25,6 +25,27 @@ fn with_clock() -> (Arc<ManualClock>, Database) {
 }
 
 #[test]
+fn entries_count_as_writes_where_they_write() {
+    let (_, db) = with_clock();
+    let vault = db.vault("v").unwrap();
+    let writes = || vault.stats().unwrap().writes;
+    vault.entry("n").unwrap().or_insert(1).unwrap();
+    assert_eq!(writes(), 1);
+    vault.entry("n").unwrap().or_insert(2).unwrap();
+    assert_eq!(writes(), 1, "it was there");
+    let mut tries = 0;
+    let changed = vault.entry("n").unwrap().and_modify(|n: &mut i32| {
+        tries += 1;
+        if tries == 1 {
+            vault.put("n", &10).unwrap();
+        }
+        *n += 1;
+    });
+    assert_eq!((changed.unwrap(), tries), (Some(11), 2));
+    assert_eq!(writes(), 3, "tried twice, written once");
+}
+
+#[test]
 fn counts_are_exact_on_many_threads() {
     let (_, db) = with_clock();
     let vault = db.vault("v").unwrap();

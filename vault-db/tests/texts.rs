@@ -101,6 +101,56 @@ fn every_form_comes_back() {
     }
 }
 
+/// Whatever can be stored can be read, exported, and imported again.
+#[test]
+fn as_deep_as_a_value_may_be() {
+    const DEPTH_MAX: usize = 128;
+    let wraps: [fn(Value) -> Value; 3] = [
+        |inner| Value::List(vec![inner]),
+        |inner| Value::Map(vec![(Value::from("k"), inner)]),
+        |inner| Value::Map(vec![(Value::Integer(1), inner)]),
+    ];
+    for (wrap, depth) in wraps
+        .into_iter()
+        .flat_map(|wrap| (120..=130).map(move |depth| (wrap, depth)))
+    {
+        let db = temp();
+        let vault = db.vault("deep").unwrap();
+        // The innermost is empty, and counts.
+        let value = (1..depth).fold(Value::List(Vec::new()), |inner, _| wrap(inner));
+        let put = vault.put("k", &value);
+        assert_eq!(put.is_ok(), depth <= DEPTH_MAX, "{depth}: {put:?}");
+        if put.is_err() {
+            continue;
+        }
+        assert_eq!(vault.get::<Value>("k").unwrap(), Some(value), "{depth}");
+        for format in FORMATS {
+            let text = exported(&vault, format);
+            let name = format!("of {format:?}");
+            let name = name.to_lowercase();
+            db.import(&name, text.as_bytes(), &CREATE).unwrap();
+            assert_eq!(items(&db.vault(&name).unwrap()), items(&vault), "{depth}");
+        }
+    }
+    let text = |brackets: usize| {
+        let value = "[".repeat(brackets) + &"]".repeat(brackets);
+        format!(r#"{{"format":"vault-json-v1","entries":[{{"key":"k","value":{value}}}]}}"#)
+    };
+    let db = temp();
+    db.import("most", text(DEPTH_MAX).as_bytes(), &CREATE)
+        .unwrap();
+    for brackets in [DEPTH_MAX + 1, 1_000_000] {
+        let refused = db.import("more", text(brackets).as_bytes(), &CREATE);
+        let Err(Error::Import { problem, .. }) = refused else {
+            panic!("{brackets}: {refused:?}")
+        };
+        assert!(
+            problem.contains("more than 128 lists and maps"),
+            "{problem}"
+        );
+    }
+}
+
 #[test]
 fn raw_bytes_come_back_as_such() {
     let db = temp();

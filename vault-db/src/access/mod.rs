@@ -24,7 +24,7 @@ mod sketch;
 
 pub(crate) use log::{AccessLog, RECORDS_MAX, TENANT_RECORDS_MAX};
 pub use log::{AccessRecord, AccessVerb};
-pub(crate) use recorder::{Access, Saving};
+pub(crate) use recorder::{Access, Begun, Saving};
 pub(crate) use saved::Saved;
 pub use sketch::KeyAccesses;
 

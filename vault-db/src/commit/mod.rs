@@ -264,8 +264,8 @@ impl Shared {
             None => batch.put(vault.keyspace, key, stored),
             Some(expiry) => {
                 let index_key = catalog::expiry_key(vault.id, expiry, key);
-                if old.is_none() {
-                    // Only where the clock went back: the entry had expired, and is still counted.
+                if old.is_none_or(|old| old.expiry != Some(expiry)) {
+                    // Only where the clock went back: an entry had expired then, and is still counted.
                     let counted = self.engine.get(keyspaces.expiry, &index_key)?;
                     if let Some(bytes) = counted.as_deref().and_then(parse_bytes) {
                         delta.remove(key, bytes, true);

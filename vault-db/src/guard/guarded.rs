@@ -106,6 +106,11 @@ impl Guarded {
         self.control.allow(&self.credential, permission, vault)
     }
 
+    /// What the principal may do with a vault of this name.
+    pub(super) fn permissions(&self, vault: &str) -> Result<Vec<Permission>> {
+        self.control.permissions(&self.credential, vault)
+    }
+
     /// The vault of this name. Where there is none it is created, which needs [`Permission::Admin`].
     ///
     /// ```
@@ -134,11 +139,15 @@ impl Guarded {
             // Refused for want of the least that could be asked, whether or not there is such a vault: that is not told.
             self.allow(Permission::Read, name)?;
         }
-        let exists = shared.registry().find(NO_TENANT, name).is_some();
-        if !exists {
-            self.allow(Permission::Admin, name)?;
-        }
-        let state = shared.vault(NO_TENANT, name)?;
+        let known = shared.registry().find(NO_TENANT, name).map(Arc::clone);
+        let state = match known {
+            // Not looked up again: should it be deleted meanwhile, it is not created anew.
+            Some(state) => state,
+            None => {
+                self.allow(Permission::Admin, name)?;
+                shared.vault(NO_TENANT, name)?
+            }
+        };
         let vault = Vault::new(Arc::clone(shared), state);
         Ok(GuardedVault::new(self.clone(), vault))
     }

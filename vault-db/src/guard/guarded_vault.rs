@@ -328,7 +328,8 @@ impl GuardedVault {
     }
 
     /// Gives the vault another name: [`Vault::rename`]. Needs [`Permission::Admin`] under both names, so that nobody takes a
-    /// vault out of reach of others, or into it.
+    /// vault out of reach of others, or into it; and under the old name whatever is allowed under the new one, so that nobody gains
+    /// anything by it.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -353,6 +354,9 @@ impl GuardedVault {
     pub fn rename(&self, name: &str) -> Result<u64> {
         self.allow(Permission::Admin)?;
         self.guarded.allow(Permission::Admin, name)?;
+        for permission in self.guarded.permissions(name)? {
+            self.allow(permission)?;
+        }
         self.vault.rename(name)
     }
 

@@ -171,4 +171,19 @@ impl AccessControl {
         let principal = policy.principals.get(&name);
         Ok(principal.is_some_and(|principal| policy.allows_any(principal, vault)))
     }
+
+    /// What whoever comes with a credential may do with a vault of this name. Nothing is noted of it.
+    pub(super) fn permissions(
+        &self,
+        credential: &Credential,
+        vault: &str,
+    ) -> Result<Vec<Permission>> {
+        let name = self.check(credential)?;
+        let policy = self.state.policy();
+        let principal = policy.principals.get(&name);
+        let allowed = |permission: &Permission| {
+            principal.is_some_and(|principal| policy.allows(principal, *permission, vault))
+        };
+        Ok(Permission::ALL.into_iter().filter(allowed).collect())
+    }
 }

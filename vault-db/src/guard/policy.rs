@@ -37,6 +37,15 @@ pub enum Permission {
 }
 
 impl Permission {
+    /// All of them.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Read,
+        Self::Write,
+        Self::Delete,
+        Self::Scan,
+        Self::Admin,
+    ];
+
     /// Its name, in small letters.
     ///
     /// ```
@@ -186,14 +195,8 @@ impl Policy {
 
     /// Whether a principal's roles allow anything on a vault.
     pub(super) fn allows_any(&self, principal: &Principal, vault: &str) -> bool {
-        let all = [
-            Permission::Read,
-            Permission::Write,
-            Permission::Delete,
-            Permission::Scan,
-            Permission::Admin,
-        ];
-        all.into_iter()
+        Permission::ALL
+            .into_iter()
             .any(|permission| self.allows(principal, permission, vault))
     }
 }

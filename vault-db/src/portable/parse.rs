@@ -169,8 +169,7 @@ fn lines(mut input: impl BufRead, value_bytes_max: usize, sink: Sink<'_>) -> Res
             }
             break;
         }
-        let entry: Entry =
-            serde_json::from_slice(&line).map_err(|error| bad(number, error.to_string()))?;
+        let entry = entry_of(&line).map_err(|error| bad(number, error.to_string()))?;
         sink(
             number,
             parsed(entry).map_err(|problem| bad(number, problem))?,
@@ -187,6 +186,16 @@ fn lines(mut input: impl BufRead, value_bytes_max: usize, sink: Sink<'_>) -> Res
         return Err(bad(number + 1, "something follows the last line"));
     }
     Ok(())
+}
+
+/// Reads an entry out of a line.
+fn entry_of(line: &[u8]) -> serde_json::Result<Entry> {
+    let mut deserializer = serde_json::Deserializer::from_slice(line);
+    // What an entry has in one another is bounded where it is taken in: a text has more of that than what is stored.
+    deserializer.disable_recursion_limit();
+    let entry = Entry::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(entry)
 }
 
 /// How far a document was read.
@@ -247,6 +256,8 @@ fn document(input: impl Read, value_bytes_max: usize, sink: Sink<'_>) -> Result<
         since_max: entry_bytes_max(value_bytes_max),
         failure: &failure,
     });
+    // As for lines.
+    deserializer.disable_recursion_limit();
     let read = Document {
         context: &context,
         sink,

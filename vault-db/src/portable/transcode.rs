@@ -11,7 +11,7 @@ use vault_core::limits::KEY_BYTES_MAX;
 
 use super::form::from_base64;
 use crate::key::{EncodeKey, NESTING_MAX as KEY_NESTING_MAX, tag};
-use crate::value;
+use crate::value::{self, NESTING_MAX};
 
 /// An entry as a text has it.
 #[derive(Debug, Default)]
@@ -55,6 +55,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
                     map.next_value_seed(ValueSeed {
                         out: &mut entry.content,
                         is_raw: Some(&mut entry.is_raw),
+                        depth: 0,
                     })?;
                     has_value = true;
                 }
@@ -227,6 +228,8 @@ struct ValueSeed<'a> {
     out: &'a mut Vec<u8>,
     /// Set for raw bytes, which only the value of an entry can be.
     is_raw: Option<&'a mut bool>,
+    /// Lists and maps that it stands in.
+    depth: usize,
 }
 
 impl ValueSeed<'_> {
@@ -275,6 +278,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let depth = deeper(self.depth)?;
         let start = self.out.len();
         let out = self.out;
         let mut count = 0_u32;
@@ -282,6 +286,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             .next_element_seed(ValueSeed {
                 out: &mut *out,
                 is_raw: None,
+                depth,
             })?
             .is_some()
         {
@@ -297,9 +302,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         let mut count = 0_u32;
         let mut name: Option<String> = map.next_key()?;
         if let Some(mark) = name.as_deref().filter(|name| name.starts_with('$')) {
-            visit_marked(&mut map, mark, out, self.is_raw)?;
+            visit_marked(&mut map, mark, out, self.is_raw, self.depth)?;
             return nothing_follows(&mut map);
         }
+        let depth = deeper(self.depth)?;
         while let Some(field) = name {
             if field.starts_with('$') {
                 return Err(A::Error::custom(
@@ -310,6 +316,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             map.next_value_seed(ValueSeed {
                 out: &mut *out,
                 is_raw: None,
+                depth,
             })?;
             count = count.checked_add(1).ok_or_else(too_many)?;
             name = map.next_key()?;
@@ -324,6 +331,7 @@ fn visit_marked<'de, A: MapAccess<'de>>(
     mark: &str,
     out: &mut Vec<u8>,
     is_raw: Option<&mut bool>,
+    depth: usize,
 ) -> Result<(), A::Error> {
     match (mark, is_raw) {
         ("$raw", Some(is_raw)) => {
@@ -352,12 +360,25 @@ fn visit_marked<'de, A: MapAccess<'de>>(
             };
             rmp_serde::encode::write(out, &float).map_err(A::Error::custom)
         }
-        ("$map", _) => map.next_value_seed(PairsSeed(out)),
+        ("$map", _) => map.next_value_seed(PairsSeed {
+            out,
+            depth: deeper(depth)?,
+        }),
         _ => {
             let mark: String = mark.chars().take(64).collect();
             Err(A::Error::custom(format_args!("{mark:?} marks no value")))
         }
     }
+}
+
+/// Goes into a list or map. Nothing else bounds how many of them a text may have in one another.
+fn deeper<E: serde::de::Error>(depth: usize) -> Result<usize, E> {
+    if depth < NESTING_MAX {
+        return Ok(depth + 1);
+    }
+    Err(E::custom(format_args!(
+        "a value with more than {NESTING_MAX} lists and maps in one another"
+    )))
 }
 
 fn too_many<E: serde::de::Error>() -> E {
@@ -386,7 +407,11 @@ fn put_length(out: &mut Vec<u8>, start: usize, first: [u8; 3], count: u32) {
 }
 
 /// Appends the pairs of a `$map`.
-struct PairsSeed<'a>(&'a mut Vec<u8>);
+struct PairsSeed<'a> {
+    out: &'a mut Vec<u8>,
+    /// Lists and maps that the pairs stand in, their own included.
+    depth: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for PairsSeed<'_> {
     type Value = ();
@@ -404,10 +429,16 @@ impl<'de> Visitor<'de> for PairsSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<(), A::Error> {
-        let start = self.0.len();
-        let out = self.0;
+        let (out, depth) = (self.out, self.depth);
+        let start = out.len();
         let mut count = 0_u32;
-        while pairs.next_element_seed(PairSeed(&mut *out))?.is_some() {
+        while pairs
+            .next_element_seed(PairSeed {
+                out: &mut *out,
+                depth,
+            })?
+            .is_some()
+        {
             count = count.checked_add(1).ok_or_else(too_many)?;
         }
         put_length(out, start, MAP, count);
@@ -415,7 +446,10 @@ impl<'de> Visitor<'de> for PairsSeed<'_> {
     }
 }
 
-struct PairSeed<'a>(&'a mut Vec<u8>);
+struct PairSeed<'a> {
+    out: &'a mut Vec<u8>,
+    depth: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for PairSeed<'_> {
     type Value = ();
@@ -433,11 +467,12 @@ impl<'de> Visitor<'de> for PairSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<(), A::Error> {
-        let out = self.0;
+        let out = self.out;
         for part in 0..2 {
             let seed = ValueSeed {
                 out: &mut *out,
                 is_raw: None,
+                depth: self.depth,
             };
             if pair.next_element_seed(seed)?.is_none() {
                 return Err(A::Error::invalid_length(part, &"a key and a value"));

@@ -116,7 +116,8 @@ pub(crate) struct Mismatch {
 pub(crate) fn decode<V: DeserializeOwned>(content: &[u8]) -> Result<V, Mismatch> {
     let mut rest = content;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
-    deserializer.set_max_depth(NESTING_MAX);
+    // One more than there may be: the last one is refused.
+    deserializer.set_max_depth(NESTING_MAX + 1);
     let mismatch = |problem: String| Mismatch {
         expected: type_name::<V>(),
         found: kind_of(content),

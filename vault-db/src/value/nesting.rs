@@ -42,11 +42,13 @@ fn measure(content: &[u8]) -> Option<()> {
             _ => (0, 0),
         };
         rest = rest.get(skipped..)?;
+        // Empty ones count: whoever reads them goes into them too.
+        let is_list_or_map = matches!(marker, 0x80..=0x9f | 0xdc..=0xdf);
+        if is_list_or_map && open.len() == NESTING_MAX {
+            return None;
+        }
         if values > 0 {
             open.push(values);
-            if open.len() > NESTING_MAX {
-                return None;
-            }
             continue;
         }
         loop {

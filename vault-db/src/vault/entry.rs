@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::Vault;
 use super::codec;
+use crate::access::{AccessVerb, Begun};
 use crate::commit::Verdict;
 use crate::error::Result;
 use crate::key::EncodeKey;
@@ -126,13 +127,14 @@ impl<V: Serialize + DeserializeOwned> Entry<'_, V> {
     /// # Errors
     /// As [`Vault::put`] and [`Vault::get`].
     pub fn and_modify(self, mut change: impl FnMut(&mut V)) -> Result<Option<V>> {
+        let mut access = None;
         loop {
             let Some(stored) = self.vault.stored(&self.key)? else {
                 return Ok(None);
             };
             let mut value = codec::decode_value(&self.vault.state, &self.key, &stored)?;
             change(&mut value);
-            if self.replace(Some(&stored), &value)? {
+            if self.replace(Some(&stored), &value, &mut access)? {
                 return Ok(Some(value));
             }
         }
@@ -172,7 +174,7 @@ impl<V: Serialize + DeserializeOwned> Entry<'_, V> {
     /// Has `change` say what the value is to be, and whether that is to be written, until nobody came between.
     fn change(&self, mut change: impl FnMut(Option<V>) -> (V, bool)) -> Result<V> {
         let vault = self.vault;
-        let mut made: Option<V> = None;
+        let (mut made, mut access): (Option<V>, _) = (None, None);
         loop {
             let stored = vault.stored(&self.key)?;
             let current = stored
@@ -184,7 +186,7 @@ impl<V: Serialize + DeserializeOwned> Entry<'_, V> {
                 (None, Some(made)) => (made, true),
                 (current, _) => change(current),
             };
-            if !written || self.replace(stored.as_deref(), &value)? {
+            if !written || self.replace(stored.as_deref(), &value, &mut access)? {
                 return Ok(value);
             }
             if stored.is_none() {
@@ -193,17 +195,30 @@ impl<V: Serialize + DeserializeOwned> Entry<'_, V> {
         }
     }
 
-    fn replace(&self, expected: Option<&[u8]>, value: &V) -> Result<bool> {
-        let expiry = match expected {
-            Some(expected) => codec::parse(&self.vault.state, &self.key, expected)?.expiry,
-            None => None,
-        };
-        let stored = value::encode(value, expiry)?;
-        self.vault
-            .replace_if(&self.key, expected, || Verdict::Replace {
-                stored: stored.clone(),
-                expiry,
-            })
+    /// Sets the value if the key still has the expected one. Its expiry is the one that the key has then: that may have been
+    /// moved since the value was read. `access` counts the first of several tries.
+    fn replace<'a>(
+        &'a self,
+        expected: Option<&[u8]>,
+        value: &V,
+        access: &mut Option<Begun<'a>>,
+    ) -> Result<bool> {
+        let vault = self.vault;
+        let recorder = &vault.state().access;
+        access.get_or_insert_with(|| recorder.begin(&vault.shared, AccessVerb::Write, &self.key));
+        let new = value::encode(value, None)?;
+        let replaced = vault.replace_if(&self.key, expected, |current| {
+            let expiry = current.and_then(|current| value::Stored::parse(current)?.expiry);
+            let stored = match (expiry, value::Stored::parse(&new)) {
+                (Some(_), Some(parsed)) => value::with_expiry(&parsed, expiry),
+                _ => new.clone(),
+            };
+            Verdict::Replace { stored, expiry }
+        })?;
+        if replaced && let Some(access) = access.take() {
+            access.end();
+        }
+        Ok(replaced)
     }
 }
 

@@ -135,7 +135,7 @@ impl Vault {
             };
             // The caller's own code reads the value, so nothing is locked meanwhile.
             let value = codec::decode_value(self.state(), key, &stored)?;
-            if self.replace_if(key, Some(&stored), || Verdict::Remove)? {
+            if self.replace_if(key, Some(&stored), |_| Verdict::Remove)? {
                 return Ok(Some(value));
             }
         }
@@ -194,7 +194,7 @@ impl Vault {
                 .state()
                 .access
                 .begin(&self.shared, AccessVerb::Delete, &key);
-            if self.replace_if(&key, Some(&stored), || Verdict::Remove)? {
+            if self.replace_if(&key, Some(&stored), |_| Verdict::Remove)? {
                 access.end();
                 return Ok(Some((decoded, value)));
             }
@@ -316,7 +316,7 @@ impl Vault {
             .state()
             .access
             .begin(&self.shared, AccessVerb::Write, &key);
-        let swapped = self.replace_if(&key, expected.as_deref(), || match &new {
+        let swapped = self.replace_if(&key, expected.as_deref(), |_| match &new {
             None => Verdict::Remove,
             Some(stored) => Verdict::Replace {
                 stored: stored.clone(),
@@ -327,16 +327,16 @@ impl Vault {
         Ok(swapped)
     }
 
-    /// Does what `verdict` says if the key's stored value is still the expected one.
+    /// Does what `verdict` says of the key's stored value if that is still the expected one, but perhaps for its expiry.
     pub(super) fn replace_if(
         &self,
         key: &[u8],
         expected: Option<&[u8]>,
-        verdict: impl Fn() -> Verdict,
+        verdict: impl Fn(Option<&[u8]>) -> Verdict,
     ) -> Result<bool> {
         self.shared.decide(self.state(), key, |current| {
             if is_same(current, expected) {
-                Ok((verdict(), true))
+                Ok((verdict(current), true))
             } else {
                 Ok((Verdict::Keep, false))
             }
