@@ -106,7 +106,8 @@ fn prepared(args: &ReportArgs, kept: &Results, interrupt: &Interrupt) -> Result<
     };
     request.settings.check()?;
     measure::create_dir(&request.dir)?;
-    // Before anything is built, which takes longer than being told.
+    // Before anything is built, which takes longer than being told. What an interrupted run has left is no lack of room.
+    drop(measure::claim_dir(&request.dir, runner::STORE_PREFIX)?);
     measure::check_free_space(&request.dir, request.settings.disk_bytes_needed())?;
     // A resumed comparison goes on with the commit and under the name that it began with.
     let before = kept.run().and_then(|run| run.compare.clone());

@@ -16,6 +16,9 @@ use crate::results::Compared;
 /// Builds a rival's worker, showing cargo's progress, and gives the path of its binary. With a directory of binaries that
 /// are there already, looks it up instead.
 ///
+/// It is built for this very processor: RocksDB chooses its checksums and filters when it is compiled, and without being
+/// told takes those that any processor has.
+///
 /// # Errors
 /// [`Error::RivalNotBuilt`].
 pub fn rival(
@@ -52,7 +55,8 @@ pub fn rival(
             name,
         ])
         .arg("--manifest-path")
-        .arg(&manifest);
+        .arg(&manifest)
+        .env("RUSTFLAGS", "-Ctarget-cpu=native");
     build(command, interrupt).map_err(|error| match error {
         Problem::Interrupted => Error::Interrupted,
         Problem::Failed(why) => failed(why),

@@ -61,6 +61,8 @@ pub struct Outcome {
     pub missing: u64,
     /// Whether the time was up before the operations were done.
     pub cut_short: bool,
+    /// Every operation with a number below this was done: all of them, unless it was cut short.
+    pub done_below: u64,
 }
 
 /// What a thread holds in its hands.
@@ -239,6 +241,7 @@ where
     });
     let mut all = Outcome {
         elapsed: clock.monotonic(),
+        done_below: how.operations,
         ..Outcome::default()
     };
     for part in parts {
@@ -249,6 +252,7 @@ where
         all.wrong += part.wrong;
         all.missing += part.missing;
         all.cut_short |= part.cut_short;
+        all.done_below = all.done_below.min(part.done_below);
     }
     Ok(all)
 }
@@ -268,7 +272,10 @@ impl Shared<'_> {
         F: Fn(&mut Hands, u64) -> Result<u64>,
     {
         let mut hands = Hands::new(thread, self.how.value_bytes, self.clock.monotonic());
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            done_below: self.how.operations,
+            ..Outcome::default()
+        };
         let result = self.run_chunks(&mut hands, &mut outcome, operation);
         if let Err(error) = result {
             self.stopped.store(true, Ordering::Relaxed);
@@ -308,6 +315,7 @@ impl Shared<'_> {
                 // After each operation: one of some engines and workloads may take seconds.
                 if !self.how.duration_max.is_zero() && before >= self.how.duration_max {
                     outcome.cut_short = i + 1 < total;
+                    outcome.done_below = i + 1;
                     return Ok(());
                 }
             }
@@ -379,6 +387,7 @@ mod tests {
         short.duration_max = Duration::from_millis(20);
         let outcome = drive(&short, |_, _| Ok(1)).unwrap();
         assert!(outcome.cut_short && outcome.elapsed < Duration::from_secs(5));
+        assert!(outcome.done_below > 0 && outcome.done_below <= outcome.operations);
     }
 
     #[test]

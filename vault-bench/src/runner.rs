@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::workload::Workload;
 
 /// What the directories of stores begin with.
-const STORE_PREFIX: &str = "store-";
+pub(crate) const STORE_PREFIX: &str = "store-";
 
 /// What is to be run.
 #[derive(Debug, Clone)]

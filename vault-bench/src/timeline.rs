@@ -156,6 +156,9 @@ pub struct MemoryCourse {
     /// What the engine says it holds; empty where it does not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounted_kib: Vec<u64>,
+    /// The most it said in any look, those that were left out since included.
+    #[serde(default)]
+    pub accounted_peak_kib: u64,
     /// The engine's own bound on that; 0 where it has none.
     #[serde(default)]
     pub budget_kib: u64,
@@ -168,7 +171,9 @@ impl MemoryCourse {
         self.resident_kib.push(resident >> 10);
         self.private_kib.push(private >> 10);
         if let Some(accounted) = target.and_then(Target::memory) {
-            self.accounted_kib.push(accounted.used_bytes >> 10);
+            let used_kib = accounted.used_bytes >> 10;
+            self.accounted_kib.push(used_kib);
+            self.accounted_peak_kib = self.accounted_peak_kib.max(used_kib);
             self.budget_kib = accounted.budget_bytes >> 10;
         }
     }

@@ -125,8 +125,10 @@ struct Worker<'a> {
     aside: Option<Box<dyn Target>>,
     /// The order in which fills go through the key space.
     order: Permutation,
-    /// How far in that order the store has been filled.
+    /// How far in that order, or in ascending order, the store has been filled without a hole.
     filled: u64,
+    /// Whether the last fill was one in ascending order.
+    ascending: bool,
     /// Tells the values of an overwrite from those before it.
     generation: u64,
     inserts: Arc<Inserts>,
@@ -149,6 +151,7 @@ impl<'a> Worker<'a> {
             aside: None,
             order: Permutation::new(settings.n, mix(settings.seed)),
             filled: 0,
+            ascending: false,
             generation: 0,
             inserts: Arc::new(Inserts::new(settings.threads)),
             gap: None,
@@ -206,7 +209,16 @@ impl<'a> Worker<'a> {
         };
         let outcome = outcome?;
         if workload.fills() {
-            self.filled = outcome.operations;
+            // Threads that were cut short leave holes behind the first of them.
+            let entries = match workload {
+                Workload::FillBatch => BATCH_OPERATIONS as u64,
+                _ => 1,
+            };
+            self.filled = outcome
+                .done_below
+                .saturating_mul(entries)
+                .min(self.settings.n);
+            self.ascending = workload == Workload::FillSeq;
         }
         let cost = Cost::now().since(before);
         let threads = workload.threads(self.settings);
@@ -413,7 +425,12 @@ impl<'a> Worker<'a> {
             .batch
             .resize_with(count as usize, || Entry::with_value_bytes(bytes));
         for (entry, position) in hands.batch.iter_mut().zip(start..) {
-            entry.fill(data::loaded(self.order.at(position)), self.generation);
+            let number = if self.ascending {
+                position
+            } else {
+                self.order.at(position)
+            };
+            entry.fill(data::loaded(number), self.generation);
         }
         target.put_batch(&hands.batch)?;
         Ok(count)
@@ -470,7 +487,7 @@ impl<'a> Worker<'a> {
     fn begin_empty(&mut self) -> Result<()> {
         self.close()?;
         self.target = Some(self.open_empty(&self.dir)?);
-        self.filled = 0;
+        (self.filled, self.ascending) = (0, false);
         self.gap = None;
         self.generation = 0;
         self.inserts = Arc::new(Inserts::new(self.settings.threads));

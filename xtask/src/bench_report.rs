@@ -27,7 +27,12 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
         }
     };
     let mut features = vec!["vault"];
-    if arguments.iter().any(|argument| argument == "--encrypted") {
+    // A run that is gone on with may be of encrypted engines, which then need the same ciphers.
+    let encrypted = ["--encrypted", "--resume"];
+    if arguments
+        .iter()
+        .any(|argument| encrypted.contains(&argument.as_str()))
+    {
         features.push("ring");
     }
     let mut command = bench::command_with(root, &workspace, &features);

@@ -71,6 +71,17 @@ pub(super) fn by_round(book: &Book<'_>, label: &str, engine: &str, cost: Cost) -
         .collect()
 }
 
+/// Entries a second of a fill and of the settling behind it, by round. Known only of rounds that were settled.
+pub(super) fn settled_by_round(book: &Book<'_>, label: &str, engine: &str) -> Vec<(u32, f64)> {
+    let settles = book.rounds(&format!("settle ({label})"), engine);
+    let rate = |fill: &&Record| {
+        let settle = settles.iter().find(|settle| settle.round == fill.round)?;
+        let seconds = fill.figures.seconds + settle.figures.seconds;
+        Some((fill.round, fill.figures.operations as f64 / seconds))
+    };
+    book.rounds(label, engine).iter().filter_map(rate).collect()
+}
+
 /// The bars of a cost, for each engine that it is known of.
 pub(super) fn bars<'a>(book: &Book<'a>, label: &str, cost: Cost) -> Vec<Bar<'a>> {
     let bar = |engine: &'a str| {
@@ -110,7 +121,11 @@ mod tests {
             "of what was filled, not of n"
         );
         assert_eq!(bars(&book, "fillrandom", Cost::Written)[0].text, "1.50 ×");
+        let both = records[0].figures.seconds + records[1].figures.seconds;
+        let settled = settled_by_round(&book, "fillrandom", "vault");
+        assert!((settled[0].1 - 1000.0 / both).abs() < 1e-6);
         let unsettled = Book::new(&records[..1]);
+        assert!(settled_by_round(&unsettled, "fillrandom", "vault").is_empty());
         assert!(by_round(&unsettled, "fillrandom", "vault", Cost::OnDisk).is_empty());
     }
 }

@@ -337,6 +337,7 @@ mod tests {
             private_kib: vec![900, 1800, 1400],
             accounted_kib: vec![800, 1700, 1300],
             budget_kib: 1900,
+            ..MemoryCourse::default()
         };
         record
     }

@@ -15,6 +15,8 @@ const ENCRYPTED_MIN: f64 = 0.85;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quantity {
     Throughput,
+    /// Entries a second, the settling of what a fill leaves behind included.
+    Settled,
     Seconds,
     /// A cost of a fill.
     Cost(Cost),
@@ -130,7 +132,14 @@ impl Line {
     }
 }
 
-/// Every goal that was measured, then the other workloads that a rival was measured in.
+impl Quantity {
+    const fn more_is_better(self) -> bool {
+        matches!(self, Self::Throughput | Self::Settled)
+    }
+}
+
+/// Every goal that was measured, then fills with what they leave to be settled, then the other workloads that a rival was
+/// measured in.
 pub(super) fn lines(book: &Book<'_>) -> Vec<Line> {
     if !book.engines.contains(&"vault") {
         return Vec::new();
@@ -139,6 +148,11 @@ pub(super) fn lines(book: &Book<'_>) -> Vec<Line> {
         .iter()
         .filter_map(|goal| line(book, goal, Some(goal.asked)))
         .collect();
+    let settled = costs::FILLS.iter().filter_map(|label| {
+        let settled = goal("", Quantity::Settled, 1.0, "");
+        line_of(book, label, &settled, None)
+    });
+    lines.extend(settled);
     for label in &book.labels {
         let has_goal = GOALS.iter().any(|goal| goal.label == label);
         if has_goal || label.starts_with("settle") {
@@ -177,7 +191,7 @@ fn line(book: &Book<'_>, goal: &Goal, asked: Option<f64>) -> Option<Line> {
 }
 
 fn line_of(book: &Book<'_>, label: &str, goal: &Goal, asked: Option<f64>) -> Option<Line> {
-    let more_is_better = goal.quantity == Quantity::Throughput;
+    let more_is_better = goal.quantity.more_is_better();
     let ours = by_round(book, label, "vault", goal.quantity);
     let our_median = spread(ours.iter().map(|round| round.1).collect())?;
     let rivals = goal.against.iter().filter_map(|&rival| {
@@ -222,6 +236,7 @@ fn line_of(book: &Book<'_>, label: &str, goal: &Goal, asked: Option<f64>) -> Opt
 fn what(label: &str, quantity: Quantity) -> String {
     match quantity {
         Quantity::Throughput => label.to_owned(),
+        Quantity::Settled => format!("{label} and settle"),
         Quantity::Seconds => format!("{label}: time"),
         Quantity::Cost(cost) => cost.of(label),
         Quantity::P999 => format!("{label}: p99.9"),
@@ -230,7 +245,7 @@ fn what(label: &str, quantity: Quantity) -> String {
 
 fn show(quantity: Quantity) -> fn(f64) -> String {
     match quantity {
-        Quantity::Throughput => in_operations,
+        Quantity::Throughput | Quantity::Settled => in_operations,
         Quantity::Seconds => in_seconds,
         Quantity::Cost(cost) => cost.show(),
         Quantity::P999 => in_time,
@@ -240,6 +255,7 @@ fn show(quantity: Quantity) -> fn(f64) -> String {
 fn by_round(book: &Book<'_>, label: &str, engine: &str, quantity: Quantity) -> Vec<(u32, f64)> {
     let figure: fn(&Figures) -> f64 = match quantity {
         Quantity::Cost(cost) => return costs::by_round(book, label, engine, cost),
+        Quantity::Settled => return costs::settled_by_round(book, label, engine),
         Quantity::Throughput => |f| f.operations_per_second,
         Quantity::Seconds => |f| f.seconds,
         Quantity::P999 => |f| f.p999_ns as f64,
@@ -293,7 +309,8 @@ fn memory(book: &Book<'_>) -> Option<Line> {
     let held = of_vault.filter_map(|record| {
         let memory = &record.figures.memory;
         let budget = (memory.budget_kib > 0).then_some(memory.budget_kib)?;
-        Some((*memory.accounted_kib.iter().max()?, budget))
+        let most = *memory.accounted_kib.iter().max()?;
+        Some((most.max(memory.accounted_peak_kib), budget))
     });
     let (held, budget) = held.max()?;
     let ratio = held as f64 / budget as f64;

@@ -4,7 +4,7 @@
 //!   its tuning guide advises where they are cached at all. Ribbon filters would save memory for processor time; the bloom
 //!   filter of 10 bits is what the others have, and the faster one.
 //! - LZ4 on every level, blocks of 4 KiB, format version 5 (the filters that fit a cache line), dynamic level sizes: its defaults today, or its guide's.
-//! - Two memtables at most beside the one that takes writes (`max_write_buffer_number` 3), inserts in parallel, pipelined
+//! - Three memtables at most beside the one that takes writes (`max_write_buffer_number` 4), inserts in parallel, pipelined
 //!   writes: both help two writers. As many background jobs as processors unless the run says otherwise.
 //! - Each write passes its log entry to the operating system before it returns, as Vault's `Os` does; a durable write syncs.
 //! - Values of 1 KiB and more stand apart (`BlobDB`, with garbage collection), as they do in Vault; the standard workload has none.
@@ -67,7 +67,7 @@ fn options(settings: &Settings) -> Options {
     options.set_write_buffer_size(
         usize::try_from(settings.write_buffer_bytes()).unwrap_or(usize::MAX),
     );
-    options.set_max_write_buffer_number(3);
+    options.set_max_write_buffer_number(4);
     options.set_enable_pipelined_write(true);
     options.set_allow_concurrent_memtable_write(true);
     options.set_max_open_files(-1);
