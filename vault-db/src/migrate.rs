@@ -4,16 +4,21 @@
 //! meanwhile is copied again, from one last snapshot of everything: the target then is the source as it was at that
 //! moment, with its tenants, its access control and its audit log. Ids stay what they are.
 //!
-//! The target keeps a list of the vaults that it has, each with the number of commits that had changed it. A migration that was
-//! interrupted goes on where it was: a vault that has not changed since is not copied again.
+//! The target keeps a list of the vaults that it has, each with the number of commits that had changed it, and when the last did. What
+//! is on the list is there: before a vault is copied again it goes from the list, on stable storage.
+//!
+//! A migration that was interrupted goes on where it was: a vault that has not changed since is not copied again. The list alone
+//! cannot tell. A source may have lost what it did not wait for, or an older copy of its directory may have been put back, and other
+//! commits may have brought it to the same number. So each call compares what earlier ones brought, once, as it compares what it
+//! copies itself. Nothing that a source says of itself would do instead: a copy of its files by other means says the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vault_core::{
-    Engine, KeyRange, KeyspaceId, KeyspaceOptions, Scan, Snapshot, WriteBatch, WriteOptions,
+    Engine, KeyRange, KeyspaceId, KeyspaceOptions, Scan, Slice, Snapshot, WriteBatch, WriteOptions,
 };
 
 use crate::catalog::{self, Header, Record, Tally};
@@ -127,7 +132,7 @@ pub(crate) fn is_under_way(
 impl Database {
     /// Copies everything into an empty database, which may be encrypted, or have other options. This one goes on being used;
     /// the target becomes what this one is at some moment before the call returns. Interrupted, it goes on where it was when
-    /// called with the same two databases again.
+    /// called with the same two databases again: vaults that the target has are compared, and copied again only where they differ.
     ///
     /// ```
     /// use vault_db::encryption::{Passphrase, SecretBytes};
@@ -183,6 +188,7 @@ impl Database {
             target,
             keyspace,
             told: MigrationProgress::default(),
+            compared: BTreeSet::new(),
             copied: 0,
             progress: &mut progress,
         };
@@ -245,6 +251,8 @@ struct Migration<'a> {
     target: &'a Arc<Shared>,
     keyspace: KeyspaceId,
     told: MigrationProgress,
+    /// The vaults whose copies were compared by this call. As long as it goes on, the source only goes forward.
+    compared: BTreeSet<u32>,
     copied: u64,
     progress: &'a mut dyn FnMut(&MigrationProgress) -> ControlFlow<()>,
 }
@@ -342,10 +350,7 @@ impl Migration<'_> {
         self.told.vault.clone_from(&vault.name);
         let id = vault.record.id;
         let at = self.source.tally_at(&**snapshot, id)?;
-        let there = self
-            .done(id)?
-            .is_some_and(|done| done.commits == at.commits);
-        if !there {
+        if !self.is_there(snapshot, vault, &at)? {
             let tally = self.copy(snapshot, vault)?;
             let done = Done {
                 commits: at.commits,
@@ -365,8 +370,27 @@ impl Migration<'_> {
             )?;
             self.copied += 1;
         }
+        self.compared.insert(id);
         self.told.vaults_done += 1;
         self.tell()
+    }
+
+    /// Whether the target has a vault as it is in a snapshot, where its tally is `at`.
+    fn is_there(&self, snapshot: &Arc<dyn Snapshot>, vault: &Seen, at: &Tally) -> Result<bool> {
+        let id = vault.record.id;
+        let is_same = |done: Done| done.commits == at.commits && done.updated == at.updated.0;
+        let is_listed = self.done(id)?.is_some_and(is_same);
+        if !is_listed || self.compared.contains(&id) {
+            return Ok(is_listed);
+        }
+        let name = catalog::keyspace_name(id);
+        match self.target.engine.keyspace(&name)? {
+            None => Ok(false),
+            Some(copy) => {
+                let difference = self.first_difference(snapshot, vault.keyspace, copy)?;
+                Ok(difference.is_none())
+            }
+        }
     }
 
     /// Whether a vault is still there at the moment of a snapshot that was taken after it was listed.
@@ -393,7 +417,9 @@ impl Migration<'_> {
         if let Some(begun) = engine.keyspace(&name)? {
             let mut batch = WriteBatch::new();
             batch.delete_prefix(self.target.keyspaces()?.expiry, &catalog::expiry_prefix(id));
-            engine.write(&batch, &WriteOptions::OS)?;
+            batch.delete(self.keyspace, &Self::done_key(id));
+            // On stable storage: what the list says is of the copy that goes, and not of the one that may only be begun.
+            engine.write(&batch, &WriteOptions::SYNC)?;
             engine.drop_keyspace(begun)?;
         }
         let keyspace = engine.create_keyspace(&name, &self.target.vaults)?;
@@ -406,17 +432,22 @@ impl Migration<'_> {
             progress(told)
         })?;
         told.entries_done = before + tally.entries;
-        self.compare(snapshot, source, keyspace, &vault.name)?;
-        Ok(tally)
+        match self.first_difference(snapshot, source, keyspace)? {
+            None => Ok(tally),
+            Some(key) => Err(Error::CopyDiffers {
+                vault: vault.name.clone(),
+                key: key::printable(&key),
+            }),
+        }
     }
 
-    fn compare(
+    /// The first key under which a copy has something else than its source.
+    fn first_difference(
         &self,
         snapshot: &Arc<dyn Snapshot>,
         source: KeyspaceId,
         copy: KeyspaceId,
-        vault: &str,
-    ) -> Result<()> {
+    ) -> Result<Option<Slice>> {
         let target = &*self.target.engine;
         let mut below = snapshot.scan(source, KeyRange::all())?.peekable();
         let mut above = target.scan(copy, KeyRange::all())?.peekable();
@@ -428,7 +459,7 @@ impl Migration<'_> {
             };
             let (here, there) = (next(&mut below)?, next(&mut above)?);
             let key = match (here, there) {
-                (None, None) => return Ok(()),
+                (None, None) => return Ok(None),
                 (Some(here), Some(there)) if here[..] <= there[..] => here,
                 (_, Some(there)) => there,
                 (Some(here), None) => here,
@@ -446,10 +477,7 @@ impl Migration<'_> {
                 }
             };
             if !same {
-                return Err(Error::CopyDiffers {
-                    vault: vault.to_owned(),
-                    key: key::printable(&key),
-                });
+                return Ok(Some(key));
             }
         }
     }

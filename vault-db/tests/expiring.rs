@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use vault_core::clock::{Clock, ManualClock};
 use vault_db::engine;
-use vault_db::{Bounds, Database, Durability, Error, Key, Quota, Timestamp, Vault};
+use vault_db::{
+    Bounds, Database, Durability, Error, ImportMode, ImportOptions, Key, Quota, Tenant, Timestamp,
+    Vault,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -276,6 +279,68 @@ fn what_has_expired_makes_room() {
             assert_eq!(vault.len().unwrap(), 2);
             vault.clear().unwrap();
         }
+    }
+}
+
+/// Whole vaults come into a quota as single entries do, whichever of the tenant's vaults the room is in.
+#[test]
+fn what_has_expired_makes_room_for_whole_vaults() {
+    fn import(tenant: &Tenant, name: &str, mode: ImportMode, text: &str) -> vault_db::Result<()> {
+        let text = format!(r#"{{"format": "vault-json-v1", "entries": [{text}]}}"#);
+        tenant
+            .import(name, text.as_bytes(), &ImportOptions { mode })
+            .map(drop)
+    }
+    // Each would add one key.
+    type Verb = fn(&Tenant) -> vault_db::Result<()>;
+    let verbs: [(&str, Verb); 5] = [
+        ("copy", |tenant| {
+            tenant.existing_vault("v")?.copy_to("new").map(drop)
+        }),
+        ("create", |tenant| {
+            let one = r#"{"key": "new", "value": 1}"#;
+            import(tenant, "new", ImportMode::Create, one)
+        }),
+        ("replace", |tenant| {
+            let two = r#"{"key": "new", "value": 1}, {"key": "newer", "value": 1}"#;
+            import(tenant, "v", ImportMode::Replace, two)
+        }),
+        ("merge", |tenant| {
+            let one = r#"{"key": "new", "value": 1}"#;
+            import(tenant, "v", ImportMode::Merge, one)
+        }),
+        ("large merge", |tenant| {
+            // More than what is merged as one commit.
+            let large = "x".repeat(9 << 20);
+            let one = format!(r#"{{"key": "new", "value": "{large}"}}"#);
+            import(tenant, "v", ImportMode::Merge, &one)
+        }),
+    ];
+    for (verb, run) in verbs {
+        let (clock, db, _) = database_with_clock();
+        let quota = Quota {
+            keys_max: 3,
+            ..Quota::NONE
+        };
+        let tenant = db.create_tenant("t", quota).unwrap();
+        tenant.vault("v").unwrap().put("stays", &0).unwrap();
+        let other = tenant.vault("other").unwrap();
+        other.put_for("goes", &0, SECOND).unwrap();
+        other.put_for("goes too", &0, SECOND * 2).unwrap();
+        let full = run(&tenant);
+        assert!(
+            matches!(full, Err(Error::OverQuota { what: "keys", .. })),
+            "{verb}: {full:?}"
+        );
+        assert_eq!(tenant.vaults().len(), 2, "{verb}");
+        clock.advance(SECOND);
+        run(&tenant).unwrap_or_else(|error| panic!("{verb}: {error}"));
+        assert_eq!(tenant.info().unwrap().keys, 3, "{verb}");
+        assert_eq!(other.len().unwrap(), 1, "{verb}");
+        assert!(
+            matches!(other.put("more", &0), Err(Error::OverQuota { .. })),
+            "{verb}"
+        );
     }
 }
 

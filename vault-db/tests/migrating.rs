@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use vault_core::vfs::{CrashPolicy, MemoryFileSystem};
 use vault_db::encryption::{EncryptedProtection, Kdf, KdfBounds, Passphrase, SecretBytes};
-use vault_db::engine::{BackgroundWork, Settings};
-use vault_db::{Database, Durability, Error, Grant, Key, Permission, Quota, Value, VaultInfo};
+use vault_db::engine::{BackgroundWork, ManualClock, Settings};
+use vault_db::{
+    Database, Durability, Error, Grant, Key, Permission, Quota, Timestamp, Value, VaultInfo,
+};
 
 fn temp() -> Database {
     Database::builder()
@@ -219,6 +221,101 @@ fn interrupted_it_goes_on_where_it_was() {
     target.close().unwrap();
     drop(target);
     assert_eq!(everything(&open()), everything(&source));
+}
+
+/// A source that waits for no disk, and whose clock stands still: no time tells one write from another.
+fn forgetful(fs: &MemoryFileSystem) -> Database {
+    let fs = Arc::new(fs.clone());
+    let settings = Settings {
+        durability: Durability::Os,
+        background: BackgroundWork::Manual,
+        memory_bytes: 64 << 20,
+        ..Settings::default()
+    };
+    Database::builder()
+        .settings(settings)
+        .clock(Arc::new(ManualClock::new(Timestamp(1_000_000))))
+        .engine_options(|options| options.file_system(fs))
+        .open("/source")
+        .unwrap()
+}
+
+fn commits(db: &Database, vault: &str) -> u64 {
+    db.existing_vault(vault).unwrap().stats().unwrap().commits
+}
+
+/// Migrates until so many vaults are there, and as many entries of the next one were copied.
+fn migrate_until(source: &Database, target: &Database, vaults: u64, entries: u64) {
+    let stopped = source.migrate_with(target, |progress| {
+        match (progress.vaults_done, progress.entries_done) >= (vaults, entries) {
+            false => ControlFlow::Continue(()),
+            true => ControlFlow::Break(()),
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
+}
+
+/// A source loses what it had not waited for, and what was copied already with it. Other commits bring it to the same number.
+#[test]
+fn a_source_that_loses_what_was_copied_is_copied_again() {
+    let fs = MemoryFileSystem::new();
+    let source = forgetful(&fs);
+    for name in ["a stays", "b loses", "c is to come"] {
+        let vault = source.vault(name).unwrap();
+        for n in 0..8 {
+            vault.put(n, &n).unwrap();
+        }
+    }
+    source.sync().unwrap();
+    let vault = source.vault("b loses").unwrap();
+    vault.put("lost", &1).unwrap();
+    vault.put(0, "lost too").unwrap();
+    assert_eq!(commits(&source, "b loses"), 10);
+    let target = temp();
+    migrate_until(&source, &target, 2, 0);
+
+    let source = forgetful(&fs.crash(0, CrashPolicy::DropUnsynced));
+    assert_eq!(commits(&source, "b loses"), 8);
+    let vault = source.vault("b loses").unwrap();
+    vault.put("other", &1).unwrap();
+    vault.put(1, "other").unwrap();
+    assert_eq!(commits(&source, "b loses"), 10);
+    let outcome = source.migrate_to(&target).unwrap();
+    assert_eq!(everything(&target), everything(&source));
+    // What it has not lost is not copied again.
+    assert_eq!((outcome.vaults, outcome.copied), (3, 2));
+}
+
+/// What the list says of a copy is not said of the next one, which was only begun; not even where that happens to be what a
+/// source has that lost what both were made of.
+#[test]
+fn a_copy_that_was_only_begun_is_not_taken_for_the_one_before() {
+    // A copy is stopped when it comes to the next one.
+    const BEGUN: i64 = 4095;
+    let fs = MemoryFileSystem::new();
+    let source = forgetful(&fs);
+    let vault = source.vault("v").unwrap();
+    vault.update((0..BEGUN).map(|n| (n, n))).unwrap();
+    source.sync().unwrap();
+    vault.put(BEGUN, &BEGUN).unwrap();
+    assert_eq!(commits(&source, "v"), 2);
+    let target = temp();
+    migrate_until(&source, &target, 1, 0);
+    vault.put(BEGUN + 1, &BEGUN).unwrap();
+    migrate_until(&source, &target, 0, 1);
+    let begun = target.engine().keyspace("vault.v1").unwrap().unwrap();
+    let entries = target
+        .engine()
+        .scan(begun, vault_db::engine::KeyRange::all());
+    assert_eq!(entries.unwrap().count() as i64, BEGUN);
+
+    let source = forgetful(&fs.crash(0, CrashPolicy::DropUnsynced));
+    assert_eq!(commits(&source, "v"), 1);
+    source.vault("v").unwrap().put(0_i64, &0_i64).unwrap();
+    assert_eq!(commits(&source, "v"), 2);
+    let outcome = source.migrate_to(&target).unwrap();
+    assert_eq!(outcome.entries as i64, BEGUN);
+    assert_eq!(everything(&target), everything(&source));
 }
 
 #[test]

@@ -163,6 +163,19 @@ impl Shared {
         Ok(removed > 0)
     }
 
+    /// Runs what brings a whole vault to a tenant, and once more where it was refused for room in the quota that what has
+    /// expired takes up, which is taken away first. Called without any lock: taking away takes those of every vault.
+    pub(crate) fn with_quota<R>(
+        &self,
+        tenant: u32,
+        mut bring: impl FnMut() -> Result<R>,
+    ) -> Result<R> {
+        match bring() {
+            Err(Error::OverQuota { .. }) if self.cleanup_expired(Some(tenant))? > 0 => bring(),
+            other => other,
+        }
+    }
+
     pub(crate) fn check_entry(&self, key: &[u8], new: New<'_>) -> Result<()> {
         self.bounds.check_key(key)?;
         match new {

@@ -28,20 +28,32 @@ impl Shared {
         let mut ask = |done| callbacks.ask(|| progress(done));
         let copied = self.copy_entries(vault, &begun, &mut ask);
         let published = copied.and_then(|tally| {
-            // Held only now: others create and delete vaults while entries are copied.
-            let _structure = self.structure();
-            self.check_free(vault.tenant, name)?;
-            self.check_vault_room(vault.tenant)?;
-            let mut record = vault.latest().live().record.clone();
-            record.id = begun.id;
-            record.created = self.now().0;
-            self.publish_vault(vault.tenant, name, &begun, record, &tally)
+            let publish = || self.publish_copy(vault, name, &begun, &tally);
+            self.with_quota(vault.tenant, publish)
         });
         if published.is_err() {
             self.abandon(&begun);
         }
         callbacks.end();
         published
+    }
+
+    /// Has a copy appear, that was filled.
+    fn publish_copy(
+        &self,
+        vault: &Arc<VaultState>,
+        name: &str,
+        begun: &super::fill::Begun,
+        tally: &crate::catalog::Tally,
+    ) -> Result<Arc<VaultState>> {
+        // Held only now: others create and delete vaults while entries are copied.
+        let _structure = self.structure();
+        self.check_free(vault.tenant, name)?;
+        self.check_vault_room(vault.tenant)?;
+        let mut record = vault.latest().live().record.clone();
+        record.id = begun.id;
+        record.created = self.now().0;
+        self.publish_vault(vault.tenant, name, begun, record, tally)
     }
 
     fn copy_entries(

@@ -201,9 +201,9 @@ impl Shared {
             resume_unwind(panicked)
         });
         let published = staged.and_then(|staged| {
-            let outcome = staged.outcome;
-            let became = self.take_in(tenant, name, options.mode, &begun, staged)?;
-            Ok((outcome, became))
+            let take_in = || self.take_in(tenant, name, options.mode, &begun, &staged);
+            let became = self.with_quota(tenant, take_in)?;
+            Ok((staged.outcome, became))
         });
         // What did not become a vault goes.
         if !matches!(published, Ok((_, Became::Vault | Became::Successor(_)))) {
@@ -334,11 +334,11 @@ impl Shared {
         name: &str,
         mode: ImportMode,
         begun: &Begun,
-        staged: Staged,
+        staged: &Staged,
     ) -> Result<Became> {
         let mut structure = self.structure();
         let there = self.registry().find(tenant, name).map(Arc::clone);
-        let mut record = self.record_of(begun.id, staged.about);
+        let mut record = self.record_of(begun.id, staged.about.clone());
         record.check()?;
         let Some(old) = there else {
             // Others may have taken the room meanwhile.
