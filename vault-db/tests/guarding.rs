@@ -7,6 +7,7 @@
 )]
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +148,35 @@ fn every_verb_needs_its_permission() {
         }
     }
     assert_eq!(control.verify_audit().unwrap(), control.audit_head().0);
+}
+
+/// An import that is stopped on its way leaves no vault and no keyspace; whoever may not import is not asked how far it may go.
+#[test]
+fn an_import_is_stopped_by_its_progress() {
+    let db = temp();
+    let control = db.access_control().unwrap();
+    principal(&control, "importer", [Permission::Admin, Permission::Write]);
+    let guarded = control
+        .log_in("importer", &secret("correct horse"))
+        .unwrap();
+    let before = db.engine().keyspaces().unwrap();
+    let entries: Vec<_> = (0..5_000)
+        .map(|n| format!(r#"{{"key": "k{n}", "value": {n}}}"#))
+        .collect();
+    let entries = entries.join(",");
+    let text = format!(r#"{{"format": "vault-json-v1", "entries": [{entries}]}}"#);
+    let mut calls = 0;
+    let mut import = |name| {
+        guarded.import_with(name, text.as_bytes(), &ImportOptions::default(), |_| {
+            calls += 1;
+            ControlFlow::Break(())
+        })
+    };
+    assert!(matches!(import("app-v"), Err(Error::Cancelled)));
+    assert!(denied(import("payroll")));
+    assert_eq!(calls, 1);
+    assert!(!db.contains_vault("app-v") && !db.contains_vault("payroll"));
+    assert_eq!(db.engine().keyspaces().unwrap(), before);
 }
 
 #[test]

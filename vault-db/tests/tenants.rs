@@ -4,6 +4,7 @@
 
 mod actor;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -291,6 +292,35 @@ fn they_survive_closing_and_are_dropped_whole() {
     let db = open();
     let kept = db.tenant("other").unwrap().vault("a").unwrap();
     assert_eq!(kept.get::<String>(1).unwrap().as_deref(), Some("kept"));
+}
+
+/// An import that is stopped on its way leaves no vault, no keyspace, and nothing in the quota.
+#[test]
+fn an_import_is_stopped_by_its_progress() {
+    let db = temp();
+    let tenant = db.create_tenant("t", Quota::NONE).unwrap();
+    let before = db.engine().keyspaces().unwrap();
+    let entries: Vec<_> = (0..5_000)
+        .map(|n| format!(r#"{{"key": "k{n}", "value": {n}}}"#))
+        .collect();
+    let entries = entries.join(",");
+    let text = format!(r#"{{"format": "vault-json-v1", "entries": [{entries}]}}"#);
+    let options = ImportOptions::default();
+    let mut heard = Vec::new();
+    let stopped = tenant.import_with("v", text.as_bytes(), &options, |progress| {
+        heard.push(progress.entries_done);
+        match heard.len() {
+            1 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    assert!(heard.len() == 2 && heard[0] < heard[1] && heard[1] < 5_000);
+    assert!(!tenant.contains_vault("v"));
+    assert_eq!(tenant.info().unwrap().keys, 0);
+    assert_eq!(db.engine().keyspaces().unwrap(), before);
+    let outcome = tenant.import("v", text.as_bytes(), &options).unwrap();
+    assert_eq!(outcome.entries, 5_000);
 }
 
 /// Two-tenant metamorphic test: a tenant observes the same whether or not another one is at work beside it, whatever that does.

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// A database of which every byte on disk is encrypted and authenticated: entries, names of vaults, counts, everything.
 ///
 /// It does all that [`Database`] does, which it derefs to, and what concerns its keys. Each vault has a key of its own,
-/// which is destroyed with the vault.
+/// which is destroyed with the vault; see [`Vault::delete`](crate::Vault::delete).
 ///
 /// ```
 /// use vault_db::EncryptedDatabase;

@@ -287,10 +287,9 @@ impl Shared {
     /// it survives a loss of power.
     pub(crate) fn settle(&self, departed: &[Arc<VaultState>]) -> Result<()> {
         self.engine.sync()?;
-        for vault in departed {
-            // Should this fail, the old entries are out of reach all the same, and the next opening removes them.
-            let _ = self.engine.drop_keyspace(vault.keyspace);
-        }
+        let departed = departed.iter().map(|vault| (vault.id, vault.keyspace));
+        // Should this fail, the old entries are out of reach all the same, and the next opening removes them.
+        let _ = self.discard(&departed.collect::<Vec<_>>());
         Ok(())
     }
 

@@ -106,7 +106,7 @@ impl Shared {
         let mut batch = WriteBatch::new();
         batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(begun.id));
         let _ = self.engine.write(&batch, &WriteOptions::OS);
-        let _ = self.engine.drop_keyspace(begun.keyspace);
+        let _ = self.discard(&[(begun.id, begun.keyspace)]);
     }
 }
 

@@ -300,7 +300,7 @@ impl Shared {
     /// Deletes a vault with everything in it.
     pub(crate) fn delete(&self, vault: &Arc<VaultState>) -> Result<u64> {
         let keyspaces = self.keyspaces()?;
-        let _structure = self.structure();
+        let structure = self.structure();
         let Departure { vault, mut stripes } = vault.hold_all()?;
         let removed = self.len_held(vault)?;
         let name = vault.name();
@@ -325,8 +325,9 @@ impl Shared {
         self.keep_accesses_of(&vault.access);
         drop(registry);
         drop(stripes);
+        drop(structure);
         // Should this fail, the vault is gone all the same, and the next opening removes what is left.
-        self.engine.drop_keyspace(vault.keyspace)?;
+        self.discard(&[(vault.id, vault.keyspace)])?;
         Ok(removed)
     }
 }

@@ -5,6 +5,7 @@ mod builder;
 mod callbacks;
 mod copy;
 mod encrypted;
+mod erase;
 mod exchange;
 mod fill;
 mod manage;

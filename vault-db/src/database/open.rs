@@ -11,6 +11,7 @@ use vault_core::{
 };
 use vault_lsm::Lsm;
 
+use super::erase::compact_away;
 use super::registry::{self, Registry};
 use super::shared::{Shared, lock};
 use super::temp::TemporaryDirectory;
@@ -52,7 +53,8 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
             let by_name = keyspaces_by_name(engine)?;
             let registry = registry::load(engine, keyspaces, |name| by_name.get(name).copied())?;
             if writable && !migrate::is_under_way(engine, &by_name)? {
-                remove_strays(engine, keyspaces, &registry, &by_name)?;
+                let is_encrypted = opening.lsm.as_ref().is_some_and(Lsm::is_encrypted);
+                remove_strays(engine, keyspaces, &registry, &by_name, is_encrypted)?;
             }
             (header, registry)
         }
@@ -139,26 +141,41 @@ fn remove_strays(
     keyspaces: Keyspaces,
     registry: &Registry,
     by_name: &BTreeMap<String, KeyspaceId>,
+    is_encrypted: bool,
 ) -> Result<()> {
     let known: BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
+    let is_gone = |vault: &u32| !known.contains(vault);
+    let of_vaults = by_name
+        .iter()
+        .filter_map(|(name, &id)| Some((catalog::vault_of_keyspace(name)?, id)));
+    let strays: BTreeMap<u32, KeyspaceId> = of_vaults.filter(|(vault, _)| is_gone(vault)).collect();
+    let mut gone: BTreeSet<u32> = strays.keys().copied().collect();
     let mut batch = WriteBatch::new();
     for vault in expiring_vaults(engine, keyspaces)?.difference(&known) {
         batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(*vault));
+        gone.insert(*vault);
     }
     for entry in engine.scan_prefix(keyspaces.catalog, &catalog::accesses_prefix())? {
         let (key, _) = entry?;
-        if catalog::accessed_vault(&key).is_some_and(|vault| !known.contains(&vault)) {
+        if let Some(vault) = catalog::accessed_vault(&key).filter(is_gone) {
             batch.delete(keyspaces.catalog, &key);
+            gone.insert(vault);
         }
     }
     if batch.iter().next().is_some() {
         engine.write(&batch, &WriteOptions::OS)?;
     }
-    for (name, id) in by_name {
-        let stray = catalog::vault_of_keyspace(name).is_some_and(|vault| !known.contains(&vault));
-        if stray {
-            engine.drop_keyspace(*id)?;
+    if is_encrypted {
+        match compact_away(engine, keyspaces, &gone) {
+            // The strays stay, and have the next opening try again: this is no reason to refuse what is there.
+            Err(vault_core::Error::DiskFull { .. } | vault_core::Error::Corruption { .. }) => {
+                return Ok(());
+            }
+            other => other?,
         }
+    }
+    for keyspace in strays.into_values() {
+        engine.drop_keyspace(keyspace)?;
     }
     Ok(())
 }

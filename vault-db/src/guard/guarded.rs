@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::control::AccessControl;
@@ -9,7 +10,7 @@ use super::guarded_vault::GuardedVault;
 use super::policy::Permission;
 use crate::database::NO_TENANT;
 use crate::error::Result;
-use crate::portable::{ImportOptions, ImportOutcome};
+use crate::portable::{ImportOptions, ImportOutcome, ImportProgress};
 use crate::vault::{Vault, VaultInfo};
 
 /// What somebody came in with.
@@ -214,12 +215,47 @@ impl Guarded {
         input: impl BufRead,
         options: &ImportOptions,
     ) -> Result<ImportOutcome> {
+        self.import_with(name, input, options, |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Guarded::import`], with `progress` called from time to time, which can stop the work.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # let all = [Permission::Read, Permission::Write, Permission::Delete, Permission::Scan, Permission::Admin];
+    /// # control.set_role("all", [Grant::new("app-*", all)])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["all"], Kdf::danger_weak())?;
+    /// # let guarded = control.log_in("service", &secret()?)?;
+    /// use std::ops::ControlFlow;
+    /// use vault_db::ImportOptions;
+    /// let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+    /// guarded.import_with("app-letters", text.as_bytes(), &ImportOptions::default(), |progress| {
+    ///     println!("{} entries", progress.entries_done);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Guarded::import`]; [`Cancelled`](crate::Error::Cancelled), with nothing taken in.
+    pub fn import_with(
+        &self,
+        name: &str,
+        input: impl BufRead,
+        options: &ImportOptions,
+        progress: impl FnMut(ImportProgress) -> ControlFlow<()>,
+    ) -> Result<ImportOutcome> {
         self.allow(Permission::Admin, name)?;
         self.allow(Permission::Write, name)?;
-        let go_on = |_| std::ops::ControlFlow::Continue(());
         self.control
             .shared()
-            .import(NO_TENANT, name, input, options, go_on)
+            .import(NO_TENANT, name, input, options, progress)
     }
 }
 

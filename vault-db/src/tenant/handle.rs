@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::quota::{TenantInfo, TenantState};
 use crate::access::AccessRecord;
 use crate::database::Shared;
 use crate::error::{Error, Result};
-use crate::portable::{ImportOptions, ImportOutcome};
+use crate::portable::{ImportOptions, ImportOutcome, ImportProgress};
 use crate::transaction::{self, Transaction, TransactionOptions};
 use crate::vault::{Vault, VaultInfo};
 
@@ -269,10 +270,38 @@ impl Tenant {
         input: impl BufRead,
         options: &ImportOptions,
     ) -> Result<ImportOutcome> {
+        self.import_with(name, input, options, |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Tenant::import`], with `progress` called from time to time, which can stop the work.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # let tenant = db.create_tenant("acme", vault_db::Quota::NONE)?;
+    /// use std::ops::ControlFlow;
+    /// use vault_db::ImportOptions;
+    /// let text = r#"{"format": "vault-json-v1", "entries": []}"#;
+    /// tenant.import_with("letters", text.as_bytes(), &ImportOptions::default(), |progress| {
+    ///     println!("{} entries", progress.entries_done);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tenant::import`]; [`Error::Cancelled`], with nothing taken in.
+    pub fn import_with(
+        &self,
+        name: &str,
+        input: impl BufRead,
+        options: &ImportOptions,
+        progress: impl FnMut(ImportProgress) -> ControlFlow<()>,
+    ) -> Result<ImportOutcome> {
         self.state.check()?;
-        let go_on = |_| std::ops::ControlFlow::Continue(());
         self.shared
-            .import(self.state.id, name, input, options, go_on)
+            .import(self.state.id, name, input, options, progress)
     }
 
     /// Takes away what has expired in any of the tenant's vaults. Gives how many entries that were.

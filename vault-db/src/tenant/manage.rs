@@ -92,7 +92,8 @@ impl Database {
     }
 
     /// Drops a tenant with everything that it has, at once. Gives how many keys it had. In an encrypted database the keys of all
-    /// its vaults are destroyed: what is left on the disk opens for nobody.
+    /// its vaults are destroyed, and what is kept of their entries beside them is erased: what is left on the disk opens for
+    /// nobody. What that does not reach, and how long it takes, is said at [`Vault::delete`](crate::Vault::delete).
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -108,7 +109,7 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::NoSuchTenant`], [`Error::Engine`]. After an error of the engine the tenant may be gone all the same, and only
-    /// its space not be given back: the next opening does it.
+    /// its space not be given back, or what is said at [`Vault::delete`](crate::Vault::delete).
     pub fn drop_tenant(&self, name: &str) -> Result<u64> {
         self.shared().drop_tenant(name)
     }
@@ -190,7 +191,7 @@ impl Shared {
 
     fn drop_tenant(&self, name: &str) -> Result<u64> {
         let keyspaces = self.keyspaces()?;
-        let _structure = self.structure();
+        let structure = self.structure();
         let state = self.find_tenant(name)?;
         let mut vaults: Vec<_> = {
             let registry = self.registry();
@@ -233,15 +234,12 @@ impl Shared {
         registry.remove_tenant(name);
         drop(registry);
         drop(stripes);
-        // Each of them, whatever becomes of the others; the first error is told.
-        let mut outcome = Ok(keys);
-        for vault in &vaults {
-            if let Err(error) = self.engine.drop_keyspace(vault.keyspace)
-                && outcome.is_ok()
-            {
-                outcome = Err(error.into());
-            }
-        }
-        outcome
+        drop(structure);
+        let gone: Vec<_> = vaults
+            .iter()
+            .map(|vault| (vault.id, vault.keyspace))
+            .collect();
+        self.discard(&gone)?;
+        Ok(keys)
     }
 }

@@ -108,7 +108,14 @@ impl Vault {
     /// [`VaultDeleted`](crate::Error::VaultDeleted) from then on; transactions and scans that are open go on reading
     /// what they saw.
     ///
-    /// In an encrypted database its key is destroyed with it: what is left of it on the disk opens for nobody.
+    /// In an encrypted database its key is destroyed with it, and what is kept of its entries beside it, under keys that live on
+    /// (which of them expire, and which are used most), leaves tables and log before this returns: what is left of it on the disk
+    /// opens for nobody. That takes as long as flushing everything, rewriting the catalog, and rewriting the part of the list of
+    /// what expires that tells of the vault; others go on meanwhile. A crash on the way leaves the rest to the next opening.
+    ///
+    /// Not reached by it: what transactions, snapshots and scans that are open still see, which stays until the tables that hold it
+    /// are compacted once more after their end; snapshots and copies that were made before; blocks of the device that no file owns
+    /// any more, which open with the database's secret until its keys have been rotated.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -122,7 +129,10 @@ impl Vault {
     /// ```
     ///
     /// # Errors
-    /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine).
+    /// [`VaultDeleted`](crate::Error::VaultDeleted), [`Engine`](crate::Error::Engine). After an error of the engine the vault may be
+    /// gone all the same: the next opening gives back what space is left of it. Where an encrypted database could not rewrite
+    /// tables, for want of room or because one is damaged, keys of what was to expire may stay in them: have
+    /// [`Engine::compact`](vault_core::Engine::compact) rewrite all of `vault.expiry` and `vault.catalog` when that is mended.
     pub fn delete(&self) -> Result<u64> {
         self.shared.delete(self.state())
     }
