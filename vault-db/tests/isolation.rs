@@ -3,11 +3,14 @@
 //! The scripts follow Berenson et al. ("A critique of ANSI SQL isolation levels", 1995) and Adya ("Weak consistency",
 //! 1999): dirty write, dirty read, intermediate and aborted reads, circular information flow, lost update, read skew, write
 //! skew, phantoms. Snapshot isolation allows write skew, on items and on predicates, and nothing else of these.
+//!
+//! The same for names of vaults, which are read, too.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use vault_db::{
-    Database, Error, Isolation, Result, Transaction, TransactionOptions, TransactionVault,
+    Database, Error, ExportFormat, ImportOptions, Isolation, Quota, Result, Transaction,
+    TransactionOptions, TransactionVault,
 };
 
 const LEVELS: [Isolation; 2] = [Isolation::Serializable, Isolation::Snapshot];
@@ -283,4 +286,200 @@ fn blind_writes_do_not_collide_when_serializable() {
     b.commit().unwrap();
     assert_eq!(stored(&db, "x"), Some(2));
     assert_eq!(db.vault("v").unwrap().len().unwrap(), 2);
+}
+
+/// A vault that is deleted and created again is the old one for who began before: names belong to the moment.
+#[test]
+fn a_name_means_what_it_meant() {
+    let db = database();
+    db.read(|tx| {
+        db.vault("v")?.delete()?;
+        db.vault("v")?.put("x", &99)?;
+        assert_eq!((get(tx, "x"), get(tx, "y")), (10, 20));
+        assert_eq!(vault(tx).len()?, 2);
+        Ok(())
+    })
+    .unwrap();
+    for level in LEVELS {
+        let db = database();
+        let (writes, reads) = (begin(&db, level), begin(&db, level));
+        db.vault("v").unwrap().delete().unwrap();
+        db.vault("v").unwrap().put("x", &99).unwrap();
+        for tx in [&writes, &reads] {
+            assert_eq!((get(tx, "x"), get(tx, "y")), (10, 20), "{level:?}");
+        }
+        // What it would write to is gone.
+        put(&writes, "z", 30);
+        assert!(conflicts(writes.commit()), "{level:?}");
+        assert_eq!((stored(&db, "x"), stored(&db, "z")), (Some(99), None));
+        // What it read is gone, which does not matter at the weaker level.
+        reads.vault("sum").unwrap().put("x", &10).unwrap();
+        let refused = conflicts(reads.commit());
+        assert_eq!(refused, level == Isolation::Serializable);
+    }
+}
+
+/// Two vaults change their names: who began before finds one of them under a name, and never the other.
+#[test]
+fn two_vaults_under_one_name() {
+    let swap = |db: &Database| {
+        db.vault("v").unwrap().rename("old").unwrap();
+        db.vault("new").unwrap().rename("v").unwrap();
+    };
+    let swapped = || {
+        let db = database();
+        db.vault("new").unwrap().put("y", &-20).unwrap();
+        db
+    };
+    let db = swapped();
+    db.read(|tx| {
+        assert_eq!(get(tx, "x"), 10);
+        swap(&db);
+        assert_eq!(get(tx, "y"), 20);
+        assert_eq!(tx.vault("new")?.get::<i64>("y")?, Some(-20));
+        assert!(matches!(tx.vault("old"), Err(Error::NoSuchVault { .. })));
+        Ok(())
+    })
+    .unwrap();
+    for level in LEVELS {
+        let db = swapped();
+        let (reads, writes, late) = (begin(&db, level), begin(&db, level), begin(&db, level));
+        assert_eq!((get(&reads, "x"), get(&writes, "x")), (10, 10));
+        swap(&db);
+        assert_eq!((get(&reads, "y"), get(&late, "y")), (20, 20), "{level:?}");
+        let sum = reads.vault("sum").unwrap();
+        sum.put("xy", &(get(&reads, "x") + get(&reads, "y")))
+            .unwrap();
+        // Of one moment, and not of any order: the weaker level allows it.
+        let refused = conflicts(reads.commit());
+        assert_eq!(refused, level == Isolation::Serializable);
+        for tx in [&writes, &late] {
+            put(tx, "x", 11);
+            assert!(conflicts(tx.commit()), "{level:?}");
+        }
+        // By a handle, the vault is the same under any name.
+        let old = db.existing_vault("old").unwrap();
+        assert_eq!(old.get::<i64>("x").unwrap(), Some(10));
+        let tx = begin(&db, level);
+        tx.of(&old).unwrap().put("x", &12).unwrap();
+        old.rename("older").unwrap();
+        tx.commit().unwrap();
+        assert_eq!(old.get::<i64>("x").unwrap(), Some(12));
+    }
+}
+
+/// Who writes by name to a vault that is renamed meanwhile is run again, and finds what has the name then.
+#[test]
+fn a_name_that_moves_is_found_again() {
+    for level in LEVELS {
+        let db = database();
+        let options = TransactionOptions {
+            isolation: level,
+            ..TransactionOptions::default()
+        };
+        let mut runs = 0;
+        db.write_with(options, |tx| -> Result<()> {
+            put(tx, "z", 30);
+            runs += 1;
+            if runs == 1 {
+                db.vault("v")?.rename("old")?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(
+            (runs, stored(&db, "z"), stored(&db, "x")),
+            (2, Some(30), None)
+        );
+        let old = db.existing_vault("old").unwrap();
+        assert_eq!(old.get::<i64>("z").unwrap(), None);
+        // The name goes away and comes back with the same vault: nothing has changed.
+        let tx = begin(&db, level);
+        assert_eq!(get(&tx, "z"), 30);
+        put(&tx, "z", 31);
+        let v = db.vault("v").unwrap();
+        v.rename("away").unwrap();
+        v.rename("v").unwrap();
+        tx.commit().unwrap();
+        assert_eq!(stored(&db, "z"), Some(31));
+    }
+}
+
+/// What was created after the moment is not there, however it came.
+#[test]
+fn a_name_that_is_younger_is_not_there() {
+    let db = database();
+    let mut text = Vec::new();
+    let v = db.vault("v").unwrap();
+    v.export(ExportFormat::Json, &mut text).unwrap();
+    let appear = |db: &Database| {
+        db.vault("empty").unwrap().put("x", &1).unwrap();
+        db.vault("v").unwrap().copy_to("copy").unwrap();
+        db.import("import", &text[..], &ImportOptions::default())
+            .unwrap();
+        db.vault("v").unwrap().rename("renamed").unwrap();
+    };
+    db.read(|tx| {
+        appear(&db);
+        for name in ["empty", "copy", "import", "renamed"] {
+            let found = tx.vault(name);
+            assert!(matches!(found, Err(Error::NoSuchVault { .. })), "{name}");
+        }
+        assert_eq!(get(tx, "x"), 10);
+        Ok(())
+    })
+    .unwrap();
+    for level in LEVELS {
+        let db = database();
+        let tx = begin(&db, level);
+        appear(&db);
+        // It would create them, and cannot: they are there, and not of its moment.
+        for name in ["copy", "import", "renamed"] {
+            assert!(conflicts(tx.vault(name).map(drop)), "{level:?} {name}");
+        }
+        let copy = db.existing_vault("copy").unwrap();
+        assert!(conflicts(tx.of(&copy).map(drop)), "{level:?}");
+        // This one it could have created; what came into it since it does not see.
+        let empty = tx.vault("empty").unwrap();
+        assert_eq!(empty.get::<i64>("x").unwrap(), None);
+        empty.put("x", &2).unwrap();
+        assert!(conflicts(tx.commit()), "{level:?}");
+    }
+}
+
+/// A transaction of a tenant that is dropped goes on reading, and cannot commit.
+#[test]
+fn names_of_a_tenant_that_is_dropped() {
+    for level in LEVELS {
+        let db = database();
+        let tenant = db.create_tenant("t", Quota::NONE).unwrap();
+        tenant.vault("w").unwrap().put("x", &1).unwrap();
+        tenant
+            .read(|tx| {
+                db.drop_tenant("t")?;
+                assert_eq!(tx.vault("w")?.get::<i64>("x")?, Some(1));
+                Ok(())
+            })
+            .unwrap();
+        let tenant = db.create_tenant("t", Quota::NONE).unwrap();
+        tenant.vault("w").unwrap().put("x", &2).unwrap();
+        let options = TransactionOptions {
+            isolation: level,
+            ..TransactionOptions::default()
+        };
+        let mut runs = 0;
+        let dropped = tenant.write_with(options, |tx| -> Result<()> {
+            runs += 1;
+            tx.vault("w")?.put("x", &3)?;
+            if runs == 1 {
+                db.drop_tenant("t")?;
+            }
+            Ok(())
+        });
+        assert!(
+            matches!(dropped, Err(Error::NoSuchTenant { .. })),
+            "{level:?}"
+        );
+        assert_eq!(runs, 2);
+    }
 }

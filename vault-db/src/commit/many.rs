@@ -8,8 +8,9 @@ use vault_core::{KeyRange, SequenceNumber, Timestamp, WriteBatch};
 use super::stripes::{STRIPES, Wanted, number_of};
 use super::{New, Recent, Stripe};
 use crate::catalog::Delta;
-use crate::database::{Shared, VaultState};
+use crate::database::{Epoch, Shared, VaultState};
 use crate::error::{Error, Result};
+use crate::transaction::Deadline;
 
 /// A stored value and its expiry, or `None` for a key that goes.
 pub(crate) type NewValue = Option<(Vec<u8>, Option<Timestamp>)>;
@@ -24,6 +25,17 @@ pub(crate) struct VaultChanges {
 pub(crate) struct Footprint {
     pub(crate) moment: SequenceNumber,
     pub(crate) vaults: BTreeMap<u32, Relied>,
+    pub(crate) names: Option<Names>,
+    /// Until when what was written after the moment is remembered.
+    pub(crate) deadline: Option<Deadline>,
+}
+
+/// What a transaction took names to mean.
+pub(crate) struct Names {
+    pub(crate) tenant: u32,
+    /// The epoch of its moment.
+    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) vaults: BTreeMap<String, Arc<VaultState>>,
 }
 
 impl Footprint {
@@ -31,11 +43,13 @@ impl Footprint {
     pub(crate) const NOTHING: Self = Self {
         moment: SequenceNumber::MAX,
         vaults: BTreeMap::new(),
+        names: None,
+        deadline: None,
     };
 
     /// Whether a vault was exchanged after the moment.
     fn is_exchanged(&self, vault: &VaultState) -> bool {
-        vault.since > self.moment || vault.is_exchanged()
+        vault.came_filled_after(self.moment) || vault.is_exchanged()
     }
 }
 
@@ -205,6 +219,13 @@ impl Shared {
         {
             return Ok(Outcome::Conflict);
         }
+        if let Some(deadline) = &footprint.deadline {
+            // Only now that everything is held: what is remembered of it stays so from here on.
+            deadline.check(&*self.clock)?;
+        }
+        if self.has_other_names(changes, footprint) {
+            return Ok(Outcome::Conflict);
+        }
         for of_vault in changes.values() {
             of_vault.vault.check()?;
         }
@@ -215,6 +236,27 @@ impl Shared {
         }
         self.commit_many(&mut held, changes)?;
         Ok(Outcome::Committed)
+    }
+
+    /// Whether a vault that takes part has not the name any more under which the transaction found it. Nobody takes a name
+    /// away without holding all stripes of the vault.
+    fn has_other_names(
+        &self,
+        changes: &BTreeMap<u32, VaultChanges>,
+        footprint: &Footprint,
+    ) -> bool {
+        let Some(names) = &footprint.names else {
+            return false;
+        };
+        if !names.epoch.is_over() {
+            return false;
+        }
+        let takes_part = |id: &u32| changes.contains_key(id) || footprint.vaults.contains_key(id);
+        let registry = self.registry();
+        names.vaults.iter().any(|(name, vault)| {
+            let now = registry.find(names.tenant, name);
+            takes_part(&vault.id) && now.is_none_or(|now| !Arc::ptr_eq(now, vault))
+        })
     }
 
     /// Commits changes to keys that are held.

@@ -27,8 +27,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use vault_core::{EntryInfo, SequenceNumber, Timestamp, WriteBatch};
 
-pub(crate) use many::{Footprint, NewValue, Outcome, Relied, VaultChanges};
+pub(crate) use many::{Footprint, Names, NewValue, Outcome, Relied, VaultChanges};
 pub(crate) use recent::Recent;
+#[cfg(test)]
+pub(crate) use stripes::STRIPES;
 pub(crate) use stripes::{Stripe, Stripes};
 
 use crate::catalog::{self, Delta, Keyspaces};
@@ -305,7 +307,12 @@ impl Shared {
             return;
         }
         if recent.is_due() {
-            recent.forget_before(self.transactions.oldest());
+            let Some(oldest) = self.transactions.oldest(&*self.clock) else {
+                // Those that were open are over their time.
+                *recent = Recent::default();
+                return;
+            };
+            recent.forget_before(oldest);
         }
         note(recent);
     }

@@ -35,7 +35,9 @@ impl Shared {
             self.abandon(&begun);
         }
         callbacks.end();
-        published
+        let copy = published?;
+        self.make_durable()?;
+        Ok(copy)
     }
 
     /// Has a copy appear, that was filled.

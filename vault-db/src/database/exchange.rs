@@ -12,7 +12,8 @@
 //!   or changed a vault that was exchanged: that is a conflict.
 //! - Writers wait for the stripes, which the exchange holds, and go on with the new vault ([`VaultState::hold`]).
 //! - Transactions begin under the registry's lock, which the exchange holds from before its batch is applied until everybody
-//!   sees it: none can have a moment between.
+//!   sees it: none can have a moment between. Whoever creates, renames or deletes a vault does the same, and begins
+//!   another [`Epoch`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use vault_core::{SequenceNumber, Snapshot, WriteBatch, WriteOptions};
 
 use super::fill::Begun;
-use super::registry::VaultState;
+use super::registry::{Registry, VaultState};
 use super::shared::Shared;
 use crate::access::{Saved, Saving};
 use crate::catalog::{self, Delta, Header, Record, Tally};
@@ -70,20 +71,43 @@ pub(super) struct Succession {
     next: Option<Arc<VaultState>>,
 }
 
-/// What names meant between two exchanges. Kept by the transactions that began in it, and by nobody else.
+/// What names meant between two changes of names: exchanges, and vaults created, renamed or deleted. Kept by the
+/// transactions that began in it, and by nobody else.
 #[derive(Default)]
 pub(crate) struct Epoch(OnceLock<Over>);
 
+/// The vaults that had names before a change of them, each with its tenant.
+type Before = BTreeMap<(u32, Arc<str>), Option<Arc<VaultState>>>;
+
 struct Over {
-    /// The vaults that had the names which the exchange gave away or took.
-    before: BTreeMap<(u32, Arc<str>), Option<Arc<VaultState>>>,
+    /// The vaults that had the names which were given away or taken.
+    before: Before,
     next: Arc<Epoch>,
 }
 
+impl Registry {
+    /// Ends an epoch in which these vaults had these names, for the transactions that began in it, and begins another. The
+    /// registry has been held for writing since before the batch that changes the names.
+    pub(crate) fn begin_epoch(&mut self, before: Before) {
+        let next = Arc::new(Epoch::default());
+        let over = Over {
+            before,
+            next: Arc::clone(&next),
+        };
+        let _ = self.epoch().0.set(over);
+        self.set_epoch(next);
+    }
+}
+
 impl Epoch {
-    /// The vault that had a name; `None` where no exchange since has touched the name, and the registry knows.
+    /// Whether any name has changed since.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// The vault that had a name; `None` where nothing since has touched the name, and the registry knows.
     pub(crate) fn find(&self, tenant: u32, name: &str) -> Option<Option<Arc<VaultState>>> {
-        // Most transactions live through no exchange: then there is nothing to make a key for.
+        // Most transactions live through no change of names: then there is nothing to make a key for.
         let mut over = self.0.get()?;
         let key = (tenant, Arc::from(name));
         loop {
@@ -189,10 +213,10 @@ impl VaultState {
 }
 
 impl Shared {
-    /// A moment of the engine, and what names mean in it.
-    pub(crate) fn moment<S>(&self, take: impl FnOnce() -> Result<S>) -> Result<(S, Arc<Epoch>)> {
+    /// Takes a moment of the engine, with what names mean in it.
+    pub(crate) fn moment<S>(&self, take: impl FnOnce(&Arc<Epoch>) -> Result<S>) -> Result<S> {
         let registry = self.registry();
-        Ok((take()?, Arc::clone(registry.epoch())))
+        take(registry.epoch())
     }
 
     /// A snapshot of the engine in which a handle stands for the vault that is given with it.
@@ -200,7 +224,7 @@ impl Shared {
         &self,
         vault: &'a Arc<VaultState>,
     ) -> Result<(Arc<dyn Snapshot>, &'a Arc<VaultState>)> {
-        let (snapshot, _) = self.moment(|| Ok(self.engine.snapshot()?))?;
+        let snapshot = self.moment(|_| Ok(self.engine.snapshot()?))?;
         let vault = vault.at(snapshot.sequence());
         Ok((snapshot, vault))
     }
@@ -270,13 +294,7 @@ impl Shared {
         for ((_, name), state) in arrivals {
             registry.insert(&name, state);
         }
-        let next = Arc::new(Epoch::default());
-        let over = Over {
-            before,
-            next: Arc::clone(&next),
-        };
-        let _ = registry.epoch().0.set(over);
-        registry.set_epoch(next);
+        registry.begin_epoch(before);
         // From here on everybody sees it.
         moment.0.store(moment_number, Ordering::Release);
         drop((registry, rooms));

@@ -1,5 +1,6 @@
 //! Vaults coming, going, and changing their names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +10,7 @@ use super::exchange::Departure;
 use super::fill::Begun;
 use super::registry::{NO_TENANT, VaultState};
 use super::shared::Shared;
-use crate::access::{Saved, Saving};
+use crate::access::Saving;
 use crate::catalog::{self, Delta, Header, Keyspaces, Record, Tally};
 use crate::commit::Stripe;
 use crate::error::{Error, Result};
@@ -56,7 +57,10 @@ impl Shared {
             owner: None,
             tags: Vec::new(),
         };
-        self.publish_vault(tenant, name, &begun, record, &Tally::empty(now))
+        let state = self.publish_vault(tenant, name, &begun, record, &Tally::empty(now))?;
+        drop(structure);
+        self.make_durable()?;
+        Ok(state)
     }
 
     /// Makes room for a vault: a number, and a keyspace. Whoever finds it in the store before it is published removes it.
@@ -121,7 +125,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Has a vault that was begun appear.
+    /// Has a vault that was begun appear under a name that is free, with the structure held. To be made durable by the caller,
+    /// once nothing is held.
     pub(crate) fn publish_vault(
         &self,
         tenant: u32,
@@ -142,14 +147,16 @@ impl Shared {
             &catalog::encode(&record)?,
         );
         batch.put(catalog, &catalog::tally_key(begun.id), &tally.encode());
-        self.engine.write(&batch, &self.structural())?;
+        let mut registry = self.registry_mut();
+        let since = self.apply(&batch)?;
         if let Some(owner) = &owner {
             owner.usage.add(&delta);
         }
-        drop(room);
-        let state = VaultState::new(owner, name, begun.keyspace, record, tally, Saved::default());
+        let state = VaultState::created(owner, name, begun.keyspace, record, tally, since);
         let state = Arc::new(state);
-        self.registry_mut().insert(name, Arc::clone(&state));
+        registry.insert(name, Arc::clone(&state));
+        registry.begin_epoch(BTreeMap::from([((tenant, Arc::from(name)), None)]));
+        drop((registry, room));
         Ok(state)
     }
 
@@ -238,18 +245,15 @@ impl Shared {
     /// Gives a vault another name.
     pub(crate) fn rename(&self, vault: &Arc<VaultState>, name: &str) -> Result<u64> {
         check_vault_name(name)?;
-        let _structure = self.structure();
-        let vault = vault.latest();
-        vault.check()?;
+        let structure = self.structure();
+        // So that no transaction commits while its vault changes its name.
+        let Departure { vault, stripes } = vault.hold_all()?;
         let catalog = self.keyspaces()?.catalog;
         let (old, record) = {
             let live = vault.live();
             (Arc::clone(&live.name), live.record.clone())
         };
-        let entries = {
-            let _stripes = vault.stripes.lock_all();
-            self.len_held(vault)?
-        };
+        let entries = self.len_held(vault)?;
         if *old == *name {
             return Ok(entries);
         }
@@ -258,12 +262,17 @@ impl Shared {
         batch.delete(catalog, &catalog::record_key(vault.tenant, &old));
         let key = catalog::record_key(vault.tenant, name);
         batch.put(catalog, &key, &catalog::encode(&record)?);
-        self.engine.write(&batch, &self.structural())?;
         let mut registry = self.registry_mut();
+        self.apply(&batch)?;
         registry.remove(vault.tenant, &old);
         registry.insert(name, Arc::clone(vault));
-        drop(registry);
         vault.live().name = Arc::from(name);
+        registry.begin_epoch(BTreeMap::from([
+            ((vault.tenant, old), Some(Arc::clone(vault))),
+            ((vault.tenant, Arc::from(name)), None),
+        ]));
+        drop((registry, stripes, structure));
+        self.make_durable()?;
         Ok(entries)
     }
 
@@ -308,11 +317,9 @@ impl Shared {
         batch.delete(keyspaces.catalog, &catalog::record_key(vault.tenant, &name));
         self.plan_removal(keyspaces, &mut batch, vault);
         let mut saving = vault.access.hold_saving();
-        // On stable storage whatever the database's writes are: what follows cannot be undone.
-        let sequence = self.engine.write(&batch, &WriteOptions::SYNC)?;
+        let mut registry = self.registry_mut();
+        let sequence = self.apply(&batch)?;
         *saving = Saving::Never;
-        drop(saving);
-        self.remember_all(&mut stripes, sequence);
         vault.deleted.store(true, Ordering::Release);
         if let Some(owner) = &vault.owner {
             let nothing = Tally::empty(self.now());
@@ -320,12 +327,16 @@ impl Shared {
                 .usage
                 .add(&Delta::between(&vault.counts.tally(), &nothing));
         }
-        let mut registry = self.registry_mut();
         registry.remove(vault.tenant, &name);
         self.keep_accesses_of(&vault.access);
-        drop(registry);
+        let before = ((vault.tenant, name), Some(Arc::clone(vault)));
+        registry.begin_epoch(BTreeMap::from([before]));
+        drop((registry, saving));
+        self.remember_all(&mut stripes, sequence);
         drop(stripes);
         drop(structure);
+        // On stable storage whatever the database's writes are: what follows cannot be undone.
+        self.engine.sync()?;
         // Should this fail, the vault is gone all the same, and the next opening removes what is left.
         self.discard(&[(vault.id, vault.keyspace)])?;
         Ok(removed)

@@ -82,7 +82,7 @@ impl Registry {
         self.tenants.remove(name);
     }
 
-    /// What names mean since the last exchange.
+    /// What names mean since they last changed.
     pub(crate) const fn epoch(&self) -> &Arc<Epoch> {
         &self.epoch
     }
@@ -101,8 +101,10 @@ pub(crate) struct VaultState {
     pub(crate) keyspace: KeyspaceId,
     pub(crate) stripes: Stripes,
     pub(crate) counts: Counts,
-    /// The exchange by which it came, or 0.
+    /// The batch by which it came, or 0 if it was there at the opening.
     pub(crate) since: SequenceNumber,
+    /// Whether it came empty and under a name that was free: all that is in it was committed since.
+    pub(super) came_empty: bool,
     /// Set while all stripes are held.
     pub(crate) deleted: AtomicBool,
     /// Set while all stripes are held, and in effect from the moment that it names.
@@ -135,6 +137,7 @@ impl VaultState {
             stripes: Stripes::default(),
             counts: Counts::new(tally),
             since: 0,
+            came_empty: false,
             deleted: AtomicBool::new(false),
             succession: OnceLock::new(),
             access: Access::new(record.id, log, accesses),
@@ -158,6 +161,31 @@ impl VaultState {
         let mut state = Self::new(owner, &name, begun.keyspace, record, &tally, accesses);
         state.since = since;
         state
+    }
+
+    /// A vault that was created under a name that was free.
+    pub(super) fn created(
+        owner: Option<Arc<TenantState>>,
+        name: &str,
+        keyspace: KeyspaceId,
+        record: Record,
+        tally: &Tally,
+        since: SequenceNumber,
+    ) -> Self {
+        let mut state = Self::new(owner, name, keyspace, record, tally, Saved::default());
+        state.since = since;
+        state.came_empty = tally.entries == 0;
+        state
+    }
+
+    /// Whether it came after a moment with entries in it, which no stripe has noted and a snapshot may have in part.
+    pub(crate) fn came_filled_after(&self, moment: SequenceNumber) -> bool {
+        self.since > moment && !self.came_empty
+    }
+
+    /// Whether it came after a moment with nothing in it: so a transaction of that moment sees it.
+    pub(crate) fn came_empty_after(&self, moment: SequenceNumber) -> bool {
+        self.since > moment && self.came_empty
     }
 
     /// What is known of the vault.

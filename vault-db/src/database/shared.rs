@@ -24,7 +24,8 @@ use crate::transaction::Active;
 /// # Locks, in the order in which they are taken
 /// 1. `structure`: creating, renaming, copying and deleting vaults.
 /// 2. The stripes of vaults, by vault and number ([`crate::commit::Stripes`]).
-/// 3. `registry`, what is known of a vault, and the list of transactions: held for no longer than a look.
+/// 3. `registry`, what is known of a vault, and the list of transactions: held for no longer than a look. Only whoever
+///    changes names holds the registry for as long as one batch takes, without waiting for the disk.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     /// The same engine, where it is the one that this project has.

@@ -210,8 +210,10 @@ impl Shared {
             self.abandon(&begun);
         }
         let (outcome, became) = published?;
-        if let Became::Successor(old) | Became::Merged(Some(old)) = became {
-            self.settle(&[old])?;
+        match became {
+            Became::Successor(old) | Became::Merged(Some(old)) => self.settle(&[old])?,
+            Became::Vault => self.make_durable()?,
+            Became::Merged(None) => {}
         }
         Ok(outcome)
     }

@@ -1,9 +1,10 @@
 //! Tenants coming, going, and getting another quota.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vault_core::{WriteBatch, WriteOptions};
+use vault_core::WriteBatch;
 
 use super::handle::Tenant;
 use super::quota::{Quota, TenantInfo, TenantRecord, TenantState};
@@ -216,25 +217,29 @@ impl Shared {
             self.plan_removal(keyspaces, &mut batch, vault);
         }
         let saving: Vec<_> = vaults.iter().map(|it| it.access.hold_saving()).collect();
-        // On stable storage whatever the database's writes are: what follows cannot be undone.
-        let sequence = self.engine.write(&batch, &WriteOptions::SYNC)?;
+        let mut registry = self.registry_mut();
+        let sequence = self.apply(&batch)?;
         for mut saving in saving {
             *saving = Saving::Never;
         }
-        for of_vault in &mut stripes {
-            self.remember_all(of_vault, sequence);
-        }
         state.dropped.store(true, Ordering::Release);
-        let mut registry = self.registry_mut();
+        let mut before = BTreeMap::new();
         for vault in &vaults {
             vault.deleted.store(true, Ordering::Release);
             registry.remove(vault.tenant, &vault.name());
             self.keep_accesses_of(&vault.access);
+            before.insert((vault.tenant, vault.name()), Some(Arc::clone(vault)));
         }
         registry.remove_tenant(name);
+        registry.begin_epoch(before);
         drop(registry);
+        for of_vault in &mut stripes {
+            self.remember_all(of_vault, sequence);
+        }
         drop(stripes);
         drop(structure);
+        // On stable storage whatever the database's writes are: what follows cannot be undone.
+        self.engine.sync()?;
         let gone: Vec<_> = vaults
             .iter()
             .map(|vault| (vault.id, vault.keyspace))

@@ -12,24 +12,35 @@
 //! - [`Isolation::Snapshot`]: only what was written is relied on; of two transactions that change the same key, the first to
 //!   commit wins. Write skew is possible, as everywhere under snapshot isolation (Berenson et al.: "A critique of ANSI SQL
 //!   isolation levels", 1995).
+//!
+//! # Names
+//! What a name means belongs to the moment, too: vaults that were renamed, deleted or exchanged since are found under the
+//! names that they had, with what was in them. A transaction that changes something and found a vault under a name which
+//! that vault has no more collides, if it read the vault (under [`Isolation::Serializable`]) or would write to it.
+//!
+//! # Time
+//! One that has been open for longer than it may be can never commit. What it holds up is free from then on, whether anybody uses
+//! it again or not ([`Active`]).
 
 mod active;
 mod options;
 mod retry;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod vault;
 mod writes;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use vault_core::{KeyRange, Slice, Snapshot};
+use vault_core::{KeyRange, SequenceNumber, Slice};
 
-pub(crate) use active::Active;
-use active::Registered;
+pub(crate) use active::{Active, Deadline};
+use active::{Moment, Registered};
 pub use options::{Isolation, TransactionOptions};
 pub(crate) use retry::{read, write};
 pub use scan::TransactionScan;
@@ -38,8 +49,8 @@ pub use writes::Savepoint;
 use writes::Writes;
 
 use crate::access::AccessVerb;
-use crate::commit::{Footprint, NewValue, Outcome, Relied};
-use crate::database::{Epoch, NO_TENANT, Shared, VaultState};
+use crate::commit::{Footprint, Names, NewValue, Outcome, Relied};
+use crate::database::{NO_TENANT, Shared, VaultState};
 use crate::error::{Error, Result};
 use crate::vault::Vault;
 
@@ -71,14 +82,15 @@ pub struct Transaction {
     shared: Arc<Shared>,
     /// Whose vaults it is about.
     tenant: u32,
-    snapshot: Arc<dyn Snapshot>,
-    /// What names mean at that moment.
-    epoch: Arc<Epoch>,
+    /// What it reads, until it is let go of.
+    moment: Weak<Moment>,
+    /// The last write that it sees.
+    sequence: SequenceNumber,
     options: TransactionOptions,
     mode: Mode,
     began: Duration,
+    deadline: Deadline,
     state: RefCell<State>,
-    _registered: Option<Registered>,
 }
 
 /// Whether a transaction may change something.
@@ -89,7 +101,13 @@ pub(crate) enum Mode {
 }
 
 struct State {
+    /// Its place in the list of those that may commit, which keeps the moment.
+    registered: Option<Registered>,
+    /// The moment of one that only reads.
+    kept: Option<Arc<Moment>>,
     writes: Writes,
+    /// The vaults that were found by their names.
+    names: BTreeMap<String, Arc<VaultState>>,
     relied: BTreeMap<u32, Relied>,
     /// Keys and ranges that `relied` holds.
     parts_relied: usize,
@@ -106,34 +124,49 @@ impl Transaction {
         options: TransactionOptions,
         mode: Mode,
     ) -> Result<Self> {
-        let ((registered, snapshot), epoch) = shared.moment(|| match mode {
-            Mode::Read => Ok((None, shared.engine.snapshot()?)),
+        let began = shared.clock.monotonic();
+        let deadline = Deadline::new(began, options.duration_max);
+        if shared.transactions.is_any() {
+            // Takes out those that are over their time.
+            shared.transactions.oldest(&*shared.clock);
+        }
+        let (registered, moment) = shared.moment(|epoch| match mode {
+            Mode::Read => {
+                let moment = Moment {
+                    snapshot: shared.engine.snapshot()?,
+                    epoch: Arc::clone(epoch),
+                };
+                Ok((None, Arc::new(moment)))
+            }
             Mode::Write => {
-                let (registered, snapshot) = Active::register(shared)?;
-                Ok((Some(registered), snapshot))
+                let (registered, moment) = Active::register(shared, epoch, deadline)?;
+                Ok((Some(registered), moment))
             }
         })?;
         Ok(Self {
             shared: Arc::clone(shared),
             tenant,
-            snapshot,
-            epoch,
+            moment: Arc::downgrade(&moment),
+            sequence: moment.snapshot.sequence(),
             options,
             mode,
-            began: shared.clock.monotonic(),
+            began,
+            deadline,
             state: RefCell::new(State {
+                registered,
+                kept: (mode == Mode::Read).then_some(moment),
                 writes: Writes::default(),
+                names: BTreeMap::new(),
                 relied: BTreeMap::new(),
                 parts_relied: 0,
                 ended: None,
                 doomed: false,
             }),
-            _registered: registered,
         })
     }
 
-    /// The vault of this name, as this transaction sees it. Where there is none, it is created if the transaction may
-    /// change something; that is not part of the transaction, and stays.
+    /// The vault that had this name at the transaction's moment, as this transaction sees it. Where there was none, it is
+    /// created if the transaction may change something; that is not part of the transaction, and stays.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -144,34 +177,45 @@ impl Transaction {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidVaultName`], [`Error::NoSuchVault`] in a transaction that only reads, [`Error::TooManyVaults`].
+    /// [`Error::InvalidVaultName`], [`Error::NoSuchVault`] in a transaction that only reads, [`Error::TooManyVaults`],
+    /// [`Error::Conflict`] where another vault has taken the name since.
     pub fn vault(&self, name: &str) -> Result<TransactionVault<'_>> {
         self.check()?;
-        if let Some(state) = self.vault_before(self.tenant, name)? {
-            return Ok(TransactionVault::new(self, state));
+        if let Some(state) = self.state.borrow().names.get(name) {
+            return Ok(TransactionVault::new(self, Arc::clone(state)));
         }
-        let state = match self.mode {
-            Mode::Read => self.shared.existing_vault(self.tenant, name),
-            Mode::Write => self.shared.vault(self.tenant, name),
-        };
-        // Again: there may have been an exchange between the two looks.
-        let state = match self.vault_before(self.tenant, name)? {
-            Some(before) => before,
-            None => state?,
-        };
+        let state = self.find(name)?;
+        let names = &mut self.state.borrow_mut().names;
+        names.insert(name.to_owned(), Arc::clone(&state));
         Ok(TransactionVault::new(self, state))
     }
 
-    /// The vault that had this name at the transaction's moment, where an exchange has touched the name since.
-    fn vault_before(&self, tenant: u32, name: &str) -> Result<Option<Arc<VaultState>>> {
-        match (self.epoch.find(tenant, name), self.mode) {
-            (None, _) => Ok(None),
-            (Some(Some(state)), _) => Ok(Some(state)),
-            // It came by an exchange: what is written to it could not be committed.
-            (Some(None), Mode::Write) => Err(self.conflict()),
-            (Some(None), Mode::Read) => {
+    /// The vault that had this name at the transaction's moment, or one that was created empty since.
+    fn find(&self, name: &str) -> Result<Arc<VaultState>> {
+        let moment = self.moment()?;
+        if let Some(Some(before)) = moment.epoch.find(self.tenant, name) {
+            return Ok(before);
+        }
+        let now = match self.mode {
+            Mode::Read => self.shared.existing_vault(self.tenant, name),
+            Mode::Write => self.shared.vault(self.tenant, name),
+        };
+        // Again: the name may have changed between the two looks.
+        match moment.epoch.find(self.tenant, name) {
+            None => now,
+            Some(Some(before)) => Ok(before),
+            Some(None) if self.mode == Mode::Read => {
                 let name = name.to_owned();
                 Err(Error::NoSuchVault { name })
+            }
+            Some(None) => {
+                let now = now?;
+                // By this transaction or another: nothing was in it at the moment, and what has come is remembered.
+                if now.came_empty_after(self.sequence) {
+                    return Ok(now);
+                }
+                // It came with its entries, or from another name: nothing that relies on it could be committed.
+                Err(self.conflict())
             }
         }
     }
@@ -197,13 +241,13 @@ impl Transaction {
         if !same_database || !in_reach {
             return Err(Error::ForeignVault { name: vault.name() });
         }
-        let moment = self.snapshot.sequence();
-        let state = Arc::clone(vault.state_at(moment));
-        if state.since <= moment {
+        let state = Arc::clone(vault.state_at(self.sequence));
+        if !state.came_filled_after(self.sequence) {
             return Ok(TransactionVault::new(self, state));
         }
         // The handle is younger than the transaction: it stands for what had the name then.
-        match (self.vault_before(state.tenant, &state.name())?, self.mode) {
+        let before = self.moment()?.epoch.find(state.tenant, &state.name());
+        match (before.flatten(), self.mode) {
             (Some(before), _) => Ok(TransactionVault::new(self, before)),
             (None, Mode::Write) => Err(self.conflict()),
             (None, Mode::Read) => Err(Error::NoSuchVault { name: vault.name() }),
@@ -311,13 +355,20 @@ impl Transaction {
 
     fn try_commit(&self) -> Result<Outcome> {
         self.check()?;
+        let moment = self.moment()?;
         let (changes, footprint) = {
             let mut state = self.state.borrow_mut();
             state.ended = Some(COMMITTED);
             let changes = std::mem::take(&mut state.writes).into_changes();
             let mut footprint = Footprint {
-                moment: self.snapshot.sequence(),
+                moment: self.sequence,
                 vaults: std::mem::take(&mut state.relied),
+                names: Some(Names {
+                    tenant: self.tenant,
+                    epoch: Arc::clone(&moment.epoch),
+                    vaults: std::mem::take(&mut state.names),
+                }),
+                deadline: Some(self.deadline),
             };
             if self.options.isolation == Isolation::Snapshot {
                 for (id, of_vault) in &changes {
@@ -330,9 +381,12 @@ impl Transaction {
         };
         // One that changes nothing read one moment: that is its place in the order.
         let outcome = match changes.is_empty() {
-            true => Outcome::Committed,
-            false => self.shared.change_many(&changes, &footprint)?,
+            true => Ok(Outcome::Committed),
+            false => self.shared.change_many(&changes, &footprint),
         };
+        drop(moment);
+        self.let_go();
+        let outcome = outcome?;
         self.shared.transactions.ended(Some(outcome));
         Ok(outcome)
     }
@@ -342,7 +396,7 @@ impl Transaction {
         self.state.borrow().doomed
     }
 
-    /// Gives the changes up. Dropping the transaction does the same.
+    /// Gives the changes up, and lets go of the moment. Dropping the transaction does the same.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -359,7 +413,32 @@ impl Transaction {
         let mut state = self.state.borrow_mut();
         state.ended.get_or_insert("by a rollback");
         state.writes = Writes::default();
+        state.names.clear();
         state.relied.clear();
+        drop(state);
+        self.let_go();
+    }
+
+    /// Lets go of the moment, once it has ended. Scans that are open keep what they read.
+    fn let_go(&self) {
+        let mut state = self.state.borrow_mut();
+        let kept = (state.registered.take(), state.kept.take());
+        drop(state);
+        drop(kept);
+    }
+
+    /// What it reads, unless it was let go of meanwhile because its time is over.
+    fn moment(&self) -> Result<Arc<Moment>> {
+        self.moment.upgrade().ok_or_else(|| self.too_long())
+    }
+
+    /// Ends it because its time is over.
+    fn too_long(&self) -> Error {
+        self.roll_back();
+        self.state.borrow_mut().ended = Some("it was open for too long");
+        Error::TransactionTooLong {
+            max: self.options.duration_max,
+        }
     }
 
     /// Refuses where the transaction has ended, or has been open for too long.
@@ -367,13 +446,8 @@ impl Transaction {
         if let Some(how) = self.state.borrow().ended {
             return Err(Error::TransactionEnded { how });
         }
-        let max = self.options.duration_max;
-        if self.shared.clock.monotonic().saturating_sub(self.began) > max {
-            self.roll_back();
-            self.state.borrow_mut().ended = Some("it was open for too long");
-            return Err(Error::TransactionTooLong { max });
-        }
-        Ok(())
+        let in_time = self.deadline.check(&*self.shared.clock);
+        in_time.map_err(|_| self.too_long())
     }
 
     /// The stored value of a key, as this transaction sees it.
@@ -386,8 +460,9 @@ impl Transaction {
         if let Some(own) = self.state.borrow().writes.get(vault.id, key) {
             return Ok(self.still_visible(own));
         }
+        let moment = self.moment()?;
         self.rely_on_key(vault, key);
-        let found = self.snapshot.get(vault.keyspace, key);
+        let found = moment.snapshot.get(vault.keyspace, key);
         found.or_else(|error| self.without_keyspace(vault, error).map(|()| None))
     }
 
@@ -497,60 +572,9 @@ const COMMITTED: &str = "by a commit";
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
-            .field("moment", &self.snapshot.sequence())
+            .field("moment", &self.sequence)
             .field("options", &self.options)
             .field("ended", &self.state.borrow().ended)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Database, Key, Value};
-
-    /// However much is read, of however many vaults: what is remembered of it is bounded, and nothing is forgotten.
-    #[test]
-    fn what_is_relied_on_is_bounded() -> Result<()> {
-        let db = Database::temp()?;
-        let (few, many) = (db.vault("few")?, db.vault("many")?);
-        many.update((0..500).map(|n| (n, n)))?;
-        few.update((0..20).map(|n| (n, n)))?;
-        let options = TransactionOptions {
-            reads_max: 10,
-            attempts_max: 1,
-            ..TransactionOptions::default()
-        };
-        for (written, conflicts) in [(few.clone(), true), (many, true), (db.vault("x")?, false)] {
-            let tx = Transaction::begin(db.shared(), NO_TENANT, options, Mode::Write)?;
-            for n in 0..10 {
-                tx.vault("few")?.get::<i64>(n)?;
-            }
-            let of_many = tx.vault("many")?;
-            let mut open: Vec<_> = (0..5)
-                .map(|_| of_many.items::<Key, Value>())
-                .collect::<Result<_>>()?;
-            for n in 0..500 {
-                of_many.get::<i64>(n)?;
-                of_many.range::<i64, i64>(n..)?.next().transpose()?;
-            }
-            for scan in &mut open {
-                scan.next().transpose()?;
-            }
-            {
-                let state = tx.state.borrow();
-                let parts = state.relied.values();
-                let parts: usize = parts.map(|it| it.keys.len() + it.ranges.len()).sum();
-                assert_eq!(parts, state.parts_relied);
-                assert!(parts <= options.reads_max, "{parts}");
-            }
-            written.put(7, &1)?;
-            tx.vault("other")?.put(1, &1)?;
-            assert_eq!(
-                matches!(tx.commit(), Err(Error::Conflict { .. })),
-                conflicts
-            );
-        }
-        Ok(())
     }
 }

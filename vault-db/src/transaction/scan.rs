@@ -68,13 +68,14 @@ impl<'a, K, V> TransactionScan<'a, K, V> {
         transaction.check()?;
         let shared = &transaction.shared;
         vault.access.begin(shared, AccessVerb::Scan, &[]).end();
-        let scan = match transaction.snapshot.scan(vault.keyspace, range.clone()) {
+        let moment = transaction.moment()?;
+        let scan = match moment.snapshot.scan(vault.keyspace, range.clone()) {
             Ok(scan) => scan,
             Err(error) => {
                 transaction.without_keyspace(vault, error)?;
                 let nothing = KeyRange::from(&b""[..]..&b""[..]);
                 let catalog = shared.keyspaces()?.catalog;
-                transaction.snapshot.scan(catalog, nothing)?
+                moment.snapshot.scan(catalog, nothing)?
             }
         };
         let own = transaction.state.borrow().writes.in_range(vault.id, &range);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vault_core::KeyRange;
+use vault_core::{KeyRange, Snapshot};
 
 use super::{Transaction, TransactionScan};
 use crate::commit::NewValue;
@@ -362,8 +362,9 @@ impl<'a> TransactionVault<'a> {
         let all = |range: &mut KeyRange| *range = KeyRange::all();
         self.transaction
             .change_relied_range(self.state.id, number, all);
-        let snapshot = &*self.transaction.snapshot;
-        let mut len = self.len_of_moment()?;
+        let moment = self.transaction.moment()?;
+        let snapshot = &*moment.snapshot;
+        let mut len = self.len_of_moment(snapshot)?;
         let state = self.transaction.state.borrow();
         for (key, new) in state.writes.in_range(self.state.id, &KeyRange::all()) {
             let there = snapshot.entry_info(self.state.keyspace, &key);
@@ -384,10 +385,12 @@ impl<'a> TransactionVault<'a> {
     }
 
     /// How many entries there were at the transaction's moment.
-    fn len_of_moment(&self) -> Result<u64> {
-        let (shared, snapshot) = (&self.transaction.shared, &*self.transaction.snapshot);
+    fn len_of_moment(&self, snapshot: &dyn Snapshot) -> Result<u64> {
+        let shared = &self.transaction.shared;
         if self.transaction.relies() {
             let stripes = self.state.stripes.lock_all();
+            // Again, now that they are held: what was written since its moment is remembered for as long as its time is not over.
+            self.transaction.check()?;
             if self.state.is_exchanged() {
                 return Err(self.transaction.conflict());
             }
