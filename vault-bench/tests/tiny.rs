@@ -68,7 +68,7 @@ impl Held for Sorted {
 impl Target for Sorted {
     fn put(&self, key: &[u8], value: &[u8], _: bool) -> Result<()> {
         if self.fault == Fault::IsSlow {
-            std::thread::sleep(Duration::from_millis(3));
+            SystemClock::new().sleep(Duration::from_millis(3));
         }
         self.insert(key, value);
         Ok(())

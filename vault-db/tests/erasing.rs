@@ -197,7 +197,8 @@ fn nothing_of_a_vault_that_went_can_be_read() {
     let drop_tenant = |db: &EncryptedDatabase| {
         assert_eq!(db.drop_tenant(TENANT).unwrap(), 2);
     };
-    let ways: [(&str, &dyn Fn(&EncryptedDatabase)); 3] = [
+    type Way<'a> = (&'a str, &'a dyn Fn(&EncryptedDatabase));
+    let ways: [Way<'_>; 3] = [
         ("deleted", &delete),
         ("replaced", &replace),
         ("dropped with its tenant", &drop_tenant),
