@@ -11,8 +11,11 @@
 
 mod support;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 
 use support::{
     DIRECTORY, Events, TWO_THREADS, assert_contents, assert_error, contents, expected,
@@ -22,7 +25,7 @@ use support::{
 use vault_core::vfs::{
     CrashPolicy, Fault, FaultKind, FileSystem, MemoryFileSystem, OperationClass,
 };
-use vault_core::{Engine, Error, Event, KeyspaceId, WriteBatch, WriteOptions};
+use vault_core::{Engine, Error, Event, EventListener, KeyspaceId, WriteBatch, WriteOptions};
 use vault_lsm::{Lsm, LsmOptions, OpenMode};
 
 const COPY: &str = "/copies/one";
@@ -150,6 +153,109 @@ fn what_is_in_the_way_is_left_alone() {
         let error = assert_error!(store.checkpoint(target), Error::TargetExists { .. }, Input);
         assert!(error.to_string().contains(target), "{error}");
         assert_eq!(image(&fs, "/"), before, "{target}");
+    }
+}
+
+/// A listener that does something at the first flush after it was armed: in the midst of a checkpoint, after its look at the target.
+fn at_a_flush(
+    armed: &Arc<AtomicBool>,
+    act: impl Fn() + Send + Sync + 'static,
+) -> Arc<dyn EventListener> {
+    let armed = Arc::clone(armed);
+    Arc::new(move |event: &Event| {
+        if matches!(event, Event::Flushed { .. }) && armed.swap(false, Ordering::AcqRel) {
+            act();
+        }
+    })
+}
+
+/// The target was looked at, then everything was flushed, then the directory was created, which was no error where it existed. Linking
+/// the first table failed then, and what was removed for that was the checkpoint of whoever had been faster.
+#[test]
+fn a_checkpoint_that_was_made_meanwhile_is_left_alone() {
+    let fs = MemoryFileSystem::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let files = fs.clone();
+    let faster = at_a_flush(&armed, move || {
+        files.create_dir_all(Path::new(COPY)).unwrap();
+        for (path, bytes) in image(&files, "/first") {
+            let to = Path::new(COPY).join(path.file_name().unwrap());
+            files.write_file(to, &bytes).unwrap();
+        }
+    });
+    let store = Lsm::open(DIRECTORY, manual(&fs).listener(faster)).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    put_all(&store, ks, 0..300, 1);
+    store.checkpoint("/first").unwrap();
+    let first = image(&fs, "/first");
+    put_all(&store, ks, 300..310, 1);
+    armed.store(true, Ordering::Release);
+    assert_error!(store.checkpoint(COPY), Error::TargetExists { .. }, Input);
+    assert!(!armed.load(Ordering::Acquire), "it was flushed for it");
+    let left = image(&fs, COPY);
+    let names = |image: &BTreeMap<PathBuf, Vec<u8>>| -> Vec<(OsString, Vec<u8>)> {
+        let files = image.iter();
+        files
+            .map(|(path, bytes)| (path.file_name().unwrap().to_owned(), bytes.clone()))
+            .collect()
+    };
+    assert!(names(&left) == names(&first), "{:?}", left.keys());
+    let copy = Lsm::open(COPY, manual(&fs).mode(OpenMode::MustExist)).unwrap();
+    assert_contents(&copy, ks, &expected(0..300, 1));
+}
+
+/// Also where nothing is in it yet, or something that is none of a store's.
+#[test]
+fn a_directory_that_was_made_meanwhile_is_left_alone() {
+    for name in [None, Some("mine")] {
+        let fs = MemoryFileSystem::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        let files = fs.clone();
+        let faster = at_a_flush(&armed, move || {
+            files.create_dir_all(Path::new(COPY)).unwrap();
+            if let Some(name) = name {
+                files
+                    .write_file(Path::new(COPY).join(name), b"mine")
+                    .unwrap();
+            }
+        });
+        let store = Lsm::open(DIRECTORY, manual(&fs).listener(faster)).unwrap();
+        let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+        put_all(&store, ks, 0..10, 1);
+        armed.store(true, Ordering::Release);
+        assert_error!(store.checkpoint(COPY), Error::TargetExists { .. }, Input);
+        assert!(fs.kind(Path::new(COPY)).unwrap().is_some());
+        assert_eq!(image(&fs, COPY).len(), usize::from(name.is_some()));
+    }
+}
+
+/// Of several checkpoints to one path, one succeeds, and it is whole.
+#[test]
+fn of_checkpoints_to_one_path_one_gets_it() {
+    let fs = MemoryFileSystem::new();
+    let store = Lsm::open(DIRECTORY, threaded(&fs)).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    for round in 0..20 {
+        let numbers = round * 100..(round + 1) * 100;
+        put_all(&store, ks, numbers, 1);
+        let target = format!("/copies/{round}");
+        let start = Barrier::new(3);
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let make = || {
+                start.wait();
+                store.checkpoint(&target)
+            };
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(make)).collect();
+            let outcomes = threads.into_iter().map(|thread| thread.join().unwrap());
+            outcomes.collect()
+        });
+        for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert!(matches!(refused, Error::TargetExists { .. }), "{refused:?}");
+        }
+        let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(made, 1, "{outcomes:?}");
+        let copy = Lsm::open(&target, manual(&fs).mode(OpenMode::MustExist)).unwrap();
+        assert_contents(&copy, ks, &expected(0..(round + 1) * 100, 1));
     }
 }
 

@@ -94,6 +94,10 @@ impl FileSystem for DiskFileSystem {
         fs::remove_file(path)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }

@@ -115,6 +115,11 @@ impl FileSystem for LockedFileSystem {
         self.inner.remove(path)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.check(path)?;
+        self.inner.create_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.inner.create_dir_all(path)
     }
@@ -179,6 +184,8 @@ mod tests {
             fs.remove(&path("c")),
             fs.read_dir(Path::new("/store")).map(drop),
             fs.sync_dir(Path::new("/store")),
+            fs.create_dir(&path("d")),
+            fs.remove_dir(&path("d")),
         ]
     }
 

@@ -66,6 +66,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// The operating system's.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Creates a directory in one that is there. Fails where the name is taken: of several that ask for it, one gets it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Creates a directory and those above it. Existing ones are no error.
     ///
     /// # Errors
@@ -290,6 +296,46 @@ pub fn parent_of(path: &Path) -> PathBuf {
 /// # Errors
 /// [`Error::Io`](crate::Error::Io); then what was made is removed again, as far as that can be done.
 pub fn create_directories(fs: &dyn FileSystem, directory: &Path) -> crate::Result<()> {
+    let above = directories_above(fs, directory)?;
+    fs.create_dir_all(directory).map_err(|e| {
+        remove_made(fs, &above);
+        crate::Error::io("create directory", directory, e)
+    })?;
+    sync_all(fs, &above)
+}
+
+/// As [`create_directories`], but the directory itself must be new: where this is `Ok`, nobody else has created it.
+///
+/// # Errors
+/// [`Error::TargetExists`](crate::Error::TargetExists) where the name is taken, also by somebody who was faster;
+/// [`Error::Io`](crate::Error::Io). Then what was made is removed again, as far as that can be done, and nothing else.
+pub fn create_new_directory(fs: &dyn FileSystem, directory: &Path) -> crate::Result<()> {
+    let above = directories_above(fs, directory)?;
+    let parents = match above.first() {
+        Some(parent) if above.len() > 1 => fs.create_dir_all(parent),
+        _ => Ok(()),
+    };
+    parents.map_err(|e| {
+        remove_made(fs, &above);
+        crate::Error::io("create directory", directory, e)
+    })?;
+    fs.create_dir(directory).map_err(|e| {
+        remove_made(fs, &above);
+        match e.kind() {
+            io::ErrorKind::AlreadyExists => crate::Error::TargetExists {
+                path: directory.to_path_buf(),
+            },
+            _ => crate::Error::io("create directory", directory, e),
+        }
+    })?;
+    sync_all(fs, &above).inspect_err(|_| {
+        let _ = fs.remove_dir(directory);
+        remove_made(fs, &above);
+    })
+}
+
+/// The directories above one, the nearest first, up to the first that is there.
+fn directories_above(fs: &dyn FileSystem, directory: &Path) -> crate::Result<Vec<PathBuf>> {
     let mut above = vec![parent_of(directory)];
     while let Some(path) = above.last()
         && fs
@@ -303,16 +349,19 @@ pub fn create_directories(fs: &dyn FileSystem, directory: &Path) -> crate::Resul
         }
         above.push(parent);
     }
-    if let Err(e) = fs.create_dir_all(directory) {
-        // Of the directories above, those that were made just now are empty: only those can be removed. The
-        // topmost was there.
-        let made = above.len().saturating_sub(1);
-        for path in &above[..made] {
-            let _ = fs.remove_dir(path);
-        }
-        return Err(crate::Error::io("create directory", directory, e));
+    Ok(above)
+}
+
+/// Removes what was made of the directories above one. Those are empty: only such can be removed. The topmost was there.
+fn remove_made(fs: &dyn FileSystem, above: &[PathBuf]) {
+    let made = above.len().saturating_sub(1);
+    for path in &above[..made] {
+        let _ = fs.remove_dir(path);
     }
-    above.iter().try_for_each(|path| {
+}
+
+fn sync_all(fs: &dyn FileSystem, directories: &[PathBuf]) -> crate::Result<()> {
+    directories.iter().try_for_each(|path| {
         fs.sync_dir(path)
             .map_err(|e| crate::Error::io("sync directory", path, e))
     })

@@ -93,6 +93,10 @@ impl FileSystem for FileSet {
         refuse()
     }
 
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        refuse()
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         match path == self.directory {
             true => Ok(()),
@@ -174,6 +178,7 @@ mod tests {
             set.hard_link(one, Path::new("/store/uno")),
             set.remove(one),
             set.remove_dir(Path::new("/store")),
+            set.create_dir(Path::new("/store/new")),
             set.create_dir_all(Path::new("/other")),
         ];
         for refusal in refusals {

@@ -58,6 +58,10 @@ impl FileSystem for SlowFiles {
         self.disk.hard_link(existing, link)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir_all(path)
     }

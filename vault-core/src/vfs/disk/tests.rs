@@ -93,7 +93,13 @@ fn directories_are_created_listed_and_removed() {
     disk.create_dir_all(&deep).unwrap();
     disk.create_dir_all(&deep).unwrap();
     disk.create(&deep.join("file")).unwrap();
-    disk.create_dir_all(&deep.join("sub")).unwrap();
+    disk.create_dir(&deep.join("sub")).unwrap();
+    for taken in ["", "sub", "file"] {
+        let error = kind_of_error(disk.create_dir(&deep.join(taken)));
+        assert_eq!(error, io::ErrorKind::AlreadyExists);
+    }
+    let below_nothing = disk.create_dir(&dir.join("z/sub"));
+    assert_eq!(kind_of_error(below_nothing), io::ErrorKind::NotFound);
     std::os::unix::fs::symlink("file", deep.join("to_file")).unwrap();
     std::os::unix::fs::symlink("nowhere", deep.join("dangling")).unwrap();
     let mut entries: Vec<_> = disk

@@ -283,6 +283,11 @@ impl FileSystem for MemoryFileSystem {
         state.tree.remove(path, EntryKind::File)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(OperationClass::Create, &[path])?;
+        state.tree.create_directory(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.begin(OperationClass::Create, &[path])?;
         state.tree.create_directories(path)

@@ -182,6 +182,16 @@ impl Tree {
         Ok(inode)
     }
 
+    pub(super) fn create_directory(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(&components(path))?;
+        if self.entry(parent, name).is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let inode = self.add_inode(Node::Directory(Directory::default()));
+        self.change([edit(parent, name, Some(inode))]);
+        Ok(())
+    }
+
     pub(super) fn create_directories(&mut self, path: &Path) -> io::Result<()> {
         let mut parent = ROOT;
         for name in components(path) {

@@ -16,7 +16,7 @@ fn is_injected<T>(result: io::Result<T>) -> bool {
 fn each_class_fails_its_own_operations_and_no_others() {
     use OperationClass as Class;
     type Verb = fn(&MemoryFileSystem, &dyn File) -> io::Result<()>;
-    let verbs: [(Class, Verb); 19] = [
+    let verbs: [(Class, Verb); 20] = [
         (Class::Open, |fs, _| fs.open(path("/a")).map(drop)),
         (Class::Open, |fs, _| fs.open_for_write(path("/a")).map(drop)),
         (Class::Read, |_, file| {
@@ -27,6 +27,7 @@ fn each_class_fails_its_own_operations_and_no_others() {
         (Class::Sync, |_, file| file.sync()),
         (Class::Create, |fs, _| fs.create(path("/b")).map(drop)),
         (Class::Create, |fs, _| fs.create_dir_all(path("/d"))),
+        (Class::Create, |fs, _| fs.create_dir(path("/f"))),
         (Class::Rename, |fs, _| fs.rename(path("/b"), path("/c"))),
         (Class::Link, |fs, _| fs.hard_link(path("/c"), path("/e"))),
         (Class::Remove, |fs, _| fs.remove(path("/c"))),

@@ -33,7 +33,8 @@ fn call(fs: &dyn FileSystem, root: &Path, [verb, name, other, size]: [u64; 4]) -
         5 | 6 => fs.rename(&path, &other).map(unit),
         7 => fs.hard_link(&path, &other).map(unit),
         8 => fs.remove(&path).map(unit),
-        9 | 10 => fs.create_dir_all(&path).map(unit),
+        9 => fs.create_dir(&path).map(unit),
+        10 => fs.create_dir_all(&path).map(unit),
         11 => fs.remove_dir(&path).map(unit),
         12 => fs.read_dir(&path).map(|mut entries| {
             entries.sort_by(|a, b| a.name.cmp(&b.name));

@@ -75,8 +75,12 @@ fn parents_must_exist_unless_created_along() {
     let fs = MemoryFileSystem::new();
     let missing = kind_of_error(fs.create(path("/x/y/a")));
     assert_eq!(missing, io::ErrorKind::NotFound);
+    let missing = kind_of_error(fs.create_dir(path("/x/y")));
+    assert_eq!(missing, io::ErrorKind::NotFound);
     fs.create_dir_all(path("/x/y")).unwrap();
     fs.create_dir_all(path("/x/y")).unwrap();
+    let taken = kind_of_error(fs.create_dir(path("/x/y")));
+    assert_eq!(taken, io::ErrorKind::AlreadyExists);
     fs.create(path("/x/y/a")).unwrap();
     let taken = kind_of_error(fs.create(path("/x/y/a")));
     assert_eq!(taken, io::ErrorKind::AlreadyExists);
