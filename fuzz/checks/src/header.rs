@@ -27,13 +27,14 @@ impl fmt::Debug for Input<'_> {
     }
 }
 
-const KINDS: [FileKind; 6] = [
+const KINDS: [FileKind; 7] = [
     FileKind::Log,
     FileKind::Table,
     FileKind::Manifest,
     FileKind::Pointer,
     FileKind::Blob,
     FileKind::Archive,
+    FileKind::Keyring,
 ];
 const VERSION_MAX: u16 = 1;
 
