@@ -40,6 +40,8 @@ struct OwnedFile {
     path: PathBuf,
     number: u64,
     obsolete: AtomicBool,
+    /// It could not be rewritten for the sake of garbage in blob files: it is left as it is, and what it points to with it.
+    damaged: AtomicBool,
     reclaim: Arc<ReclaimQueue>,
 }
 
@@ -52,6 +54,7 @@ impl TableFile {
             path,
             number: table.meta().number,
             obsolete: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             reclaim,
         };
         Self {
@@ -82,6 +85,16 @@ impl TableFile {
     pub(crate) fn pin(&self) -> (Arc<dyn File>, Arc<dyn Send + Sync>) {
         let keeps: Arc<OwnedFile> = Arc::clone(&self.file);
         (self.table.file(), keeps)
+    }
+
+    /// Whether it was found damaged when it was to be rewritten for the sake of garbage in blob files.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.file.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that it is damaged: whoever collects garbage would meet it again and again.
+    pub(crate) fn note_damaged(&self) {
+        self.file.damaged.store(true, Ordering::Relaxed);
     }
 
     /// Lets go of the file once nobody reads it. Only after the manifest has let go of it.
@@ -298,16 +311,20 @@ impl Version {
         old.map(|file| file.meta().number)
     }
 
-    /// What decides whether blob files are collected. One that holds a damaged value counts as free of garbage: what cannot be copied
-    /// keeps it, and trying again would keep all others from being collected.
+    /// What decides whether blob files are collected. One that holds a damaged value, or that a damaged table points into, counts as free of
+    /// garbage: what cannot be copied keeps it, and trying again would keep all others from being collected.
     pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>) -> Blobs {
         if self.blobs.is_empty() {
             return Blobs::default();
         }
+        let damaged = self.tables().filter(|(_, _, file)| file.is_damaged());
+        let kept: BTreeSet<u64> = damaged
+            .flat_map(|(_, _, file)| file.meta().blobs.iter().map(|blob| blob.file))
+            .collect();
         let files = self.blobs.iter().map(|blob| BlobShape {
             number: blob.file.meta().number,
             bytes: blob.file.meta().value_bytes,
-            live: if blob.file.is_damaged() {
+            live: if blob.file.is_damaged() || kept.contains(&blob.file.meta().number) {
                 blob.file.meta().value_bytes
             } else {
                 blob.live

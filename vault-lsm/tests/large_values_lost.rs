@@ -12,7 +12,7 @@ use support::{
     small_keyspace, value,
 };
 use vault_core::vfs::{FileSystem, MemoryFileSystem};
-use vault_core::{Engine, Error, KeyspaceId, Reader};
+use vault_core::{Engine, Error, KeyspaceId, KeyspaceOptions, Reader, WriteBatch, WriteOptions};
 use vault_lsm::Lsm;
 use vault_lsm::check::{
     FindingKind, RepairPermission, RepairVerdict, SalvageOptions, VerifyOptions, VerifyProgress,
@@ -153,6 +153,111 @@ fn a_damaged_value_does_not_keep_others_from_being_collected() {
     settle();
     assert!(fs.read_file(&blobs[0]).is_err());
     store.close().unwrap();
+}
+
+/// What operands are merged over is read for that. Where it was damaged, every compaction that met the two failed, and the same one was
+/// chosen again: level 0 grew until writers stood still. Now they stay as they are, and whoever reads the key is told.
+#[test]
+fn a_damaged_value_under_operands_stops_no_compaction() {
+    let fs = MemoryFileSystem::new();
+    let options = small_keyspace().large_values_from(Some(64));
+    let options = options.merge(vault_core::merge::APPEND);
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let ks = store.create_keyspace("k", &options).unwrap();
+    put_all(&store, ks, 0..100, 1);
+    store.flush(None).unwrap();
+    store.close().unwrap();
+    let blobs = files_in_memory(&fs, DIRECTORY, ".blob");
+    assert_eq!(blobs.len(), 1);
+    flip(&fs, &blobs[0].0, 200);
+
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let append = |number| {
+        let mut batch = WriteBatch::new();
+        batch.merge(ks, &key(number), b"more");
+        store.write(&batch, &WriteOptions::OS).unwrap();
+    };
+    append(0);
+    append(1);
+    // Nothing of the damaged file becomes garbage: what is met is met for the sake of the operand.
+    for version in 1..20 {
+        put_all(&store, ks, 100..200, version);
+        store.flush(None).unwrap();
+        store.settle().unwrap();
+    }
+    let all = vault_core::KeyRange::all();
+    let go_on = &mut |_| ControlFlow::Continue(());
+    store.compact(ks, all, go_on).unwrap();
+    let mut left = expected(2..100, 1);
+    left.extend(expected(100..200, 19));
+    left.insert(key(1), [&value(1, 1)[..], b"more"].concat());
+    for (key, value) in &left {
+        assert_eq!(store.get(ks, key).unwrap().as_deref(), Some(&value[..]));
+    }
+    let read = store.get(ks, &key(0));
+    assert!(matches!(read, Err(Error::Corruption { .. })), "{read:?}");
+    // Once it is overwritten, all is well.
+    put_all(&store, ks, 0..1, 2);
+    append(0);
+    store.settle().unwrap();
+    left.insert(key(0), [&value(0, 2)[..], b"more"].concat());
+    assert_contents(&store, ks, &left);
+}
+
+/// A table that points to values in a file full of garbage is rewritten for it. Where the table was damaged, that failed, and the same one
+/// was chosen again: nothing of the keyspace was collected any more. Now it is met once, and what it does not point to is collected.
+#[test]
+fn a_damaged_table_does_not_keep_the_values_of_others_from_being_collected() {
+    let fs = MemoryFileSystem::new();
+    let options = KeyspaceOptions {
+        write_buffer_bytes: 1 << 20,
+        table_bytes: 1 << 20,
+        ..small_keyspace().large_values_from(Some(64))
+    };
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let ks = store.create_keyspace("k", &options).unwrap();
+    // Two tables beside each other, each with a file of its own, the first one's with the greater share of garbage.
+    for (all, deleted) in [(0..300, 30..300), (1000..1900, 1300..1900)] {
+        let range = || vault_core::KeyRange::new(key(all.start)..key(all.end));
+        let compact = || {
+            let go_on = &mut |_| ControlFlow::Continue(());
+            store.flush(None).unwrap();
+            store.compact(ks, range(), go_on).unwrap();
+        };
+        put_all(&store, ks, all.clone(), 1);
+        compact();
+        for number in deleted {
+            let gone = store.delete(ks, &key(number), &WriteOptions::OS);
+            gone.unwrap();
+        }
+        compact();
+    }
+    store.close().unwrap();
+    let paths = |ending| {
+        let files = files_in_memory(&fs, DIRECTORY, ending).into_iter();
+        files.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    let (tables, blobs) = (paths(".tab"), paths(".blob"));
+    assert_eq!((tables.len(), blobs.len()), (2, 2));
+    flip(&fs, &tables[0], 200);
+
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let damaged = store.get(ks, &key(0));
+    assert!(
+        matches!(&damaged, Err(Error::Corruption { path, .. }) if *path == tables[0]),
+        "{damaged:?}"
+    );
+    let settled: Vec<_> = (0..4).map(|_| store.settle()).collect();
+    let met = settled.iter().filter(|settled| settled.is_err()).count();
+    assert!(met == 1 && settled[0].is_err(), "{settled:?}");
+    assert!(
+        fs.read_file(&blobs[0]).is_ok(),
+        "the damaged table points to it"
+    );
+    assert!(fs.read_file(&blobs[1]).is_err(), "it was collected");
+    for (key, value) in expected(1000..1300, 1) {
+        assert_eq!(store.get(ks, &key).unwrap().as_deref(), Some(&value[..]));
+    }
 }
 
 /// The end of a file is for those who have no manifest: without it no value is lost, and a repair loses none.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vault_core::batch::{KIND_HAS_EXPIRY, OperationKind};
 use vault_core::transform::FileKind;
-use vault_core::{MergeOperator, Result, Slice, Timestamp};
+use vault_core::{Error, MergeOperator, Result, Slice, Timestamp};
 use vault_snapshot::visibility::{
     Decision, DropReason, Fate, Fold, FoldBase, Rules, Version, VersionKind,
 };
@@ -383,8 +383,8 @@ impl<'a> Output<'a> {
     }
 
     /// Writes one entry in the place of a group of merge operands and what is below them. Where the
-    /// operator cannot, or the group is larger than memory allows, they stay as they are: a reader then
-    /// folds them, or gets the operator's error. Gives whether the cursor was moved.
+    /// operator cannot, the group is larger than memory allows, or what is below is damaged, they stay as
+    /// they are: a reader then folds them, or gets the error. Gives whether the cursor was moved.
     fn fold(
         &mut self,
         cursor: &mut impl InternalCursor,
@@ -408,7 +408,8 @@ impl<'a> Output<'a> {
         Ok(moved)
     }
 
-    /// The values of a group of merge operands and what is below them; `None` where they don't fit into memory.
+    /// The values of a group of merge operands and what is below them; `None` where they don't fit into memory, or the one below is
+    /// damaged: a reader of the key is told so, and all else goes on being merged.
     fn values_of(&self, gathered: &Gathered, fold_group: &Fold) -> Result<Option<Vec<Slice>>> {
         let members = fold_group.newest..=fold_group.oldest;
         let values: Option<Vec<Slice>> = gathered.values[members].iter().cloned().collect();
@@ -427,7 +428,11 @@ impl<'a> Output<'a> {
             if gathered.value_bytes + u64::from(pointer.raw) > self.gathered_bytes_max {
                 return Ok(None);
             }
-            *base = value_apart(self.view, &gathered.key, &pointer)?;
+            *base = match value_apart(self.view, &gathered.key, &pointer) {
+                Ok(value) => value,
+                Err(Error::Corruption { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
         }
         Ok(Some(values))
     }

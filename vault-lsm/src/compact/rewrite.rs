@@ -46,12 +46,26 @@ impl Claim {
         self.rewrite(store, "sealed under an older key", progress)
     }
 
-    /// Writes the one table of this claim anew, with the values that it points to in the blob files that are collected.
+    /// Writes the one table of this claim anew, with the values that it points to in the blob files that are collected. Where it is
+    /// damaged, that is remembered ([`TableFile::is_damaged`]): it would be chosen again and again.
     pub(crate) fn collect(&self, store: &Arc<Store>) -> Result<()> {
         let mut go_on = |_| ControlFlow::Continue(());
-        self.rewrite(store, "garbage among large values", &mut go_on)?;
+        self.rewrite(store, "garbage among large values", &mut go_on)
+            .inspect_err(|error| self.note_damage(error))?;
         store.counters.collections.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// Remembers that the table of this claim is damaged, if that is what a failure means. Where it is a value, its file has noted it.
+    fn note_damage(&self, error: &Error) {
+        let blobs = self.view.version.blobs();
+        let mut left = blobs.filter(|(file, _)| self.leaving.contains(&file.meta().number));
+        if !matches!(error, Error::Corruption { .. }) || left.any(|(file, _)| file.is_damaged()) {
+            return;
+        }
+        if let Some((_, _, file)) = self.first_table().and_then(|number| self.file(number)) {
+            file.note_damaged();
+        }
     }
 
     /// Writes the one table of this claim anew and puts the copy in its place.
