@@ -151,6 +151,19 @@ fn check_compatible(
 /// Drops a keyspace and gives its space back.
 pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     let _turn = lock(&store.checkpoint_turn);
+    let dropped = begin_drop(store, id)?;
+    finish_drop(store, dropped)
+}
+
+/// A keyspace that is no part of the store any more.
+struct Dropped {
+    view: Arc<KeyspaceView>,
+    /// Whether the log goes on in another segment, if it must.
+    switched: Result<()>,
+}
+
+/// Takes a keyspace out of the store, durably, and lets go of its files.
+fn begin_drop(store: &Arc<Store>, id: KeyspaceId) -> Result<Dropped> {
     // Under the commit lock, so that no batch is between its check and its memtables.
     let mut commit = store.commit()?;
     store
@@ -191,6 +204,13 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     store.snapshots.keep_dropped(&view, || {
         store.views.update(|current| Some(current.without(id)));
     });
+    // Still under the lock, and whatever comes now: nobody else lets go of them before the next opening.
+    for (_, _, file) in view.version.tables() {
+        file.make_obsolete();
+    }
+    for (blob, _) in view.version.blobs() {
+        blob.make_obsolete();
+    }
     std::mem::drop(manifest);
     // What is written from now on must not keep the segments with its writes.
     let switched = if forgets {
@@ -198,9 +218,32 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
     } else {
         Ok(())
     };
-    std::mem::drop(commit);
+    Ok(Dropped { view, switched })
+}
 
-    // Its unflushed writes no longer need the log.
+/// Gives back what a dropped keyspace took, and erases what is left of it. A failure changes nothing about its being gone.
+fn finish_drop(store: &Arc<Store>, dropped: Dropped) -> Result<()> {
+    let Dropped { view, switched } = dropped;
+    let floored = raise_log_floor(store);
+    let tables = view.version.tables();
+    let bytes: u64 = tables.map(|(_, _, file)| file.meta().bytes).sum();
+    let bytes = bytes + view.version.blob_bytes();
+    let (id, name) = (view.keyspace.id, store.env.show_name(&view.keyspace.name));
+    std::mem::drop(view);
+    store.reclaim_files();
+    store.background.wake();
+    store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
+    let erased = switched.and(floored).and_then(|()| erase_dropped(store));
+    // Where the keys are gone from memory, they are destroyed when they are there again.
+    if let Err(Error::Locked) = erased {
+        let due = &store.locking.erasing_is_due;
+        due.store(true, Ordering::Release);
+    }
+    erased
+}
+
+/// The unflushed writes of a dropped keyspace no longer need the log.
+fn raise_log_floor(store: &Store) -> Result<()> {
     let mut manifest = store.manifest()?;
     let floor = log_floor(store, None);
     match manifest.commit(&store.env, &[Edit::LogFloor(floor)]) {
@@ -208,28 +251,7 @@ pub(crate) fn drop(store: &Arc<Store>, id: KeyspaceId) -> Result<()> {
         // The keyspace is gone all the same; what the failure means for the store is noted there.
         Err(error) => std::mem::drop(store.poison_if_unknown(error)),
     }
-    std::mem::drop(manifest);
-    let mut bytes = 0;
-    for (_, _, file) in view.version.tables() {
-        bytes += file.meta().bytes;
-        file.make_obsolete();
-    }
-    for (blob, _) in view.version.blobs() {
-        bytes += blob.meta().bytes;
-        blob.make_obsolete();
-    }
-    let name = store.env.show_name(&view.keyspace.name);
-    std::mem::drop(view);
-    store.reclaim_files();
-    store.background.wake();
-    store.env.emit(&Event::KeyspaceDropped { id, name, bytes });
-    let erased = switched.and_then(|()| erase_dropped(store));
-    // Where the keys are gone from memory, they are destroyed when they are there again.
-    if let Err(Error::Locked) = erased {
-        let due = &store.locking.erasing_is_due;
-        due.store(true, Ordering::Release);
-    }
-    erased
+    Ok(())
 }
 
 /// Has the log go on behind segment `last`, so that this one can be let go of.
@@ -279,4 +301,56 @@ pub(crate) fn erase_dropped(store: &Arc<Store>) -> Result<()> {
     keys.keep_domains(&kept)
         .and_then(|()| manifest.restate(&store.env))
         .map_err(|error| store.poison_if_unknown(error))
+}
+
+#[cfg(all(test, not(vault_model)))]
+mod tests {
+    use std::path::Path;
+
+    use vault_core::vfs::MemoryFileSystem;
+    use vault_core::{Engine as _, WriteOptions};
+
+    use super::*;
+    use crate::{BackgroundWork, Lsm, LsmOptions};
+
+    const DIRECTORY: &str = "/store";
+
+    fn options(fs: &MemoryFileSystem) -> LsmOptions {
+        let options = LsmOptions::default().background(BackgroundWork::Manual);
+        options.file_system(Arc::new(fs.clone()))
+    }
+
+    /// The drop was in the manifest when the store was locked: the files stayed until the next opening, and nobody knew of what
+    /// was still to be erased.
+    #[test]
+    fn a_drop_that_is_locked_out_midway_lets_go_of_its_files_and_is_finished_later() {
+        let fs = MemoryFileSystem::new();
+        let lsm = Lsm::open(DIRECTORY, options(&fs)).unwrap();
+        let large = KeyspaceOptions::default().large_values_from(Some(64));
+        let id = lsm.create_keyspace("gone", &large).unwrap();
+        lsm.put(id, b"key", b"value", &WriteOptions::OS).unwrap();
+        let value = [7; 1000];
+        lsm.put(id, b"large", &value, &WriteOptions::OS).unwrap();
+        lsm.flush(None).unwrap();
+        lsm.close().unwrap();
+        let files = || {
+            let files = fs.list().into_iter();
+            let ending = |path: &Path| path.extension().is_some_and(|e| e == "tab" || e == "blob");
+            files.filter(|(path, _)| ending(path)).count()
+        };
+        assert_eq!(files(), 2);
+
+        let store = crate::recover::open(Path::new(DIRECTORY), options(&fs)).unwrap();
+        let dropped = begin_drop(&store, id).unwrap();
+        store.refuse_as_locked(true);
+        let outcome = finish_drop(&store, dropped);
+        assert!(matches!(outcome, Err(Error::Locked)), "{outcome:?}");
+        assert_eq!(files(), 0);
+        let due = || store.locking.erasing_is_due.load(Ordering::Acquire);
+        assert!(due());
+        store.accept_again();
+        erase_if_due(&store).unwrap();
+        assert!(!due());
+        crate::close::close(&store).unwrap();
+    }
 }
