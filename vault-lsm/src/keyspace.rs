@@ -34,8 +34,9 @@ pub(crate) struct Keyspace {
     pub(crate) flushing: AtomicBool,
     /// Whether its shape changed since the planner last found nothing to do.
     pub(crate) shape_changed: AtomicBool,
-    /// Callers that are compacting it: background compactions hold back.
-    pub(crate) manual_compactions: AtomicU64,
+    /// Whether a caller is compacting it: other callers wait, background compactions hold back. Raised while the set of
+    /// busy tables is locked, and looked at under the same lock by whoever else claims tables.
+    pub(crate) manual_compaction: AtomicBool,
     /// Whether lookups find what they look for.
     pub(crate) presence: Presence,
     /// Keeps failing compactions from being tried again at once.
@@ -60,7 +61,7 @@ impl Keyspace {
             dropped: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
-            manual_compactions: AtomicU64::new(0),
+            manual_compaction: AtomicBool::new(false),
             presence: Presence::default(),
             backoff: Backoff::default(),
             busy: Mutex::default(),

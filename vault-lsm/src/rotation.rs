@@ -404,7 +404,7 @@ fn rewrite_next(store: &Arc<Store>, keys: &dyn Keys, progress: job::Progress<'_>
     };
     for keyspace in &keyspaces {
         // A caller that compacts takes what was written since it began for its own.
-        if keyspace.manual_compactions.load(Acquire) > 0 {
+        if keyspace.manual_compaction.load(Acquire) {
             continue;
         }
         loop {

@@ -354,6 +354,25 @@ impl Version {
         })
     }
 
+    /// The first table in `added` that overlaps one of its run that stays once those in `removed` are gone, and the other
+    /// one. Only the neighbours are looked at.
+    pub(crate) fn find_overlap(&self, removed: &[u64], added: &[Placed]) -> Option<(u64, u64)> {
+        added.iter().find_map(|placed| {
+            let level = self.levels.get(placed.level)?;
+            let run = level.runs.iter().find(|run| run.number == placed.run)?;
+            let meta = placed.file.meta();
+            let from = run
+                .tables
+                .partition_point(|table| is_beyond(table.meta(), &meta.smallest));
+            let other = run.tables[from..]
+                .iter()
+                .map(|table| table.meta())
+                .take_while(|other| !is_beyond(meta, &other.smallest))
+                .find(|other| !removed.contains(&other.number))?;
+            Some((meta.number, other.number))
+        })
+    }
+
     /// This version without the tables in `removed` and with those in `added`.
     pub(crate) fn changed(&self, removed: &[u64], added: Vec<Placed>, blobs: BlobChange) -> Self {
         let kept = self

@@ -4,6 +4,8 @@
 mod support;
 
 use std::ops::ControlFlow;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use support::{
     DIRECTORY, assert_contents, assert_error, expected, files_in_memory, key, keyspace_stats,
@@ -15,6 +17,7 @@ use vault_core::{
     WriteOptions,
 };
 use vault_lsm::Lsm;
+use vault_lsm::check::{VerifyOptions, verify};
 
 fn overwritten_store(fs: &MemoryFileSystem) -> (Lsm, vault_core::KeyspaceId) {
     let store = Lsm::open(DIRECTORY, manual(fs)).unwrap();
@@ -211,4 +214,87 @@ fn settling_under_load() {
         tables,
         "obsolete files are gone"
     );
+}
+
+/// Two callers at once. The first rewrites two neighbours of the last level into one table; what the second brings lies
+/// between them. It was moved into the gap, and then the run overlapped: keys read as absent.
+#[test]
+fn a_second_caller_waits_for_the_first() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let fs = MemoryFileSystem::new();
+    let store = Lsm::open(DIRECTORY, manual(&fs)).unwrap();
+    let ks = store.create_keyspace("k", &small_keyspace()).unwrap();
+    // The first flush has nothing below it. The others keep their sequence numbers, and are due for a rewrite.
+    for numbers in [1_000..1_060, 0..60, 200..260] {
+        put_all(&store, ks, numbers, 1);
+        store.flush(None).unwrap();
+    }
+    let (rewriting, begin) = mpsc::channel();
+    let (done, ended) = mpsc::channel();
+    let (mut waited, mut second_was_first) = (false, false);
+    std::thread::scope(|scope| {
+        let store = &store;
+        scope.spawn(move || {
+            begin.recv().unwrap();
+            put_all(store, ks, 100..160, 1);
+            let range = KeyRange::new(key(100)..key(160));
+            let outcome = store.compact(ks, range, &mut |_| ControlFlow::Continue(()));
+            done.send(()).ok();
+            outcome.unwrap();
+        });
+        let compacted = store.compact(ks, KeyRange::all(), &mut |progress| {
+            if progress.bytes_total > 0 && !waited {
+                waited = true;
+                rewriting.send(()).unwrap();
+                second_was_first = ended.recv_timeout(PATIENCE).is_ok();
+            }
+            ControlFlow::Continue(())
+        });
+        compacted.unwrap();
+    });
+    assert!(waited, "nothing was rewritten");
+    assert!(!second_was_first);
+    let all = [0..60, 100..160, 200..260, 1_000..1_060];
+    let all = expected(all.into_iter().flatten(), 1);
+    let found: Vec<Vec<u8>> = store
+        .scan(ks, KeyRange::all())
+        .unwrap()
+        .map(|entry| entry.unwrap().0.to_vec())
+        .collect();
+    assert!(found.is_sorted());
+    assert_contents(&store, ks, &all);
+    for (key, value) in &all {
+        assert_eq!(store.get(ks, key).unwrap().as_deref(), Some(&value[..]));
+    }
+    store.close().unwrap();
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let verified = verify(DIRECTORY, &manual(&fs), &VerifyOptions::default(), &mut go_on).unwrap();
+    assert!(verified.findings.is_empty(), "{:#?}", verified.findings);
+}
+
+/// A caller that waits for another one can be stopped, and does not outlast the keyspace.
+#[test]
+fn waiting_for_another_caller_ends() {
+    let fs = MemoryFileSystem::new();
+    let (store, ks) = overwritten_store(&fs);
+    let mut tried = false;
+    let outcome = store.compact(ks, KeyRange::all(), &mut |progress| {
+        if progress.bytes_total > 0 && !tried {
+            tried = true;
+            let cancelled = store.compact(ks, KeyRange::all(), &mut |_| ControlFlow::Break(()));
+            assert_error!(cancelled, Error::Cancelled, Cancelled);
+            let mut calls = 0;
+            let gone = store.compact(ks, KeyRange::all(), &mut |_| {
+                calls += 1;
+                if calls == 1 {
+                    store.drop_keyspace("k").unwrap();
+                }
+                ControlFlow::Continue(())
+            });
+            assert_error!(gone, Error::UnknownKeyspace { .. }, Input);
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(tried);
+    assert_error!(outcome, Error::UnknownKeyspace { .. }, Input);
 }

@@ -42,8 +42,9 @@ struct Found {
 
 /// Merges sources key by key.
 pub(super) struct Merging<'a> {
-    /// Whether it is known that nothing of the log is in tables.
-    pub(super) log_is_new: bool,
+    /// The last sequence number whose operations are known to be in tables, those after it not; `None` where nothing is
+    /// known. Of those up to it the log holds only what tables may have lost.
+    pub(super) flushed_through: Option<u64>,
     /// Of two entries that are the same, the one of the first source is taken.
     pub(super) sources: Vec<Source>,
     pub(super) rewriter: Rewriter<'a>,
@@ -131,10 +132,13 @@ impl Merging<'_> {
 
     fn fate(&self, key: &[u8], version: &Found, versions: &[Found]) -> Fate {
         let is_merge = |v: &Found| kind_of(v.trailer) == Some(OperationKind::Merge);
-        if !version.from_log || !is_merge(version) || self.log_is_new {
+        if !version.from_log || !is_merge(version) {
             return Fate::Counts;
         }
         let sequence = sequence_of(version.trailer);
+        if self.flushed_through.is_some_and(|last| sequence > last) {
+            return Fate::Counts;
+        }
         let reset = versions
             .iter()
             .any(|v| v.from_log && !is_merge(v) && sequence_of(v.trailer) < sequence);

@@ -534,8 +534,10 @@ impl Salvage<'_> {
         let target = self.target(id, &keyspace.options, keyspace.options.table_bytes);
         let mut next_file = self.next_file;
         let rewriter = Rewriter::new(target, tombstones, &mut next_file);
+        let known = self.hints.state.keyspaces.get(&id);
+        let flushed = known.map_or(0, |keyspace| keyspace.flushed_through);
         let merging = Merging {
-            log_is_new: self.hints.exact,
+            flushed_through: self.hints.exact.then_some(flushed),
             sources,
             rewriter,
             log: &memtable,

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
+use vault_core::transform::FileKind;
 use vault_core::{CompactionOutcome, CompactionProgress, Error, Event, KeyspaceId, Result};
 use vault_snapshot::collection;
 use vault_snapshot::policy::{Choice, Compaction, Placement};
@@ -36,6 +37,17 @@ pub(crate) struct Claim {
     tables: Vec<u64>,
     /// Blob files out of which the values are copied that are met on the way.
     pub(super) leaving: BTreeSet<u64>,
+}
+
+/// Claims the tables of what the policy of a keyspace wants of its own accord; nothing while a caller compacts it.
+pub(crate) fn claim_in_background(store: &Store, id: KeyspaceId) -> Option<Claim> {
+    claim(store, id, |view, shape| {
+        // The busy tables are locked: a caller either began before, and is seen here, or finds what is claimed now.
+        if view.keyspace.manual_compaction.load(Acquire) {
+            return Choice::Nothing;
+        }
+        view.planner.choose(shape)
+    })
 }
 
 /// Has `choose` look at the keyspace, and claims the tables of what it wants.
@@ -91,13 +103,16 @@ fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u
 }
 
 /// Claims the table of a keyspace that is to be rewritten next because it points into blob files that hold too much
-/// garbage.
+/// garbage; none while a caller compacts it.
 pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Claim> {
     let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
     // In this order, as above.
     let mut busy = keyspace.busy();
     let pinned = store.views.pin();
     let view = pinned.keyspace(id)?;
+    if keyspace.manual_compaction.load(Acquire) {
+        return None;
+    }
     let collection = collection::choose(&view.version.blob_shape(&busy))?;
     let table = collection.table?;
     busy.insert(table);
@@ -110,7 +125,7 @@ pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Clai
     })
 }
 
-/// Claims the first table of a keyspace that is `wanted`, and that nobody works on.
+/// Claims the first table of a keyspace that is `wanted`, and that nobody works on; none while a caller compacts it.
 pub(crate) fn claim_table(
     store: &Store,
     id: KeyspaceId,
@@ -121,6 +136,9 @@ pub(crate) fn claim_table(
     let mut busy = keyspace.busy();
     let pinned = store.views.pin();
     let view = pinned.keyspace(id)?;
+    if keyspace.manual_compaction.load(Acquire) {
+        return None;
+    }
     let mut free = view
         .version
         .tables()
@@ -382,6 +400,23 @@ impl Claim {
             .collect()
     }
 
+    /// Refuses tables that would overlap others of their run: reads would not find what lies in one of them. The caller
+    /// holds the manifest, so that nothing else changes the version.
+    fn check_place(&self, store: &Store, added: &[Placed]) -> Result<()> {
+        let id = self.view.keyspace.id;
+        let pinned = store.views.pin();
+        let view = pinned.keyspace(id).ok_or_else(|| unknown_keyspace(id))?;
+        let Some((new, old)) = view.version.find_overlap(&self.tables, added) else {
+            return Ok(());
+        };
+        let path = store.env.path(FileKind::Table, new);
+        let problem = format!(
+            "a table that overlaps no other of its run expected, found one that overlaps table {old}; \
+             it is not taken into the store"
+        );
+        Err(Error::corruption(&path, 0, problem))
+    }
+
     /// Makes the change durable, then visible. Tables that are only moved stay. Blob files go into which no table points
     /// any more.
     pub(super) fn install(
@@ -396,6 +431,7 @@ impl Claim {
         if self.view.keyspace.is_dropped() {
             return Err(unknown_keyspace(id));
         }
+        self.check_place(store, &added)?;
         let left = manifest.state().blobs_left_by(id.0, &edits);
         edits.extend(left.iter().map(|&number| Edit::RemoveBlob {
             keyspace: id.0,

@@ -1,17 +1,22 @@
-//! Compactions that a caller asked for.
+//! Compactions that a caller asked for, one at a time in a keyspace.
+//!
+//! # Why one at a time
+//! A step takes several neighbouring tables of a run, and its outputs span the gap between them, which no busy table covers.
+//! Whatever else would choose by the busy tables meanwhile could put a table into that gap, and the run would overlap.
+//! So a caller waits for the one before it, and the background holds back from before the first step to after the last.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::time::Duration;
 
-use vault_core::{CompactionOutcome, CompactionProgress, KeyRange, KeyspaceId, Result};
+use vault_core::{CompactionOutcome, CompactionProgress, Error, KeyRange, KeyspaceId, Result};
 
 use super::job;
 use crate::keyspace::Keyspace;
 use crate::store::{Store, unknown_keyspace};
 
-/// How long to wait for a background compaction that works on the same tables.
+/// How long to wait for a compaction that works on the same tables before another look.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 
 /// Rewrites a range into its most compact form: flushes, then carries out what the policy chooses for
@@ -35,11 +40,11 @@ pub(crate) fn compact_range(
                 .keyspace,
         )
     };
-    let _alone = Alone::new(store, &keyspace);
+    let _alone = Alone::begin(store, &keyspace, progress)?;
     let floor = store.manifest()?.next_file_number();
     let mut total = CompactionOutcome::default();
     if progress(CompactionProgress::default()).is_break() {
-        return Err(vault_core::Error::Cancelled);
+        return Err(Error::Cancelled);
     }
     loop {
         store.check_writable()?;
@@ -78,24 +83,45 @@ pub(crate) fn compact_range(
     Ok(total)
 }
 
-/// Holds background compactions of a keyspace back.
+/// Keeps a keyspace to one caller that compacts it.
 struct Alone<'a> {
     store: &'a Store,
     keyspace: &'a Keyspace,
 }
 
 impl<'a> Alone<'a> {
-    fn new(store: &'a Store, keyspace: &'a Keyspace) -> Self {
-        keyspace.manual_compactions.fetch_add(1, Ordering::AcqRel);
-        Self { store, keyspace }
+    /// Waits for the callers before this one. Nothing is held meanwhile, and the wait ends where the work would: when the
+    /// store closes or is locked, when the keyspace is dropped, and when `progress` says so.
+    fn begin(
+        store: &'a Store,
+        keyspace: &'a Keyspace,
+        progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        loop {
+            store.check_writable()?;
+            if keyspace.is_dropped() {
+                return Err(unknown_keyspace(keyspace.id));
+            }
+            let ticket = store.background.ticket();
+            // Under this lock nobody claims tables: what was claimed before is seen to be busy, what comes sees the mark.
+            let busy = keyspace.busy();
+            let others = keyspace.manual_compaction.swap(true, AcqRel);
+            drop(busy);
+            if !others {
+                return Ok(Self { store, keyspace });
+            }
+            if progress(CompactionProgress::default()).is_break() {
+                return Err(Error::Cancelled);
+            }
+            store.background.wait_for_progress(ticket, BUSY_WAIT);
+        }
     }
 }
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.keyspace
-            .manual_compactions
-            .fetch_sub(1, Ordering::AcqRel);
+        self.keyspace.manual_compaction.store(false, Release);
         super::shape_changed(self.store, self.keyspace.id);
+        self.store.background.notify_progress();
     }
 }

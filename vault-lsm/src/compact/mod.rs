@@ -42,18 +42,18 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
     let now = store.env.clock.monotonic();
     let mut failure = None;
     for keyspace in &keyspaces {
-        // While a caller compacts, its steps are the only ones.
+        // While a caller compacts, its steps are the only ones. (Looked at again where tables are claimed.)
         // (Where callers drive the work, it is for them to wait.)
         let waits =
             store.settings.background != BackgroundWork::Manual && !keyspace.backoff.is_over(now);
-        if keyspace.manual_compactions.load(Acquire) > 0 || waits {
+        if keyspace.manual_compaction.load(Acquire) || waits {
             continue;
         }
         // Taken back first: a change that comes meanwhile is not lost.
         if !keyspace.shape_changed.swap(false, AcqRel) {
             continue;
         }
-        let claim = job::claim(store, keyspace.id, |view, shape| view.planner.choose(shape));
+        let claim = job::claim_in_background(store, keyspace.id);
         let (claim, collects) = match claim {
             Some(claim) => (claim, false),
             None => match job::claim_for_collection(store, keyspace.id) {

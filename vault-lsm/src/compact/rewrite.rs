@@ -158,6 +158,7 @@ impl Claim {
             .inspect_err(|_| copy.discard(store))?;
         let same = says_the_same(file.meta(), &meta, &self.leaving);
         copy.tables.push(Arc::new(meta));
+        copy.shadowed.push(file.shadowed.load(Relaxed));
         let checked = if same {
             store.env.sync_directory().map_err(sync_failed)
         } else {
