@@ -335,10 +335,10 @@ pub trait Engine: Reader {
 
     /// Rewrites a range of a keyspace into its most compact form, and waits for it. `progress` is
     /// called from time to time and can stop the work by returning [`ControlFlow::Break`]; what was
-    /// done until then stands.
+    /// done until then stands. Callers that compact the same keyspace may have to take turns: `progress` must not do so.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Error::Cancelled), [`InvertedRange`](crate::Error::InvertedRange), else as
+    /// [`Busy`](crate::Error::Busy) where `progress` compacts the same keyspace, [`Cancelled`](crate::Error::Cancelled), [`InvertedRange`](crate::Error::InvertedRange), else as
     /// [`Engine::flush`].
     fn compact(
         &self,

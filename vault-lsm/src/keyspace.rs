@@ -17,7 +17,7 @@ use crate::memtable::Memtable;
 use crate::read::presence::Presence;
 use crate::store::unknown_keyspace;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, thread_number};
 use crate::version::Version;
 use crate::write::commit::apply;
 
@@ -34,9 +34,10 @@ pub(crate) struct Keyspace {
     pub(crate) flushing: AtomicBool,
     /// Whether its shape changed since the planner last found nothing to do.
     pub(crate) shape_changed: AtomicBool,
-    /// Whether a caller is compacting it: other callers wait, background compactions hold back. Raised while the set of
-    /// busy tables is locked, and looked at under the same lock by whoever else claims tables.
-    pub(crate) manual_compaction: AtomicBool,
+    /// The caller that is compacting it, by the number of its thread and one; 0 where nobody is. Other callers wait, background
+    /// compactions hold back. Changed from 0 while the set of busy tables is locked, and looked at under the same lock by whoever
+    /// else claims tables.
+    manual_compaction: AtomicU64,
     /// Whether lookups find what they look for.
     pub(crate) presence: Presence,
     /// Keeps failing compactions from being tried again at once.
@@ -61,7 +62,7 @@ impl Keyspace {
             dropped: AtomicBool::new(false),
             flushing: AtomicBool::new(false),
             shape_changed: AtomicBool::new(true),
-            manual_compaction: AtomicBool::new(false),
+            manual_compaction: AtomicU64::new(0),
             presence: Presence::default(),
             backoff: Backoff::default(),
             busy: Mutex::default(),
@@ -72,6 +73,30 @@ impl Keyspace {
     /// The tables that a compaction is working on.
     pub(crate) fn busy(&self) -> MutexGuard<'_, BTreeSet<u64>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a caller is compacting it.
+    pub(crate) fn is_compacted_by_hand(&self) -> bool {
+        self.manual_compaction.load(Ordering::Acquire) != 0
+    }
+
+    /// Makes the calling thread the one that compacts it, if nobody does.
+    pub(crate) fn begin_manual_compaction(&self) -> ManualTurn {
+        let own = thread_number() as u64 + 1;
+        // Under this lock nobody claims tables: what was claimed before is seen to be busy, what comes sees the mark.
+        let _busy = self.busy();
+        match self.manual_compaction.load(Ordering::Acquire) {
+            0 => {
+                self.manual_compaction.store(own, Ordering::Release);
+                ManualTurn::Begun
+            }
+            other if other == own => ManualTurn::WithinItself,
+            _ => ManualTurn::OthersAtIt,
+        }
+    }
+
+    pub(crate) fn end_manual_compaction(&self) {
+        self.manual_compaction.store(0, Ordering::Release);
     }
 
     /// An error as it may be told.
@@ -95,6 +120,17 @@ impl Keyspace {
             other => other,
         }
     }
+}
+
+/// What came of asking for one's turn to compact a keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ManualTurn {
+    /// It is this thread's from here on.
+    Begun,
+    /// Another caller compacts.
+    OthersAtIt,
+    /// This very thread does, and was called back by its own compaction.
+    WithinItself,
 }
 
 /// How long to leave something alone that fails: twice as long each time, up to a bound.

@@ -404,7 +404,7 @@ fn rewrite_next(store: &Arc<Store>, keys: &dyn Keys, progress: job::Progress<'_>
     };
     for keyspace in &keyspaces {
         // A caller that compacts takes what was written since it began for its own.
-        if keyspace.manual_compaction.load(Acquire) {
+        if keyspace.is_compacted_by_hand() {
             continue;
         }
         loop {

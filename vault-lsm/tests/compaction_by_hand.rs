@@ -13,8 +13,8 @@ use support::{
 };
 use vault_core::vfs::MemoryFileSystem;
 use vault_core::{
-    CompactionPolicy, CompactionProgress, Engine, Error, KeyRange, KeyspaceOptions, WriteBatch,
-    WriteOptions,
+    CompactionPolicy, CompactionProgress, Engine, Error, KeyRange, KeyspaceOptions, Reader,
+    WriteBatch, WriteOptions,
 };
 use vault_lsm::Lsm;
 use vault_lsm::check::{VerifyOptions, verify};
@@ -268,30 +268,41 @@ fn a_second_caller_waits_for_the_first() {
     }
     store.close().unwrap();
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    let verified = verify(DIRECTORY, &manual(&fs), &VerifyOptions::default(), &mut go_on).unwrap();
+    let verified = verify(
+        DIRECTORY,
+        &manual(&fs),
+        &VerifyOptions::default(),
+        &mut go_on,
+    )
+    .unwrap();
     assert!(verified.findings.is_empty(), "{:#?}", verified.findings);
 }
 
-/// A caller that waits for another one can be stopped, and does not outlast the keyspace.
+/// A caller that waits for another one can be stopped, and does not outlast the keyspace. One that would wait for itself is refused.
 #[test]
 fn waiting_for_another_caller_ends() {
     let fs = MemoryFileSystem::new();
     let (store, ks) = overwritten_store(&fs);
+    let others = || {
+        let cancelled = store.compact(ks, KeyRange::all(), &mut |_| ControlFlow::Break(()));
+        assert_error!(cancelled, Error::Cancelled, Cancelled);
+        let mut calls = 0;
+        let gone = store.compact(ks, KeyRange::all(), &mut |_| {
+            calls += 1;
+            if calls == 1 {
+                store.drop_keyspace(ks).unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        assert_error!(gone, Error::UnknownKeyspace { .. }, Input);
+    };
     let mut tried = false;
     let outcome = store.compact(ks, KeyRange::all(), &mut |progress| {
         if progress.bytes_total > 0 && !tried {
             tried = true;
-            let cancelled = store.compact(ks, KeyRange::all(), &mut |_| ControlFlow::Break(()));
-            assert_error!(cancelled, Error::Cancelled, Cancelled);
-            let mut calls = 0;
-            let gone = store.compact(ks, KeyRange::all(), &mut |_| {
-                calls += 1;
-                if calls == 1 {
-                    store.drop_keyspace("k").unwrap();
-                }
-                ControlFlow::Continue(())
-            });
-            assert_error!(gone, Error::UnknownKeyspace { .. }, Input);
+            let own = store.compact(ks, KeyRange::all(), &mut |_| ControlFlow::Continue(()));
+            assert_error!(own, Error::Busy { .. }, Retry);
+            std::thread::scope(|scope| scope.spawn(others).join()).unwrap();
         }
         ControlFlow::Continue(())
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use vault_core::transform::FileKind;
@@ -43,7 +43,7 @@ pub(crate) struct Claim {
 pub(crate) fn claim_in_background(store: &Store, id: KeyspaceId) -> Option<Claim> {
     claim(store, id, |view, shape| {
         // The busy tables are locked: a caller either began before, and is seen here, or finds what is claimed now.
-        if view.keyspace.manual_compaction.load(Acquire) {
+        if view.keyspace.is_compacted_by_hand() {
             return Choice::Nothing;
         }
         view.planner.choose(shape)
@@ -110,7 +110,7 @@ pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Clai
     let mut busy = keyspace.busy();
     let pinned = store.views.pin();
     let view = pinned.keyspace(id)?;
-    if keyspace.manual_compaction.load(Acquire) {
+    if keyspace.is_compacted_by_hand() {
         return None;
     }
     let collection = collection::choose(&view.version.blob_shape(&busy))?;
@@ -136,7 +136,7 @@ pub(crate) fn claim_table(
     let mut busy = keyspace.busy();
     let pinned = store.views.pin();
     let view = pinned.keyspace(id)?;
-    if keyspace.manual_compaction.load(Acquire) {
+    if keyspace.is_compacted_by_hand() {
         return None;
     }
     let mut free = view

@@ -7,13 +7,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::time::Duration;
 
 use vault_core::{CompactionOutcome, CompactionProgress, Error, KeyRange, KeyspaceId, Result};
 
 use super::job;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, ManualTurn};
 use crate::store::{Store, unknown_keyspace};
 
 /// How long to wait for a compaction that works on the same tables before another look.
@@ -103,12 +102,14 @@ impl<'a> Alone<'a> {
                 return Err(unknown_keyspace(keyspace.id));
             }
             let ticket = store.background.ticket();
-            // Under this lock nobody claims tables: what was claimed before is seen to be busy, what comes sees the mark.
-            let busy = keyspace.busy();
-            let others = keyspace.manual_compaction.swap(true, AcqRel);
-            drop(busy);
-            if !others {
-                return Ok(Self { store, keyspace });
+            match keyspace.begin_manual_compaction() {
+                ManualTurn::Begun => return Ok(Self { store, keyspace }),
+                ManualTurn::OthersAtIt => {}
+                // It would wait for itself.
+                ManualTurn::WithinItself => {
+                    let retry_after = BUSY_WAIT;
+                    return Err(Error::Busy { retry_after });
+                }
             }
             if progress(CompactionProgress::default()).is_break() {
                 return Err(Error::Cancelled);
@@ -120,7 +121,7 @@ impl<'a> Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.keyspace.manual_compaction.store(false, Release);
+        self.keyspace.end_manual_compaction();
         super::shape_changed(self.store, self.keyspace.id);
         self.store.background.notify_progress();
     }

@@ -46,7 +46,7 @@ pub(crate) fn compact_next(store: &Arc<Store>) -> Result<bool> {
         // (Where callers drive the work, it is for them to wait.)
         let waits =
             store.settings.background != BackgroundWork::Manual && !keyspace.backoff.is_over(now);
-        if keyspace.manual_compaction.load(Acquire) || waits {
+        if keyspace.is_compacted_by_hand() || waits {
             continue;
         }
         // Taken back first: a change that comes meanwhile is not lost.

@@ -26,7 +26,8 @@
 //! # Running merges
 //! A choice is made only if the stretch of keys that it may write overlaps no busy table in any level
 //! from its first input to its output. A running merge's own stretch is spanned by its inputs, all busy,
-//! and lies in those levels, so two merges never write over each other.
+//! and lies in those levels, so two merges never write over each other. A step by hand may take neighbours of one run that nothing
+//! spans: whoever asks for those sees to it that nothing else is chosen meanwhile.
 
 use vault_core::KeyRange;
 
