@@ -338,7 +338,8 @@ pub trait Engine: Reader {
     /// done until then stands. Callers that compact the same keyspace may have to take turns: `progress` must not do so.
     ///
     /// # Errors
-    /// [`Busy`](crate::Error::Busy) where `progress` compacts the same keyspace, [`Cancelled`](crate::Error::Cancelled), [`InvertedRange`](crate::Error::InvertedRange), else as
+    /// [`Busy`](crate::Error::Busy) where `progress` compacts the same keyspace,
+    /// [`Cancelled`](crate::Error::Cancelled), [`InvertedRange`](crate::Error::InvertedRange), else as
     /// [`Engine::flush`].
     fn compact(
         &self,
