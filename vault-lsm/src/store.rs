@@ -315,19 +315,23 @@ impl Store {
     /// [`Error::Closed`], [`Error::ReadOnly`], [`Error::Poisoned`]: checked under the lock.
     pub(crate) fn commit(&self) -> Result<MutexGuard<'_, Commit>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
-        let guard = lock_spinning(&writable.commit);
+        let guard = lock_spinning(&writable.commit, || false);
         self.wait_for_all_turns(&guard);
         self.check_writable()?;
         Ok(guard)
     }
 
-    /// Takes the commit lock while the records of others may still be on their way into the log.
+    /// Takes the commit lock while the records of others may still be on their way into the log. While another thread has it,
+    /// `prepare` is called for a little of what can be done without it, as long as it gives `true`.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub(crate) fn commit_beside_others(&self) -> Result<MutexGuard<'_, Commit>> {
+    pub(crate) fn commit_beside_others(
+        &self,
+        prepare: impl FnMut() -> bool,
+    ) -> Result<MutexGuard<'_, Commit>> {
         let writable = self.writable.as_ref().ok_or(Error::ReadOnly)?;
-        let guard = lock_spinning(&writable.commit);
+        let guard = lock_spinning(&writable.commit, prepare);
         self.check_writable()?;
         Ok(guard)
     }
@@ -515,15 +519,20 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Takes a mutex that is mostly held for less than a microsecond: tries for about two before it sleeps,
-/// because putting a thread to sleep and waking it costs several.
-fn lock_spinning<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// because putting a thread to sleep and waking it costs several. Between two tries it calls `prepare`, or where that
+/// gives `false` waits for a moment.
+fn lock_spinning<T>(mutex: &Mutex<T>, mut prepare: impl FnMut() -> bool) -> MutexGuard<'_, T> {
     const ATTEMPTS: usize = if sync::MODELLED { 1 } else { 16 };
     const PAUSES: usize = 8;
     for _ in 0..ATTEMPTS {
         match mutex.try_lock() {
             Ok(guard) => return guard,
             Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => (0..PAUSES).for_each(|_| hint::spin_loop()),
+            Err(TryLockError::WouldBlock) => {
+                if !prepare() {
+                    (0..PAUSES).for_each(|_| hint::spin_loop());
+                }
+            }
         }
     }
     lock(mutex)

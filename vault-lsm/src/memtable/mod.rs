@@ -31,6 +31,7 @@ mod tests;
 #[cfg(test)]
 mod threads_tests;
 
+use std::hint;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -85,6 +86,21 @@ impl Memtable {
     /// and settings keep both far below.
     pub(crate) fn insert(&self, key: &[u8], trailer: u64, value_parts: [&[u8]; 2]) {
         self.tree.insert(key, trailer, value_parts);
+    }
+
+    /// Walks to where a key will be inserted, so that the nodes on the way are in the processor's cache by then. May be
+    /// called at any time, by any thread, and changes nothing. Gives `false` where that is no use: while keys come in order,
+    /// inserts don't walk, and looking at their leaf would only take it away from whoever writes to it.
+    #[inline]
+    pub(crate) fn approach(&self, key: &[u8]) -> bool {
+        if self.tree.in_order() {
+            return false;
+        }
+        if let Some(leaf) = self.tree.leaf((key, u64::MAX)) {
+            let (_, tail) = leaf.slots();
+            hint::black_box(tail.last().map(|slot| slot.head()));
+        }
+        true
     }
 
     /// Deletes the keys in `[start, end)` as of `sequence`. An empty range deletes nothing.

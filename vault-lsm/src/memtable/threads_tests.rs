@@ -74,6 +74,8 @@ fn check_visits(table: &Memtable, order: Order, published: u64, seed: u64) {
             (seed + i).wrapping_mul(0x2545_F491_4F6C_DD1D)
         };
         let sequence = published - back % published;
+        // What is approached may be there, or come next, or never.
+        table.approach(&order.key(sequence + i));
         let mut found = None;
         let _ = table.visit(&order.key(sequence), sequence, |trailer, value| {
             found = Some((trailer, value.to_vec()));

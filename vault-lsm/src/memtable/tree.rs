@@ -40,6 +40,8 @@ pub(super) struct Tree {
     /// Whether some entry came with a smaller trailer than one before it. If not, the entries of a
     /// leaf that came last are the newest.
     disordered: AtomicBool,
+    /// Whether keys come in order, so that inserts know their leaf: see [`Finger`]. A hint.
+    in_order: AtomicBool,
     writer: Mutex<Writer>,
 }
 
@@ -52,6 +54,8 @@ struct Writer {
     reached: Ref,
     /// Nowhere but while keys come in order.
     finger: Finger,
+    /// Whether they do, as others were told.
+    in_order: bool,
 }
 
 /// The leaf of the latest inserts, with the first eight bytes of the keys of its bounds: most keys
@@ -72,6 +76,7 @@ impl Tree {
             root: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             disordered: AtomicBool::new(false),
+            in_order: AtomicBool::new(false),
             writer: Mutex::new(Writer::default()),
         }
     }
@@ -90,6 +95,12 @@ impl Tree {
     #[inline]
     pub(super) fn disordered(&self) -> bool {
         self.disordered.load(Ordering::Relaxed)
+    }
+
+    /// Whether the latest inserts had no need to look for their leaf.
+    #[inline]
+    pub(super) fn in_order(&self) -> bool {
+        self.in_order.load(Ordering::Relaxed)
     }
 
     /// The leaf that covers `target`. `None` if the tree is empty.
@@ -173,6 +184,12 @@ impl Tree {
                 Finger::default()
             };
             writer.reached = reached;
+            let in_order = writer.finger.leaf != NONE;
+            if in_order != writer.in_order {
+                // Only what changes: others look at it all the time.
+                writer.in_order = in_order;
+                self.in_order.store(in_order, Ordering::Relaxed);
+            }
         }
         if !Leaf::at(&self.arena, writer.reached).append(&self.arena, key, entry) {
             self.split(&mut writer.bump, target, entry);

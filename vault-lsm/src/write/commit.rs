@@ -17,7 +17,7 @@ use crate::log::{Reserved, Segment, SegmentSource, Start};
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::store::{Commit, Store, lock};
-use crate::sync::MutexGuard;
+use crate::sync::{self, MutexGuard};
 use crate::view::{Pinned, View};
 use crate::write::admission::{Patience, admit};
 use crate::write::turns::{Publication, Turn};
@@ -69,7 +69,9 @@ impl Store {
     ) -> Result<Committed> {
         let mut admitted = admit(self, view, batch, patience)?;
         loop {
-            let commit = self.commit_beside_others()?;
+            let mut ahead = batch.iter();
+            let view = admitted.checked.as_ref().map(|pinned| &***pinned);
+            let commit = self.commit_beside_others(|| approach_next(view, &mut ahead))?;
             if admitted.is_outdated(self, batch) {
                 // Others came in between, and memory is full again.
                 drop(commit);
@@ -370,6 +372,21 @@ pub(crate) const fn check_sequence(sequence: SequenceNumber) -> Result<()> {
 /// Range tombstones a memtable holds before it is flushed: reads cut them into fragments anew after
 /// each change.
 const RANGE_TOMBSTONES_MAX: usize = 1024;
+
+/// Walks to where the next operation of a batch goes, so that less is waited for memory under the commit lock. Gives `false` where
+/// there is none left.
+#[inline]
+fn approach_next<'a>(view: Option<&View>, ahead: &mut impl Iterator<Item = Operation<'a>>) -> bool {
+    // What a model would have to look at besides: readers do the same at any time, and have models of their own.
+    let Some(view) = view.filter(|_| !sync::MODELLED) else {
+        return false;
+    };
+    let Some(operation) = ahead.next() else {
+        return false;
+    };
+    view.keyspace(operation.keyspace)
+        .is_some_and(|keyspace| keyspace.active.memtable.approach(operation.key))
+}
 
 /// Inserts the operations of a batch into the active memtables.
 fn insert(view: &View, batch: &WriteBatch, first: SequenceNumber, segment: u64) {
