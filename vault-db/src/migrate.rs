@@ -493,6 +493,13 @@ impl Migration<'_> {
         let mut batch = WriteBatch::new();
         // All that the target had is its header.
         catalog::delete_everything(&mut batch, to);
+        // Copies of vaults that the source has deleted since.
+        let strays = self.strays(seen)?;
+        for (vault, _) in &strays {
+            batch.put(to, &catalog::stray_key(*vault), b"");
+            let expiring = self.target.keyspaces()?.expiry;
+            batch.delete_prefix(expiring, &catalog::expiry_prefix(*vault));
+        }
         let mut entries = 0;
         for entry in snapshot.scan(from, KeyRange::all())? {
             let (key, value) = entry?;
@@ -507,6 +514,8 @@ impl Migration<'_> {
                 }
                 // These may be many and large. They follow, one by one: nothing depends on them.
                 None if catalog::accessed_vault(&key).is_some() => {}
+                // Of what is on its way in the source.
+                None if catalog::marked_vault(&key).is_some() => {}
                 None => {
                     batch.put(to, &key, &value);
                 }
@@ -522,14 +531,8 @@ impl Migration<'_> {
         engine.write(&batch, &WriteOptions::SYNC)?;
         let accesses = KeyRange::prefix(&catalog::accesses_prefix());
         self.copy_entries(snapshot.scan(from, accesses)?, to, WriteBatch::new())?;
-        // Copies of vaults that the source has deleted since are strays now, as the list of what was done is.
-        let known: Vec<u32> = seen.iter().map(|vault| vault.record.id).collect();
-        for (name, keyspace) in keyspaces_by_name(engine)? {
-            let stray = catalog::vault_of_keyspace(&name).is_some_and(|id| !known.contains(&id));
-            if stray || name == KEYSPACE {
-                engine.drop_keyspace(keyspace)?;
-            }
-        }
+        self.target.discard(&strays)?;
+        engine.drop_keyspace(self.keyspace)?;
         self.target.reload()?;
         Ok(MigrationOutcome {
             vaults: seen.len() as u64,
@@ -537,6 +540,17 @@ impl Migration<'_> {
             copied: self.copied,
             sequence: snapshot.sequence(),
         })
+    }
+
+    /// The keyspaces of vaults in the target that are none of these.
+    fn strays(&self, seen: &[Seen]) -> Result<Vec<(u32, KeyspaceId)>> {
+        let known: BTreeSet<u32> = seen.iter().map(|vault| vault.record.id).collect();
+        let keyspaces = keyspaces_by_name(&*self.target.engine)?.into_iter();
+        let of_vaults = keyspaces
+            .filter_map(|(name, keyspace)| Some((catalog::vault_of_keyspace(&name)?, keyspace)));
+        Ok(of_vaults
+            .filter(|(vault, _)| !known.contains(vault))
+            .collect())
     }
 
     fn copy_audit(&self, snapshot: &dyn Snapshot) -> Result<()> {

@@ -15,6 +15,7 @@
 //!   0x06, name                    -> what a role allows
 //!   0x07, SHA-256 of the token    -> whose it is, and until when
 //!   0x08                          -> the head of the audit log
+//!   0x09, vault id u32            -> nothing: that vault is on its way in or out
 //! keyspace vault.expiry
 //!   vault id u32, expiry u64, key -> bytes of the value, u64
 //! keyspace vault.v<id>
@@ -26,7 +27,8 @@
 //! # What always holds
 //! - The tally of a vault counts each entry, and each expired entry for as long as `vault.expiry` names it.
 //! - `vault.expiry` names each entry that has an expiry.
-//! - A keyspace `vault.v<id>` that no record names is on its way in or out; opening removes it.
+//! - A vault on its way in or out is marked before its keyspace is there, and until it is gone: opening removes what is marked
+//!   and has no record. A keyspace `vault.v<id>` that neither a record nor a mark names has lost its record to damage, and stays.
 
 mod record;
 mod tally;
@@ -60,6 +62,7 @@ pub(crate) const PRINCIPAL: u8 = 0x05;
 pub(crate) const ROLE: u8 = 0x06;
 pub(crate) const TOKEN: u8 = 0x07;
 const AUDIT: u8 = 0x08;
+const STRAY: u8 = 0x09;
 
 /// Bytes of the catalog's memtable: it is rewritten all the time, and small when flushed.
 const CATALOG_BUFFER_BYTES: u64 = 32 << 20;
@@ -193,6 +196,21 @@ pub(crate) fn token_key(hash: &[u8; 32]) -> Vec<u8> {
 
 pub(crate) const fn audit_key() -> [u8; 1] {
     [AUDIT]
+}
+
+/// Where a vault is marked that is on its way in or out.
+pub(crate) const fn stray_key(vault: u32) -> [u8; 5] {
+    numbered_key(STRAY, vault)
+}
+
+/// The prefix of all these marks.
+pub(crate) const fn strays_prefix() -> [u8; 1] {
+    [STRAY]
+}
+
+/// The vault that a key of the catalog marks.
+pub(crate) fn marked_vault(key: &[u8]) -> Option<u32> {
+    numbered_vault(STRAY, key)
 }
 
 const fn numbered_key(tag: u8, number: u32) -> [u8; 5] {

@@ -9,14 +9,14 @@
 //! 3. the vault's keyspace is dropped. With that the engine lets go of the log so far, and of the manifest, which named the
 //!    least and the greatest key of each table (`docs/adr/0025-erasing-dropped-keyspaces.md`).
 //!
-//! Until then its keyspace is a stray. The next opening finds it should this end in between, and goes on with step 2.
+//! Until then the vault is marked in the catalog. The next opening finds it should this end in between, and goes on with step 2.
 //!
 //! No lock of the database is needed for any of it, and none should be held: it takes as long as a flush of everything.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
-use vault_core::{CompactionProgress, Engine, KeyRange, KeyspaceId};
+use vault_core::{CompactionProgress, Engine, KeyRange, KeyspaceId, WriteBatch, WriteOptions};
 use vault_lsm::Lsm;
 
 use super::shared::Shared;
@@ -40,12 +40,35 @@ impl Shared {
         let erased = compacted();
         // Each of them, whatever becomes of the others; the first error is told.
         let mut dropped = Ok(());
-        for &(_, keyspace) in vaults {
-            dropped = dropped.and(self.engine.drop_keyspace(keyspace));
+        let mut gone = Vec::with_capacity(vaults.len());
+        for &(vault, keyspace) in vaults {
+            let outcome = self.engine.drop_keyspace(keyspace);
+            gone.extend(outcome.is_ok().then_some(vault));
+            dropped = dropped.and(outcome);
+        }
+        if let Some(keyspaces) = self.keyspaces {
+            // Should this fail, the next opening finds marks of what is gone already.
+            let _ = unmark(&*self.engine, keyspaces, gone);
         }
         let erased = erased.or_else(|_| compacted());
         Ok(dropped.and(erased)?)
     }
+}
+
+/// Takes back the marks of vaults that nothing is left of.
+pub(super) fn unmark(
+    engine: &dyn Engine,
+    keyspaces: Keyspaces,
+    vaults: impl IntoIterator<Item = u32>,
+) -> vault_core::Result<()> {
+    let mut batch = WriteBatch::new();
+    for vault in vaults {
+        batch.delete(keyspaces.catalog, &catalog::stray_key(vault));
+    }
+    if !batch.is_empty() {
+        engine.write(&batch, &WriteOptions::OS)?;
+    }
+    Ok(())
 }
 
 /// Rewrites the tables that hold, below its removal, what was kept of the keys of vaults.

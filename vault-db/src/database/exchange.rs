@@ -338,6 +338,7 @@ impl Shared {
                 catalog::tally_key(arrival.begun.id),
                 catalog::access_key(arrival.begun.id),
             );
+            batch.delete(keyspaces.catalog, &catalog::stray_key(arrival.begun.id));
             batch.put(keyspaces.catalog, &tally, &arrival.tally.encode());
             batch.put(
                 keyspaces.catalog,

@@ -63,7 +63,8 @@ impl Shared {
         Ok(state)
     }
 
-    /// Makes room for a vault: a number, and a keyspace. Whoever finds it in the store before it is published removes it.
+    /// Makes room for a vault: a number, and a keyspace. It is marked before that is there, so that an opening that finds it before
+    /// it is published removes it.
     pub(crate) fn begin_vault(&self, header: &mut Header) -> Result<Begun> {
         let keyspaces = self.keyspaces()?;
         self.check_no_migration()?;
@@ -80,7 +81,8 @@ impl Shared {
             &catalog::header_key(),
             &catalog::encode(&next)?,
         );
-        self.engine.write(&batch, &WriteOptions::OS)?;
+        batch.put(keyspaces.catalog, &catalog::stray_key(id), b"");
+        self.engine.write(&batch, &WriteOptions::SYNC)?;
         *header = next;
         let keyspace = self
             .engine
@@ -147,6 +149,7 @@ impl Shared {
             &catalog::encode(&record)?,
         );
         batch.put(catalog, &catalog::tally_key(begun.id), &tally.encode());
+        batch.delete(catalog, &catalog::stray_key(begun.id));
         let mut registry = self.registry_mut();
         let since = self.apply(&batch)?;
         if let Some(owner) = &owner {
@@ -167,7 +170,7 @@ impl Shared {
         }
     }
 
-    /// Adds to a batch what takes a vault out of the catalog, all but its record.
+    /// Adds to a batch what takes a vault out of the catalog, all but its record, and marks what is left of it.
     pub(crate) fn plan_removal(
         &self,
         keyspaces: Keyspaces,
@@ -176,6 +179,7 @@ impl Shared {
     ) {
         batch.delete(keyspaces.catalog, &catalog::tally_key(vault.id));
         batch.delete(keyspaces.catalog, &catalog::access_key(vault.id));
+        batch.put(keyspaces.catalog, &catalog::stray_key(vault.id), b"");
         batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(vault.id));
     }
 

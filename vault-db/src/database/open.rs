@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use vault_core::random::{Random, SeededRandom, SystemRandom};
 use vault_core::stats::Histogram;
 use vault_core::{
-    Clock, Durability, Engine, KeyRange, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
+    Clock, Durability, Engine, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
 };
 use vault_lsm::Lsm;
 
-use super::erase::compact_away;
+use super::erase::{compact_away, unmark};
 use super::registry::{self, Registry};
 use super::shared::{Shared, lock};
 use super::temp::TemporaryDirectory;
@@ -41,7 +41,9 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
         Some(other) => other.map(|()| true)?,
         None => true,
     };
+    let by_name = keyspaces_by_name(engine)?;
     let keyspaces = if writable {
+        check_catalog(engine, &by_name)?;
         Some(Keyspaces::create(engine)?)
     } else {
         Keyspaces::find(engine)?
@@ -49,8 +51,7 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
     let (header, registry) = match keyspaces {
         None => (Header::default(), Registry::default()),
         Some(keyspaces) => {
-            let header = read_header(engine, keyspaces, writable)?;
-            let by_name = keyspaces_by_name(engine)?;
+            let header = read_header(engine, keyspaces, &by_name, writable)?;
             let registry = registry::load(engine, keyspaces, |name| by_name.get(name).copied())?;
             if writable && !migrate::is_under_way(engine, &by_name)? {
                 let is_encrypted = opening.lsm.as_ref().is_some_and(Lsm::is_encrypted);
@@ -84,7 +85,36 @@ pub(super) fn open(opening: Opening) -> Result<Shared> {
     })
 }
 
-fn read_header(engine: &dyn Engine, keyspaces: Keyspaces, writable: bool) -> Result<Header> {
+/// Refuses a store that has vaults and no header, which the first opening writes before there are any: a new one would have new vaults
+/// take the place of those.
+fn check_catalog(engine: &dyn Engine, by_name: &BTreeMap<String, KeyspaceId>) -> Result<()> {
+    if newest_vault(by_name).is_none() {
+        return Ok(());
+    }
+    let header = match Keyspaces::find(engine)? {
+        Some(keyspaces) => engine.get(keyspaces.catalog, &catalog::header_key())?,
+        None => None,
+    };
+    header.map(|_| ()).ok_or_else(|| Error::Malformed {
+        what: "the catalog".to_owned(),
+        problem: "it has no header, and there are vaults; nothing was changed".to_owned(),
+    })
+}
+
+/// The vault of the highest number that has a keyspace.
+fn newest_vault(by_name: &BTreeMap<String, KeyspaceId>) -> Option<u32> {
+    let vaults = by_name.keys();
+    vaults
+        .filter_map(|name| catalog::vault_of_keyspace(name))
+        .max()
+}
+
+fn read_header(
+    engine: &dyn Engine,
+    keyspaces: Keyspaces,
+    by_name: &BTreeMap<String, KeyspaceId>,
+    writable: bool,
+) -> Result<Header> {
     let key = catalog::header_key();
     let Some(stored) = engine.get(keyspaces.catalog, &key)? else {
         let header = Header {
@@ -98,12 +128,16 @@ fn read_header(engine: &dyn Engine, keyspaces: Keyspaces, writable: bool) -> Res
         }
         return Ok(header);
     };
-    let header: Header = catalog::decode("the header", &stored)?;
+    let mut header: Header = catalog::decode("the header", &stored)?;
     if header.format > FORMAT {
         return Err(Error::NewerFormat {
             found: header.format,
             supported: FORMAT,
         });
+    }
+    // Damage may have brought back an older one. No vault is to take the place of another all the same.
+    if let Some(newest) = newest_vault(by_name) {
+        header.next_vault = header.next_vault.max(newest.saturating_add(1));
     }
     Ok(header)
 }
@@ -121,7 +155,7 @@ impl Shared {
         let keyspaces = self.keyspaces()?;
         let mut structure = self.structure();
         let by_name = keyspaces_by_name(&*self.engine)?;
-        *structure = read_header(&*self.engine, keyspaces, false)?;
+        *structure = read_header(&*self.engine, keyspaces, &by_name, false)?;
         let registry = registry::load(&*self.engine, keyspaces, |name| by_name.get(name).copied())?;
         *self.registry_mut() = registry;
         *lock(&self.control) = None;
@@ -134,8 +168,8 @@ pub(crate) fn keyspaces_by_name(engine: &dyn Engine) -> Result<BTreeMap<String, 
     Ok(keyspaces.map(|info| (info.name, info.id)).collect())
 }
 
-/// Removes what there is of vaults that the catalog does not know: of copies that were not finished, and of vaults that were
-/// deleted just before the end.
+/// Removes what there is of vaults that are marked as on their way in or out: of copies that were not finished, and of vaults that
+/// were deleted just before the end. What merely has no record is left alone: its record may have been lost.
 fn remove_strays(
     engine: &dyn Engine,
     keyspaces: Keyspaces,
@@ -143,26 +177,20 @@ fn remove_strays(
     by_name: &BTreeMap<String, KeyspaceId>,
     is_encrypted: bool,
 ) -> Result<()> {
-    let known: BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
-    let is_gone = |vault: &u32| !known.contains(vault);
-    let of_vaults = by_name
-        .iter()
-        .filter_map(|(name, &id)| Some((catalog::vault_of_keyspace(name)?, id)));
-    let strays: BTreeMap<u32, KeyspaceId> = of_vaults.filter(|(vault, _)| is_gone(vault)).collect();
-    let mut gone: BTreeSet<u32> = strays.keys().copied().collect();
-    let mut batch = WriteBatch::new();
-    for vault in expiring_vaults(engine, keyspaces)?.difference(&known) {
-        batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(*vault));
-        gone.insert(*vault);
-    }
-    for entry in engine.scan_prefix(keyspaces.catalog, &catalog::accesses_prefix())? {
+    let mut marked = BTreeSet::new();
+    for entry in engine.scan_prefix(keyspaces.catalog, &catalog::strays_prefix())? {
         let (key, _) = entry?;
-        if let Some(vault) = catalog::accessed_vault(&key).filter(is_gone) {
-            batch.delete(keyspaces.catalog, &key);
-            gone.insert(vault);
-        }
+        marked.extend(catalog::marked_vault(&key));
     }
-    if batch.iter().next().is_some() {
+    let known: BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
+    let gone: BTreeSet<u32> = marked.difference(&known).copied().collect();
+    let mut batch = WriteBatch::new();
+    for &vault in &gone {
+        batch.delete(keyspaces.catalog, &catalog::tally_key(vault));
+        batch.delete(keyspaces.catalog, &catalog::access_key(vault));
+        batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(vault));
+    }
+    if !batch.is_empty() {
         engine.write(&batch, &WriteOptions::OS)?;
     }
     if is_encrypted {
@@ -174,30 +202,10 @@ fn remove_strays(
             other => other?,
         }
     }
-    for keyspace in strays.into_values() {
-        engine.drop_keyspace(keyspace)?;
+    for vault in &gone {
+        if let Some(&keyspace) = by_name.get(&catalog::keyspace_name(*vault)) {
+            engine.drop_keyspace(keyspace)?;
+        }
     }
-    Ok(())
-}
-
-/// The vaults of which anything expires, by one seek for each.
-fn expiring_vaults(engine: &dyn Engine, keyspaces: Keyspaces) -> Result<BTreeSet<u32>> {
-    let mut vaults = BTreeSet::new();
-    let mut next = Some(0_u32);
-    while let Some(from) = next {
-        let mut rest = engine.scan(
-            keyspaces.expiry,
-            KeyRange::new(catalog::expiry_prefix(from)..),
-        )?;
-        next = match rest.next().transpose()? {
-            None => None,
-            Some((key, _)) => {
-                let vault = key.first_chunk().map(|id| u32::from_be_bytes(*id));
-                let vault = vault.ok_or_else(|| catalog::malformed("when an entry expires"))?;
-                vaults.insert(vault);
-                vault.checked_add(1)
-            }
-        };
-    }
-    Ok(vaults)
+    Ok(unmark(engine, keyspaces, marked)?)
 }
