@@ -342,6 +342,35 @@ fn an_archive_that_is_away_for_a_while_has_no_gap() {
     assert_eq!(numbers(&then), Vec::from_iter(0..9));
 }
 
+/// Stopping ships all that there is, also where the last shipment was not taken and waits to be tried again.
+#[test]
+fn stopping_behind_an_archive_that_was_away_leaves_nothing_out() {
+    let fs = MemoryFileSystem::new();
+    let db = open(&fs, STORE).unwrap();
+    let vault = db.vault("v").unwrap();
+    let archive = archive(&fs, &db);
+    let archiver = archive.start(Some(Duration::from_millis(5))).unwrap();
+    vault.put(0, &0).unwrap();
+    shipped(&db, &archiver);
+    let gone = FaultKind::Error(std::io::ErrorKind::NotConnected);
+    let fault = Fault::new(OperationClass::Create, gone).sticky();
+    fs.inject(fault.on_path(".shipment"));
+    vault.put(1, &1).unwrap();
+    while archiver.status().error.is_none() {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    for n in 2..8_i64 {
+        vault.put(n, &n).unwrap();
+    }
+    fs.clear_faults();
+    // Long before it is tried again by itself.
+    let status = archiver.stop();
+    assert!(status.error.is_none(), "{status:?}");
+    archive.restore_to(Until::End, TARGET).unwrap();
+    let then = open(&fs, TARGET).unwrap();
+    assert_eq!(numbers(&then), Vec::from_iter(0..8));
+}
+
 /// Nobody's snapshot holds shipping up: what is written meanwhile is in the archive before the first one is there.
 #[test]
 fn shipping_begins_while_somebody_else_is_at_a_snapshot() {

@@ -192,8 +192,11 @@ fn keyspaces_come_change_and_go() {
     let third = copy.create_keyspace("third", &small_keyspace()).unwrap();
     assert!(third.0 > second.0);
     // One that goes when nothing is written afterwards.
+    assert!(!world.shipper.is_behind());
     store.drop_keyspace(second).unwrap();
+    assert!(world.shipper.is_behind());
     shipped.push(world.shipper.ship().unwrap());
+    assert!(!world.shipper.is_behind());
     let fs = world.restored();
     let last = store.latest_sequence();
     replay(&fs, &shipped, Until::Sequence(last)).unwrap();

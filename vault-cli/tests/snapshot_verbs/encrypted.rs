@@ -295,3 +295,27 @@ fn an_interrupted_snapshot_leaves_nothing() {
     assert_eq!(content_of(&place, "store"), contents[1]);
     place.ends(0, &with(&["create", "store", "snapshots", "--full"], RIGHT));
 }
+
+/// Nothing is decrypted into a store in the clear, or archived in the clear, by whoever gives a key.
+#[test]
+fn a_key_is_refused_where_the_store_is_in_the_clear() {
+    let Bench { place, names, .. } = bench();
+    let plain = Database::builder().open(place.at("plain")).unwrap();
+    plain.vault("open").unwrap().put("key", &1).unwrap();
+    let before = content(&plain);
+    plain.close().unwrap();
+    let into = ["restore", "snapshots", &names[0], "--into", "plain"];
+    let cases: [&[&str]; 3] = [
+        &into,
+        &[&into[..], &["--dry-run"]].concat(),
+        &["create", "plain", "others"],
+    ];
+    for arguments in cases {
+        let told = place.ends(3, &with(arguments, RIGHT));
+        assert!(told.contains("is not encrypted"), "{arguments:?}: {told}");
+    }
+    assert!(!place.at("others").exists());
+    let plain = Database::builder().open(place.at("plain")).unwrap();
+    assert_eq!(content(&plain), before);
+    plain.close().unwrap();
+}

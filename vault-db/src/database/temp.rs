@@ -1,5 +1,6 @@
 //! Directories that go away.
 
+use std::fs::DirBuilder;
 use std::path::{Path, PathBuf};
 
 use vault_core::random::{Random, SystemRandom};
@@ -8,7 +9,8 @@ use vault_core::vfs::{DiskFileSystem, EntryKind, FileSystem};
 use crate::error::Result;
 use crate::hex::hex;
 
-/// A directory under the system's one for temporary files. Goes with this value, with everything in it.
+/// A directory under the system's one for temporary files, which nobody but the user may look into. Goes with this value, with
+/// everything in it.
 pub(crate) struct TemporaryDirectory {
     path: PathBuf,
 }
@@ -18,7 +20,7 @@ impl TemporaryDirectory {
         let mut random = [0; 16];
         SystemRandom.fill(&mut random)?;
         let path = std::env::temp_dir().join(format!("vault-{}", hex(&random)));
-        DiskFileSystem.create_dir_all(&path).map_err(|error| {
+        create_private(&path).map_err(|error| {
             vault_core::Error::io("create the temporary directory", &path, error)
         })?;
         Ok(Self { path })
@@ -36,6 +38,17 @@ impl Drop for TemporaryDirectory {
     }
 }
 
+/// Creates a directory for the user alone, where the system knows users.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    if let Some(above) = path.parent() {
+        DiskFileSystem.create_dir_all(above)?;
+    }
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
 fn remove(path: &Path) -> std::io::Result<()> {
     for entry in DiskFileSystem.read_dir(path)? {
         let inside = path.join(&entry.name);
@@ -45,4 +58,21 @@ fn remove(path: &Path) -> std::io::Result<()> {
         }
     }
     DiskFileSystem.remove_dir(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_look_into_it_and_it_goes() {
+        let directory = TemporaryDirectory::create().unwrap();
+        let path = directory.path().to_owned();
+        let mode = path.symlink_metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        drop(directory);
+        assert!(path.symlink_metadata().is_err());
+    }
 }

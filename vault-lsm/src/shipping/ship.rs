@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vault_core::transform::{FileKind, HEADER_BYTES, SALT_BYTES};
 use vault_core::vfs::{File, read_exact_at};
@@ -94,6 +95,14 @@ impl LogShipper {
     #[must_use]
     pub const fn position(&self) -> ShipPosition {
         self.position
+    }
+
+    /// Whether anything happened behind that: a write, or a keyspace that came, changed or went.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let latest = self.store.visible.load(Ordering::Acquire);
+        let changed = self.store.shipping.with(|kept| !kept.changes.is_empty());
+        latest > self.position.sequence || changed.unwrap_or(false)
     }
 
     /// Makes what has been written durable, and gives what of it has not been shipped. Where that is more than one

@@ -93,16 +93,25 @@ fn resolve(snapshots: &StoredSnapshots, name: Name) -> Result<SnapshotName> {
     }
 }
 
-/// Opens a store that is there, with the key if it is encrypted.
+/// Opens a store that is there, with the key if it is encrypted. With a key, a store in the clear is refused: whoever gives one
+/// does not expect that what is written there, or made of it, is readable by all.
 fn open_store(store: &Path, key: Option<&Key>, access: Access) -> Result<Database> {
     let builder = || Database::builder().mode(OpenMode::MustExist);
     let opened = match access {
         Access::Write => builder().open(store),
         Access::Read => builder().open_read_only(store),
     };
-    let (Some(key), Err(Error::Engine(EngineError::Encrypted { .. }))) = (key, &opened) else {
+    let Some(key) = key else {
         return opened;
     };
+    if let Ok(plain) = opened {
+        plain.close()?;
+        let path = store.to_owned();
+        return Err(EngineError::NotEncrypted { path }.into());
+    }
+    if !matches!(opened, Err(Error::Engine(EngineError::Encrypted { .. }))) {
+        return opened;
+    }
     let protection = EncryptedProtection::with_source(Arc::new(key.clone()));
     let opened = match access {
         Access::Write => builder().open_encrypted_with(store, protection),

@@ -212,7 +212,7 @@ impl Work {
             self.begin()?;
         }
         loop {
-            let Some(shipment) = self.next(latest)? else {
+            let Some(shipment) = self.next()? else {
                 return Ok(());
             };
             let written = self.archive.write(&shipment);
@@ -225,21 +225,22 @@ impl Work {
                 status.time = Some(shipment.time);
                 status.shipments += 1;
             });
-            if !shipment.more {
+            // One that was kept since the archive was away may end long before.
+            if !shipment.more && shipment.next.sequence >= latest {
                 return Ok(());
             }
         }
     }
 
-    /// What is to be written next; `None` where everything up to `latest` was.
-    fn next(&mut self, latest: SequenceNumber) -> Result<Option<Shipment>> {
+    /// What is to be written next; `None` where everything was.
+    fn next(&mut self) -> Result<Option<Shipment>> {
         if let Some(unwritten) = self.unwritten.take() {
             return Ok(Some(unwritten));
         }
         let Some(shipper) = &mut self.shipper else {
             return Ok(None);
         };
-        if shipper.position().sequence == latest {
+        if !shipper.is_behind() {
             return Ok(None);
         }
         let shipped = shipper.ship();
