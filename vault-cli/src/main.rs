@@ -7,7 +7,8 @@
 //! - 0: all is well, or what was asked for is done and nothing was lost;
 //! - 1: damage was found, or something was, or would be, lost: the output says what;
 //! - 2: the command line is wrong;
-//! - 3: it could not be done: the message says why, and nothing was changed;
+//! - 3: it could not be done, or not to its end: the message says why;
+//! - 4: it was done, and its result could not be written, or not to its end;
 //! - 130: a second Ctrl-C ended it at once.
 
 #![forbid(unsafe_code)]
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut output = Output::new(arguments.json, arguments.quiet);
     match commands::run(&arguments.command, &mut output) {
-        Ok(outcome) => outcome.into(),
+        Ok(outcome) => output.ended(outcome).into(),
         Err(error) => {
             output.failure(&error);
             ExitCode::from(3)

@@ -1,10 +1,11 @@
 //! The only place that prints: text for people, JSON for programs, progress on a terminal.
 
 use std::fmt;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use vault_db::engine::check::VerifyProgress;
 
 /// How a command ended.
@@ -16,6 +17,8 @@ pub(crate) enum Outcome {
     Damaged,
     /// It could not be done.
     Refused,
+    /// It was done, and its result could not be written.
+    Untold,
 }
 
 impl From<Outcome> for ExitCode {
@@ -24,6 +27,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Well => Self::SUCCESS,
             Outcome::Damaged => Self::from(1),
             Outcome::Refused => Self::from(3),
+            Outcome::Untold => Self::from(4),
         }
     }
 }
@@ -35,6 +39,8 @@ pub(crate) struct Output {
     progress: bool,
     /// What is shown of the progress now, in thousandths.
     shown: Option<u64>,
+    /// Why a result could not be written.
+    untold: Option<io::Error>,
 }
 
 impl Output {
@@ -44,6 +50,7 @@ impl Output {
             quiet,
             progress: !json && !quiet && stderr().is_terminal(),
             shown: None,
+            untold: None,
         }
     }
 
@@ -99,16 +106,36 @@ impl Output {
     pub(crate) fn result(&mut self, value: &impl Serialize, text: impl fmt::Display) {
         self.progress_ends();
         let mut out = stdout().lock();
-        let _ = if self.json {
-            let json = serde_json::to_string_pretty(value);
-            writeln!(
-                out,
-                "{}",
-                json.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
-            )
+        let written = if self.json {
+            serde_json::to_string_pretty(value)
+                .map_err(io::Error::from)
+                .and_then(|json| writeln!(out, "{json}"))
         } else {
             write!(out, "{text}")
         };
+        let written = written.and_then(|()| out.flush());
+        self.untold = self.untold.take().or(written.err());
+    }
+
+    /// Says something beside the result: what was done is done.
+    pub(crate) fn remark(&mut self, text: &dyn fmt::Display) {
+        self.progress_ends();
+        let _ = writeln!(stderr(), "vaultdb: {text}");
+    }
+
+    /// How a command ended that came to this, now that everything is told, or could not be.
+    pub(crate) fn ended(mut self, outcome: Outcome) -> Outcome {
+        let Some(error) = self.untold.take() else {
+            return outcome;
+        };
+        // Whoever reads no further knows.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.remark(&format_args!("the result could not be written: {error}"));
+        }
+        match outcome {
+            Outcome::Well => Outcome::Untold,
+            other => other,
+        }
     }
 
     /// Says why something could not be done.
@@ -120,6 +147,11 @@ impl Output {
         }
         let _ = writeln!(stderr(), "vaultdb: {error}");
     }
+}
+
+/// A path in JSON, which has no place for bytes that are no text: these are replaced, as where it is shown.
+pub(crate) fn path_as_shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A number of bytes as people write it.

@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all is well, or done and nothing lost; 1 damage was found, or something was or would be lost; \
-2 the command line is wrong; 3 it could not be done, and nothing was changed";
+2 the command line is wrong; 3 it could not be done, or not to its end: \
+the message says why; 4 it was done, and its result could not be written";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -4,3 +4,4 @@ mod encrypted;
 mod plain;
 mod refused;
 mod support;
+mod told;

@@ -1,9 +1,9 @@
 //! What the caller tells a salvage, and what it tells the caller.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::content::KeyspaceName;
 
@@ -61,6 +61,7 @@ pub struct SalvagedKeyspace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SalvageReport {
     /// The new store.
+    #[serde(serialize_with = "path_as_shown")]
     pub into: PathBuf,
     /// Whether the new store is the old one, nothing lost and nothing guessed.
     pub complete: bool,
@@ -119,5 +120,22 @@ impl SalvageReport {
             }
         }
         self.unknown = unknown;
+    }
+}
+
+/// A path in a report. Most forms of those have no place for bytes that are no text: these are replaced, as where it is shown.
+pub(super) fn path_as_shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// As [`path_as_shown`].
+#[expect(clippy::ref_option, reason = "it is called so")]
+pub(super) fn path_if_any<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => path_as_shown(path, serializer),
+        None => serializer.serialize_none(),
     }
 }

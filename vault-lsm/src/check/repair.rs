@@ -22,6 +22,7 @@ use vault_core::vfs::FileSystem;
 use vault_core::{Error, KeyspaceId, Result, SequenceNumber, Slice};
 
 use super::log::{self, Segment};
+use super::loss::path_if_any;
 use super::plan::{LogDamage, LostOperations, RepairAction, RepairPlan, RepairVerdict, plan};
 use super::report::{FindingKind, Severity};
 use super::rewrite::{Rewriter, Target};
@@ -49,6 +50,7 @@ pub struct RepairReport {
     /// Whether it was done: not where it was not permitted, nor where there was nothing to do or it cannot be done.
     pub done: bool,
     /// The directory that holds what was dropped, with the plan in `plan.txt`.
+    #[serde(serialize_with = "path_if_any")]
     pub lost: Option<PathBuf>,
 }
 

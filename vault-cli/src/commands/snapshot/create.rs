@@ -11,15 +11,26 @@ use crate::keys::{self, Key};
 use crate::output::{Outcome, Output};
 
 pub(super) fn run(arguments: &Create, output: &mut Output) -> Result<Outcome> {
-    let made = keys::with_key(&arguments.keys, output, keys::wants_key, |key, output| {
-        create(arguments, key, output)
-    })?;
+    let (made, closed) =
+        keys::with_key(&arguments.keys, output, keys::wants_key, |key, output| {
+            create(arguments, key, output)
+        })?;
     let row = Row::from(&made);
     output.result(&row, format_args!("made {row}\n"));
+    if let Err(error) = closed {
+        output.remark(&format_args!(
+            "the snapshot is made; closing the store failed: {error}"
+        ));
+    }
     Ok(Outcome::Well)
 }
 
-fn create(arguments: &Create, key: Option<&Key>, output: &mut Output) -> Result<Manifest> {
+/// Gives what came of closing the store, too: that changes nothing about the snapshot.
+fn create(
+    arguments: &Create,
+    key: Option<&Key>,
+    output: &mut Output,
+) -> Result<(Manifest, Result<()>)> {
     let watched = Watched::begin(output, "copied")?;
     let database = open_store(&arguments.store, key, Access::Write)?;
     let options = SnapshotOptions {
@@ -51,6 +62,5 @@ fn create(arguments: &Create, key: Option<&Key>, output: &mut Output) -> Result<
         }
         error => error,
     })?;
-    closed?;
-    Ok(made)
+    Ok((made, closed))
 }

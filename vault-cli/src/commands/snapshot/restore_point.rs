@@ -10,7 +10,7 @@ use super::{absolute, stored, with_key};
 use crate::arguments::RestorePoint;
 use crate::interruption::Watched;
 use crate::keys;
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, Output, path_as_shown};
 
 pub(super) fn run(arguments: &RestorePoint, output: &mut Output) -> Result<Outcome> {
     let snapshots = stored(&arguments.repository)?;
@@ -53,6 +53,7 @@ pub(super) fn run(arguments: &RestorePoint, output: &mut Output) -> Result<Outco
 #[derive(Serialize)]
 struct Told {
     base: SnapshotName,
+    #[serde(serialize_with = "path_as_shown")]
     target: PathBuf,
     sequence: u64,
     batches: u64,

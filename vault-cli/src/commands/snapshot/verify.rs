@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 use vault_db::engine::check::{Finding, Severity, VerifyReport};
-use vault_db::snapshot::{Form, SnapshotName, StoredSnapshots};
-use vault_db::{ErrorKind, Result};
+use vault_db::snapshot::{ArchiveError, Form, SnapshotName, StoredSnapshots};
+use vault_db::{Error, ErrorKind, Result};
 
 use super::{is_damage, resolve, stored, with_key};
 use crate::arguments::VerifySnapshot;
@@ -21,13 +21,14 @@ pub(super) fn run(arguments: &VerifySnapshot, output: &mut Output) -> Result<Out
     };
     if arguments.all {
         for name in snapshots.repository().names()? {
-            let checked = verify(&snapshots, name, output).or_else(|error| {
-                // The others may be good, and may open with this key.
-                match is_damage(&error) || error.kind() == ErrorKind::Unlock {
-                    true => Ok(Checked::failed(name, &error)),
-                    false => Err(error),
-                }
-            })?;
+            let checked = match verify(&snapshots, name, output) {
+                // Somebody pruned meanwhile.
+                Err(error) if is_gone(&error) => continue,
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                // The others may be good, and may open with this key; and what was found is told.
+                Err(error) => Checked::failed(name, &error),
+                Ok(checked) => checked,
+            };
             told.snapshots.push(checked);
         }
     } else {
@@ -62,6 +63,13 @@ fn verify(snapshots: &StoredSnapshots, name: SnapshotName, output: &mut Output) 
     })
 }
 
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Snapshot(error) if matches!(**error, ArchiveError::NoSuchSnapshot { .. })
+    )
+}
+
 /// What was found of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +78,8 @@ enum Verdict {
     Damaged,
     /// Its hashes are right, and this is not its key.
     Unopened,
+    /// It could not be looked at.
+    Unchecked,
 }
 
 #[derive(Serialize)]
@@ -87,12 +97,13 @@ struct Checked {
 }
 
 impl Checked {
-    fn failed(name: SnapshotName, error: &vault_db::Error) -> Self {
+    fn failed(name: SnapshotName, error: &Error) -> Self {
         Self {
             snapshot: name,
             verdict: match is_damage(error) {
                 true => Verdict::Damaged,
-                false => Verdict::Unopened,
+                false if error.kind() == ErrorKind::Unlock => Verdict::Unopened,
+                false => Verdict::Unchecked,
             },
             form: None,
             files: 0,
@@ -126,7 +137,7 @@ impl Told {
         };
         if any(Verdict::Damaged) {
             Outcome::Damaged
-        } else if any(Verdict::Unopened) {
+        } else if any(Verdict::Unopened) || any(Verdict::Unchecked) {
             Outcome::Refused
         } else {
             Outcome::Well
@@ -147,6 +158,7 @@ impl fmt::Display for Told {
             match (checked.verdict, &checked.content) {
                 (Verdict::Damaged, _) => writeln!(f, "{name}  is damaged")?,
                 (Verdict::Unopened, _) => writeln!(f, "{name}  could not be opened")?,
+                (Verdict::Unchecked, _) => writeln!(f, "{name}  could not be checked")?,
                 (Verdict::Whole, content) => {
                     let (files, bytes) = (checked.files, size(checked.bytes));
                     let archives = match checked.chain.len() {

@@ -12,7 +12,7 @@ use super::super::{Access, absolute, open_store, resolve, stored};
 use crate::arguments::Restore;
 use crate::interruption::Watched;
 use crate::keys::{self, Key};
-use crate::output::{Outcome, Output};
+use crate::output::{Outcome, Output, path_as_shown};
 
 pub(super) fn run(arguments: &Restore, store: &Path, output: &mut Output) -> Result<Outcome> {
     let snapshots = stored(&arguments.repository)?;
@@ -102,6 +102,7 @@ fn preview(
 #[derive(Serialize)]
 struct Restored {
     snapshot: SnapshotName,
+    #[serde(serialize_with = "path_as_shown")]
     store: PathBuf,
     vaults: u64,
     vaults_before: u64,
@@ -138,6 +139,7 @@ impl fmt::Display for Restored {
 #[derive(Serialize)]
 struct Changes {
     snapshot: SnapshotName,
+    #[serde(serialize_with = "path_as_shown")]
     store: PathBuf,
     dry_run: bool,
     vaults: Vec<VaultChange>,

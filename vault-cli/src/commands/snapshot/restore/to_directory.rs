@@ -15,7 +15,7 @@ use vault_db::{Error, Result};
 use super::super::{absolute, resolve, stored, with_key};
 use crate::arguments::Restore;
 use crate::interruption::Watched;
-use crate::output::{Outcome, Output, size};
+use crate::output::{Outcome, Output, path_as_shown, size};
 
 pub(super) fn run(arguments: &Restore, target: &Path, output: &mut Output) -> Result<Outcome> {
     let key = arguments.keys.key();
@@ -117,6 +117,7 @@ fn vaults(manifest: &Manifest) -> Option<Vec<String>> {
 struct Told {
     snapshot: SnapshotName,
     generation: u64,
+    #[serde(serialize_with = "path_as_shown")]
     target: PathBuf,
     form: Form,
     /// Files or documents of the snapshot.
