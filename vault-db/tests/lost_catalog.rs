@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use vault_db::engine::{
     Engine, KeyRange, KeyspaceOptions, Lsm, LsmOptions, Reader, WriteBatch, WriteOptions,
@@ -21,9 +22,11 @@ fn open(directory: &Path) -> Result<Database, Error> {
 }
 
 fn fill(vault: &Vault, of: &str) {
-    for i in 0..100_u32 {
+    for i in 0..99_u32 {
         vault.put(format!("{of}-{i}"), &i).unwrap();
     }
+    let hour = Duration::from_secs(3600);
+    vault.put_for(format!("{of}-x"), &0, hour).unwrap();
 }
 
 /// A store with two vaults, of which each key begins with the vault's name.
@@ -79,6 +82,12 @@ fn a_vault_whose_record_is_lost_stays_and_nothing_takes_its_place() {
         assert!(db.vault("second").unwrap().is_empty().unwrap());
         db.close().unwrap();
         assert_eq!(below(&directory, |store| entries(store, 2)), before);
+        let expiring = below(&directory, |store| {
+            let expiry = store.keyspace("vault.expiry").unwrap().unwrap();
+            let of_second = store.scan_prefix(expiry, &2_u32.to_be_bytes());
+            of_second.unwrap().count()
+        });
+        assert_eq!(expiring, 1);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use vault_core::random::{Random, SeededRandom, SystemRandom};
 use vault_core::stats::Histogram;
 use vault_core::{
-    Clock, Durability, Engine, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
+    Clock, Durability, Engine, KeyRange, KeyspaceId, KeyspaceOptions, WriteBatch, WriteOptions,
 };
 use vault_lsm::Lsm;
 
@@ -169,7 +169,8 @@ pub(crate) fn keyspaces_by_name(engine: &dyn Engine) -> Result<BTreeMap<String, 
 }
 
 /// Removes what there is of vaults that are marked as on their way in or out: of copies that were not finished, and of vaults that
-/// were deleted just before the end. What merely has no record is left alone: its record may have been lost.
+/// were deleted just before the end. And what is kept beside vaults that have neither a record nor a keyspace. A keyspace that merely has
+/// no record is left alone with all that belongs to it: its record may have been lost.
 fn remove_strays(
     engine: &dyn Engine,
     keyspaces: Keyspaces,
@@ -183,12 +184,25 @@ fn remove_strays(
         marked.extend(catalog::marked_vault(&key));
     }
     let known: BTreeSet<u32> = registry.all().map(|vault| vault.id).collect();
-    let gone: BTreeSet<u32> = marked.difference(&known).copied().collect();
+    let keyspace_of = |vault: &u32| by_name.get(&catalog::keyspace_name(*vault)).copied();
+    let is_gone = |vault: &u32| {
+        !known.contains(vault) && (marked.contains(vault) || keyspace_of(vault).is_none())
+    };
+    let mut gone: BTreeSet<u32> = marked.iter().copied().filter(is_gone).collect();
     let mut batch = WriteBatch::new();
-    for &vault in &gone {
-        batch.delete(keyspaces.catalog, &catalog::tally_key(vault));
-        batch.delete(keyspaces.catalog, &catalog::access_key(vault));
+    for vault in expiring_vaults(engine, keyspaces)?
+        .into_iter()
+        .filter(is_gone)
+    {
         batch.delete_prefix(keyspaces.expiry, &catalog::expiry_prefix(vault));
+        gone.insert(vault);
+    }
+    for entry in engine.scan_prefix(keyspaces.catalog, &catalog::accesses_prefix())? {
+        let (key, _) = entry?;
+        if let Some(vault) = catalog::accessed_vault(&key).filter(is_gone) {
+            batch.delete(keyspaces.catalog, &key);
+            gone.insert(vault);
+        }
     }
     if !batch.is_empty() {
         engine.write(&batch, &WriteOptions::OS)?;
@@ -202,10 +216,30 @@ fn remove_strays(
             other => other?,
         }
     }
-    for vault in &gone {
-        if let Some(&keyspace) = by_name.get(&catalog::keyspace_name(*vault)) {
-            engine.drop_keyspace(keyspace)?;
-        }
+    for keyspace in gone.iter().filter_map(keyspace_of) {
+        engine.drop_keyspace(keyspace)?;
     }
     Ok(unmark(engine, keyspaces, marked)?)
+}
+
+/// The vaults of which anything expires, by one seek for each.
+fn expiring_vaults(engine: &dyn Engine, keyspaces: Keyspaces) -> Result<BTreeSet<u32>> {
+    let mut vaults = BTreeSet::new();
+    let mut next = Some(0_u32);
+    while let Some(from) = next {
+        let mut rest = engine.scan(
+            keyspaces.expiry,
+            KeyRange::new(catalog::expiry_prefix(from)..),
+        )?;
+        next = match rest.next().transpose()? {
+            None => None,
+            Some((key, _)) => {
+                let vault = key.first_chunk().map(|id| u32::from_be_bytes(*id));
+                let vault = vault.ok_or_else(|| catalog::malformed("when an entry expires"))?;
+                vaults.insert(vault);
+                vault.checked_add(1)
+            }
+        };
+    }
+    Ok(vaults)
 }
