@@ -207,6 +207,8 @@ struct Work {
 impl Work {
     fn run(&mut self) {
         while !self.board.is_stopping() {
+            // Also where one snapshot is due behind the other, and nothing is waited for.
+            self.take_events();
             let changes = self.snapshots.changes(self.counts_bytes);
             match self.scheduler.decide(self.now(), changes) {
                 Decision::Due(trigger) => {
@@ -227,9 +229,12 @@ impl Work {
     }
 
     /// Waits a little, or until something is told.
-    fn wait(&mut self) {
+    fn wait(&self) {
         self.board
             .wait(LOOK_EVERY, |told: &Told| !told.events.is_empty());
+    }
+
+    fn take_events(&mut self) {
         let events = self.board.with(|told| std::mem::take(&mut told.events));
         for event in events {
             self.scheduler.happened(&event);

@@ -52,7 +52,8 @@ impl Repository {
     /// - [`Error::TargetOccupied`]: something is there; [`Error::Busy`]: it is being restored already.
     /// - [`Error::Damaged`], [`Error::Parent`] and the like, as [`verify`](Self::verify) gives them: nothing was written.
     /// - [`Error::Prepare`], [`Error::Cancelled`], and what the file system says, a full disk above all: what was written
-    ///   was removed, and the target is as it was.
+    ///   was removed, and the target is as it was. Only where the directory above it cannot be synced in the end, the target is
+    ///   there, whole, and a loss of power may take it.
     pub fn extract(
         &self,
         name: SnapshotName,
