@@ -314,7 +314,7 @@ fn a_key_is_refused_where_the_store_is_in_the_clear() {
         let told = place.ends(3, &with(arguments, RIGHT));
         assert!(told.contains("is not encrypted"), "{arguments:?}: {told}");
     }
-    assert!(!place.at("others").exists());
+    assert!(!place.is_there("others"));
     let plain = Database::builder().open(place.at("plain")).unwrap();
     assert_eq!(content(&plain), before);
     plain.close().unwrap();
