@@ -25,7 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs workloads on engines, in turn, each engine and round in a fresh process.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Lists workloads and engines.
     List,
     /// Renders the tables of a results file.
@@ -103,6 +103,9 @@ struct RunArgs {
     /// A file to add one line of JSON to for each step, as soon as it is done.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// A directory with rivals' workers that are built already, named as the rivals.
+    #[arg(long, value_name = "DIR")]
+    rivals_built: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -118,7 +121,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
-        Command::Run(args) => run(args),
+        Command::Run(args) => run(*args),
         Command::List => measure::print(&list()).map(|()| ExitCode::SUCCESS),
         Command::Table { results } => table(&results).map(|()| ExitCode::SUCCESS),
         Command::BenchReport(args) => bench_report::run(&args),
@@ -185,7 +188,7 @@ fn run(args: RunArgs) -> Result<ExitCode> {
         },
         settle: !args.no_settle,
         dir: args.dir,
-        rivals_built: None,
+        rivals_built: args.rivals_built,
     };
     let mut keeper = Keeper::default();
     if let Some(out) = &args.out {
