@@ -67,7 +67,11 @@ impl Output {
     pub(crate) fn progress_bytes(&mut self, done: u64, total: u64, of: &str) {
         if let Some(percent) = self.advances(done, total) {
             let (done, total) = (size(done), size(total));
-            let _ = write!(stderr(), "\r\x1b[K{percent}  {done} of {total}  {of}");
+            let _ = write!(
+                stderr(),
+                "\r\x1b[K{percent}  {done} of {total}  {}",
+                Spelled(of)
+            );
             let _ = stderr().flush();
         }
     }
@@ -75,7 +79,11 @@ impl Output {
     /// Shows how many parts of the work are done, if somebody is looking.
     pub(crate) fn progress_parts(&mut self, done: u64, total: u64, of: &str) {
         if let Some(percent) = self.advances(done, total) {
-            let _ = write!(stderr(), "\r\x1b[K{percent}  {done} of {total}  {of}");
+            let _ = write!(
+                stderr(),
+                "\r\x1b[K{percent}  {done} of {total}  {}",
+                Spelled(of)
+            );
             let _ = stderr().flush();
         }
     }
@@ -111,7 +119,7 @@ impl Output {
                 .map_err(io::Error::from)
                 .and_then(|json| writeln!(out, "{json}"))
         } else {
-            write!(out, "{text}")
+            write!(out, "{}", Spelled(text))
         };
         let written = written.and_then(|()| out.flush());
         self.untold = self.untold.take().or(written.err());
@@ -120,7 +128,7 @@ impl Output {
     /// Says something beside the result: what was done is done.
     pub(crate) fn remark(&mut self, text: &dyn fmt::Display) {
         self.progress_ends();
-        let _ = writeln!(stderr(), "vaultdb: {text}");
+        let _ = writeln!(stderr(), "vaultdb: {}", Spelled(text));
     }
 
     /// How a command ended that came to this, now that everything is told, or could not be.
@@ -145,7 +153,42 @@ impl Output {
             let failure = serde_json::json!({ "error": error.to_string() });
             let _ = writeln!(stdout(), "{failure}");
         }
-        let _ = writeln!(stderr(), "vaultdb: {error}");
+        let _ = writeln!(stderr(), "vaultdb: {}", Spelled(error));
+    }
+}
+
+/// Text in which what would steer a terminal is spelled out: a name from a forged file is to be seen, not obeyed.
+struct Spelled<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Spelled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::write(&mut Speller(f), format_args!("{}", self.0))
+    }
+}
+
+/// Spells out what comes by.
+struct Speller<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Speller<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(steers) {
+            match part.char_indices().next_back() {
+                Some((at, last)) if steers(last) => {
+                    write!(self.0, "{}{}", &part[..at], last.escape_unicode())?;
+                }
+                _ => self.0.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a terminal would do something else than show it: control characters, and those that turn the direction of text.
+fn steers(character: char) -> bool {
+    match character {
+        '\n' => false,
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        other => other.is_control(),
     }
 }
 
@@ -171,6 +214,13 @@ pub(crate) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_spelled_out() {
+        let told = Spelled("users\x1b[2J\u{202e}gpj.exe\r, größer:\nb\u{9b}1mc").to_string();
+        let seen = "users\\u{1b}[2J\\u{202e}gpj.exe\\u{d}, größer:\nb\\u{9b}1mc";
+        assert_eq!(told, seen);
+    }
 
     #[test]
     fn sizes_are_readable() {
