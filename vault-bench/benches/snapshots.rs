@@ -64,7 +64,7 @@ fn main() {
     };
     let db = bench.fill();
     let snapshots = db.snapshots(place.path().join("snapshots")).unwrap();
-    bench.beside_cp(&snapshots);
+    bench.beside_cp(&db, &snapshots);
     bench.incremental(&db, &snapshots);
     bench.restoring(&db, &snapshots);
     bench.hot_reload(&db, &snapshots);
@@ -128,7 +128,7 @@ impl Bench<'_> {
     }
 
     /// A full snapshot, in turns with `cp` of the store's files.
-    fn beside_cp(&self, snapshots: &Snapshots) {
+    fn beside_cp(&self, db: &Database, snapshots: &Snapshots) {
         let options = SnapshotOptions {
             parent: Parent::None,
             ..SnapshotOptions::default()
@@ -139,6 +139,7 @@ impl Bench<'_> {
             made.push(self.time(|| {
                 bytes = snapshots.create_with(&options, &()).unwrap().bytes();
             }));
+            settle(db);
             let copy = self.place.join("copy");
             let mut cp = Duration::ZERO;
             let with_sync = self.time(|| {
@@ -211,6 +212,7 @@ impl Bench<'_> {
             assert_eq!(keys.vault("v").unwrap().len().unwrap(), expected);
             drop(keys);
             run(Command::new("rm").arg("-r").arg(&target));
+            settle(db);
             let copy = self.place.join("copy");
             copied.push(self.time(|| {
                 run(Command::new("cp").arg("-r").arg(self.store()).arg(&copy));
@@ -398,7 +400,7 @@ fn memory(place: &Path, bytes: u64) {
     run(Command::new("rm").arg("-r").arg(&place));
 }
 
-/// Waits until the background has nothing to do.
+/// Waits until the background has nothing to do: `cp` of a store needs its files to stay where they are.
 fn settle(db: &Database) {
     db.engine().flush(None).unwrap();
     db.lsm().unwrap().settle().unwrap();

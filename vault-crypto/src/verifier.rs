@@ -47,6 +47,23 @@ impl SecretHash {
         Ok(Self { kdf, salt, hash })
     }
 
+    /// What it was derived by: deriving another by the same takes as long.
+    ///
+    /// ```
+    /// # fn main() -> vault_core::Result<()> {
+    /// use vault_core::random::SystemRandom;
+    /// use vault_crypto::{Kdf, SecretBytes, SecretHash};
+    /// let secret = SecretBytes::from_string("correct horse".to_owned())?;
+    /// let hash = SecretHash::new(&secret, Kdf::danger_weak(), &SystemRandom)?;
+    /// assert_eq!(hash.kdf(), Kdf::danger_weak());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn kdf(&self) -> Kdf {
+        self.kdf
+    }
+
     /// Whether this is the secret. Takes as long for a wrong one as for the right one.
     ///
     /// # Errors

@@ -86,7 +86,8 @@ pub const VAULTS_CEILING: u64 = (KEYSPACES_MAX - KEYSPACES_RESERVED) as u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bounds {
-    /// Most vaults, of all tenants together; at most 65,000.
+    /// Most vaults, of all tenants together; at most 65,000. A tenant that is not to notice the others needs a quota of vaults,
+    /// [`Quota::vaults_max`](crate::Quota::vaults_max), and all quotas together need room in this.
     pub vaults_max: u64,
     /// Most keys in a vault.
     pub keys_per_vault_max: u64,

@@ -5,8 +5,12 @@
 //! | `vault_vaults`, `vault_keys`, `vault_logical_bytes` | how much there is, tenants included |
 //! | `vault_accesses_total{verb}` | reads, writes, deletes, scans since the database was opened, also of vaults that are gone |
 //! | `vault_access_duration_seconds{verb}` | how long sampled ones took, as histograms |
-//! | `vault_transactions_total{outcome}` | committed, collided, given up |
-//! | `vault_engine_…` | what the engine counts: bytes written, cache, memory, compactions, waiting writers |
+//! | `vault_transactions_total{outcome}` | committed, collided, given up (or refused when they were to commit) |
+//! | `vault_engine_operations_total{operation}`, `vault_engine_written_bytes_total{purpose}` | what the engine was asked, and what it wrote |
+//! | `vault_engine_memory_bytes{holder}`, `vault_engine_memory_budget_bytes` | memory by the engine's account, and what it may hold |
+//! | `vault_engine_cache_lookups_total{outcome}`, `vault_engine_snapshots` | the block cache; what is open |
+//! | `vault_engine_background_jobs_total{job}` | flushes, compactions, collections, and those that failed |
+//! | `vault_engine_writes_held_up_total{how}`, `vault_engine_writes_held_up_seconds_total{how}` | writes that waited for the background, how long |
 //!
 //! The names are fixed; new ones may come.
 
@@ -199,7 +203,56 @@ impl Counted {
             &by_outcome,
         )?;
         let help = "Snapshots and cursors that are open";
-        out.gauge("vault_engine_snapshots", help, None, engine.snapshots_open)
+        out.gauge("vault_engine_snapshots", help, None, engine.snapshots_open)?;
+        self.encode_engine_state(out)
+    }
+
+    /// What an operator looks at when writes are slow or memory is short.
+    fn encode_engine_state(&self, out: &mut Out<'_>) -> fmt::Result {
+        let memory = &self.engine.memory;
+        let held = [
+            ([("holder", "memtables")], memory.memtables),
+            ([("holder", "cache")], memory.cache),
+            ([("holder", "table metadata")], memory.table_metadata),
+            ([("holder", "cursors")], memory.cursors),
+            ([("holder", "background")], memory.background),
+        ];
+        let help = "Memory that the engine holds, by its own account";
+        out.gauges("vault_engine_memory", help, Some(&Unit::Bytes), &held)?;
+        let help = "Memory that the engine may hold";
+        out.gauge(
+            "vault_engine_memory_budget",
+            help,
+            Some(&Unit::Bytes),
+            memory.budget,
+        )?;
+        let background = &self.engine.background;
+        let jobs = [
+            ([("job", "flush")], background.flushes),
+            ([("job", "compaction")], background.compactions),
+            ([("job", "collection")], background.collections),
+            ([("job", "failed")], background.failures),
+        ];
+        let help = "What the engine's background has done since it was opened";
+        out.counters("vault_engine_background_jobs", help, None, &jobs)?;
+        let held_up = &self.engine.backpressure;
+        let writes = [
+            ([("how", "delayed")], held_up.delayed),
+            ([("how", "stopped")], held_up.stopped),
+        ];
+        let help = "Writes that had to wait for the background";
+        out.counters("vault_engine_writes_held_up", help, None, &writes)?;
+        let waited = [
+            ([("how", "delayed")], held_up.delayed_for.as_secs_f64()),
+            ([("how", "stopped")], held_up.stopped_for.as_secs_f64()),
+        ];
+        let help = "Time for which writes had to wait for the background";
+        out.counters(
+            "vault_engine_writes_held_up",
+            help,
+            Some(&Unit::Seconds),
+            &waited,
+        )
     }
 }
 
@@ -215,13 +268,33 @@ impl Out<'_> {
         )
     }
 
-    fn counters(
+    fn gauges(
         &mut self,
         name: &str,
         help: &str,
         unit: Option<&Unit>,
         values: &[([(&str, &str); 1], u64)],
     ) -> fmt::Result {
+        let mut family = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in values {
+            let gauge = ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counters<N: Copy>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: &[([(&str, &str); 1], N)],
+    ) -> fmt::Result
+    where
+        ConstCounter<N>: EncodeMetric,
+    {
         let mut family = self
             .0
             .encode_descriptor(name, help, unit, MetricType::Counter)?;

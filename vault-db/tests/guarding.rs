@@ -79,7 +79,9 @@ fn every_verb_needs_its_permission() {
         ("len", &[Permission::Read], |v| v.len().map(drop)),
         ("is_empty", &[Permission::Read], |v| v.is_empty().map(drop)),
         ("info", &[Permission::Read], |v| v.info().map(drop)),
-        ("stats", &[Permission::Scan], |v| v.stats().map(drop)),
+        ("stats", &[Permission::Read, Permission::Scan], |v| {
+            v.stats().map(drop)
+        }),
         ("keys", &[Permission::Scan], |v| v.keys::<Key>().map(drop)),
         ("items", &[Permission::Read, Permission::Scan], |v| {
             v.items::<Key, Value>().map(drop)
@@ -195,6 +197,11 @@ fn vaults_out_of_reach_are_out_of_sight() {
         .map(|info| info.name)
         .collect();
     assert_eq!(names, ["app-a", "app-b"]);
+    // How much there is shows to whoever may read; that there is something, to whoever may do anything with it.
+    principal(&control, "courier", [Permission::Write]);
+    let courier = control.log_in("courier", &secret("correct horse")).unwrap();
+    assert!(courier.vaults().unwrap().is_empty());
+    assert_eq!(courier.vault_names().unwrap(), ["app-a", "app-b"]);
     assert!(denied(guarded.vault("payroll")));
     assert!(denied(guarded.vault("app-new")), "creating needs admin");
     assert!(denied(guarded.import(
@@ -513,5 +520,70 @@ fn a_doctored_audit_log_shows() {
             matches!(control.verify_audit(), Err(Error::Malformed { .. })),
             "{how}"
         );
+    }
+}
+
+/// Whoever was let in and is not any more is written down with what they want.
+#[test]
+fn those_who_come_back_are_noted() {
+    let db = temp();
+    db.vault("app-a").unwrap().put("k", &1).unwrap();
+    let control = db.access_control().unwrap();
+    principal(&control, "p", ALL);
+    let token = control.issue_token("p", Duration::from_secs(60)).unwrap();
+    let by_token = control.with_token(token.expose()).unwrap();
+    let by_secret = control.log_in("p", &secret("correct horse")).unwrap();
+    let vaults = [&by_token, &by_secret].map(|guarded| guarded.vault("app-a").unwrap());
+    assert_eq!(vaults[0].get::<i64>("k").unwrap(), Some(1));
+    assert!(control.revoke_token(token.expose()).unwrap());
+    assert!(matches!(
+        vaults[0].get::<i64>("k"),
+        Err(Error::InvalidToken {
+            problem: "it was revoked"
+        })
+    ));
+    let noted = &control.audit(1).unwrap()[0];
+    assert_eq!(
+        (
+            noted.action,
+            noted.principal.as_str(),
+            noted.vault.as_deref()
+        ),
+        (AuditAction::Denied, "p", Some("app-a"))
+    );
+    assert!(noted.detail.starts_with("read, token "), "{}", noted.detail);
+    control.set_enabled("p", false).unwrap();
+    let before = control.audit_head().0;
+    assert!(matches!(vaults[1].remove("k"), Err(Error::BadCredentials)));
+    assert!(matches!(by_secret.vaults(), Err(Error::BadCredentials)));
+    assert!(matches!(
+        by_secret.vault("app-a"),
+        Err(Error::BadCredentials)
+    ));
+    assert_eq!(control.audit_head().0, before + 3);
+    assert_eq!(control.verify_audit().unwrap(), before + 3);
+}
+
+/// A role that is removed is gone from whoever had it: another one of its name is not meant for them.
+#[test]
+fn a_role_that_is_removed_does_not_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    for reopened in [false, true] {
+        let mut db = Database::open(directory.path().join(reopened.to_string())).unwrap();
+        let control = db.access_control().unwrap();
+        principal(&control, "ops", [Permission::Read]);
+        assert!(control.remove_role("ops").unwrap());
+        assert!(control.principals()[0].roles.is_empty());
+        let unknown = control.set_roles("ops", ["ops"]);
+        assert!(matches!(unknown, Err(Error::NoSuchRole { .. })));
+        drop(control);
+        if reopened {
+            db.close().unwrap();
+            db = Database::open(directory.path().join(reopened.to_string())).unwrap();
+        }
+        let control = db.access_control().unwrap();
+        control.set_role("ops", [Grant::new("*", ALL)]).unwrap();
+        let guarded = control.log_in("ops", &secret("correct horse")).unwrap();
+        assert!(denied(guarded.vault("app-a")), "reopened: {reopened}");
     }
 }

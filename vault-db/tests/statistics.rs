@@ -191,6 +191,51 @@ fn locking_forgets_keys() {
     assert_eq!(vault.get::<i64>("a key").unwrap(), Some(1));
 }
 
+/// Keys that are used most outlast a lock: they are saved before they are forgotten, and taken up again.
+#[test]
+fn unlocking_brings_the_most_used_keys_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let passphrase =
+        || Passphrase::new(SecretBytes::from_string("correct horse".to_owned()).unwrap()).unwrap();
+    let protection = EncryptedProtection::with_source(Arc::new(passphrase()))
+        .kdf(Kdf::danger_weak())
+        .kdf_bounds(KdfBounds::danger_weak());
+    let db = Database::builder()
+        .open_encrypted_with(directory.path(), protection)
+        .unwrap();
+    let vault = db.vault("v").unwrap();
+    (0..5).for_each(|n| vault.put("often", &n).unwrap());
+    db.lock().unwrap();
+    assert!(vault.stats().unwrap().top_keys.is_empty());
+    db.unlock(&passphrase()).unwrap();
+    let top = vault.stats().unwrap().top_keys;
+    assert_eq!((top.len(), top[0].accesses), (1, 5), "{top:?}");
+}
+
+/// What is noted of accesses keeps nobody from the entries.
+#[test]
+fn notes_of_accesses_that_do_not_read_are_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    db.vault("v").unwrap().put("a", &1).unwrap();
+    db.close().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    let (catalog, key) = {
+        let catalog = db.engine().keyspace("vault.catalog").unwrap().unwrap();
+        let kept = kept_accesses(&db);
+        assert_eq!(kept.len(), 1);
+        (catalog, kept[0].clone())
+    };
+    db.engine()
+        .put(catalog, &key, b"\xc1 of a later build", &WriteOptions::OS)
+        .unwrap();
+    db.close().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    let vault = db.vault("v").unwrap();
+    assert_eq!(vault.stats().unwrap().writes, 0);
+    assert_eq!(vault.get::<i64>("a").unwrap(), Some(1));
+}
+
 /// Every line of the metrics is one that a parser of the format takes, and each metric has its help and type.
 #[test]
 fn metrics_are_well_formed() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use vault_core::clock::{Clock, ManualClock};
 use vault_db::{
-    Bounds, Database, Error, ErrorKind, Isolation, Key, Result, Timestamp, TransactionOptions,
-    Value,
+    Bounds, Database, Error, ErrorKind, Isolation, Key, Quota, Result, Timestamp,
+    TransactionOptions, Value,
 };
 
 fn options() -> TransactionOptions {
@@ -159,6 +159,8 @@ fn one_in_another_by_mistake_is_refused() {
         let nested = db.write(|tx| tx.vault("v")?.put("a", &1));
         assert!(matches!(nested, Err(Error::NestedTransaction)));
         assert!(matches!(db.read(|_| Ok(())), Err(Error::NestedTransaction)));
+        let begun = db.begin(TransactionOptions::default());
+        assert!(matches!(begun, Err(Error::NestedTransaction)));
         // Another database is another matter.
         other.write(|tx| tx.vault("v")?.put("a", &1))
     })
@@ -213,6 +215,43 @@ fn one_that_is_too_large_is_refused() {
     })
     .unwrap();
     assert_eq!(db.vault("v").unwrap().len().unwrap(), 10);
+    // What takes the place of something takes its room as well.
+    let large = "x".repeat(6_000);
+    db.write_with(small, |tx| {
+        let vault = tx.vault("v")?;
+        (0..3).try_for_each(|_| vault.put("large", &large))
+    })
+    .unwrap();
+}
+
+/// One that could not be committed says so, and is counted.
+#[test]
+fn a_commit_that_is_refused_is_no_commit() {
+    let db = Database::temp().unwrap();
+    let quota = Quota {
+        keys_max: 1,
+        ..Quota::NONE
+    };
+    let tenant = db.create_tenant("acme", quota).unwrap();
+    let given_up = || {
+        let text = db.metrics().unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("vault_transactions_total{outcome=\"given up\"} "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let before = given_up();
+    let tx = tenant.begin(options()).unwrap();
+    let vault = tx.vault("v").unwrap();
+    vault.put("a", &1).unwrap();
+    vault.put("b", &1).unwrap();
+    assert!(matches!(tx.commit(), Err(Error::OverQuota { .. })));
+    let Err(Error::TransactionEnded { how }) = tx.commit() else {
+        panic!()
+    };
+    assert_eq!(how, "by a commit that failed");
+    drop(tx);
+    assert_eq!(given_up(), before + 1);
 }
 
 #[test]

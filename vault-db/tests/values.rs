@@ -89,6 +89,11 @@ fn keys_of_every_kind_stand_in_order() {
         .map(|item| item.unwrap().0)
         .collect();
     assert_eq!(of_a, [("a".to_owned(), 1), ("a".to_owned(), 2)]);
+    // A zero byte in an element is content, not its end.
+    vault.put(("a\0b", 1_u8), &0).unwrap();
+    let of_a = vault.prefix::<(String, u8), i64>(("a",)).unwrap();
+    assert_eq!(of_a.count(), 2, "another user's entry");
+    assert!(vault.remove(("a\0b", 1_u8)).unwrap());
     let Some(Err(Error::KeyMismatch {
         found, expected, ..
     })) = vault.keys::<String>().unwrap().next()

@@ -2,7 +2,7 @@
 //!
 //! # What is exact, and what is sampled
 //! - How often a vault was read, written, deleted from and scanned is counted exactly, by threads apart from each other so
-//!   that they share no cache line.
+//!   that they share no cache line. What counts is that somebody tried: a write that is refused is one, too.
 //! - The rest is noted of a *sample*: of the first accesses of each kind all, later one in [`SAMPLE_EVERY`], which stands for
 //!   as many. That is when the last access was, which keys are accessed most, how long accesses take, and the log.
 //! - Accesses of the last 24 hours are the exact counts since the hour in which the first sample of that time fell.

@@ -162,6 +162,14 @@ impl Access {
         lock(&self.saving)
     }
 
+    /// Takes up the keys that were saved before they were forgotten, unless there are others since.
+    pub(crate) fn recall_keys(&self, before: Saved) {
+        let mut noted = lock(&self.noted);
+        if noted.saved.keys == Default::default() {
+            noted.saved.keys = before.keys;
+        }
+    }
+
     /// Forgets the keys.
     pub(crate) fn forget_keys(&self) {
         lock(&self.noted).saved.keys = Default::default();

@@ -41,6 +41,23 @@ impl Shared {
         Ok(count)
     }
 
+    /// Whether so much has expired in a vault that it had better be taken away than be counted again and again, and can be.
+    pub(crate) fn has_backlog(&self, vault: &VaultState) -> Result<bool> {
+        if !self.writable {
+            return Ok(false);
+        }
+        let range = expired_range(vault.id, self.now());
+        let mut cursor = self.engine.cursor(self.keyspaces()?.expiry, range)?;
+        cursor.first()?;
+        for _ in 0..EXPIRED_AT_ONCE {
+            if cursor.entry().is_none() {
+                return Ok(false);
+            }
+            cursor.next()?;
+        }
+        Ok(cursor.entry().is_some())
+    }
+
     /// Takes away what has expired in a vault. Gives how many entries that were.
     pub(crate) fn remove_expired(&self, vault: &VaultState) -> Result<u64> {
         let mut removed = 0;

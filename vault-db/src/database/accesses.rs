@@ -68,6 +68,22 @@ impl Shared {
         }
     }
 
+    /// Takes up the most used keys again where they were forgotten, as they were saved before. What cannot be read is begun anew.
+    pub(crate) fn recall_accessed_keys(&self) {
+        let Some(keyspaces) = self.keyspaces else {
+            return;
+        };
+        let vaults: Vec<_> = self.registry().all().cloned().collect();
+        for vault in vaults {
+            let key = catalog::access_key(vault.access.vault());
+            let saved = self.engine.get(keyspaces.catalog, &key).ok().flatten();
+            let saved = saved.and_then(|saved| catalog::decode("accesses", &saved).ok());
+            if let Some(saved) = saved {
+                vault.access.recall_keys(saved);
+            }
+        }
+    }
+
     /// The latest accesses that were sampled, of a tenant's vaults. A tenant that was dropped has none.
     pub(crate) fn recent_accesses(&self, tenant: u32) -> Vec<AccessRecord> {
         let owner = self.registry().tenant_of(tenant).map(Arc::clone);

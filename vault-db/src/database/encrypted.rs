@@ -136,7 +136,9 @@ impl EncryptedDatabase {
     /// # Errors
     /// [`WrongKey`](vault_core::Error::WrongKey): it stays locked. What the source says.
     pub fn unlock(&self, source: &dyn KeySource) -> Result<()> {
-        Ok(self.store.unlock(source)?)
+        self.store.unlock(source)?;
+        self.database.shared().recall_accessed_keys();
+        Ok(())
     }
 
     /// Replaces the passphrase or key, at once, however large the database is.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use vault_core::{Durability, Reader, SequenceNumber, WriteBatch, WriteOptions};
 
@@ -324,7 +323,7 @@ impl Shared {
         let mut registry = self.registry_mut();
         let sequence = self.apply(&batch)?;
         *saving = Saving::Never;
-        vault.deleted.store(true, Ordering::Release);
+        vault.set_deleted(sequence);
         if let Some(owner) = &vault.owner {
             let nothing = Tally::empty(self.now());
             owner

@@ -297,8 +297,10 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// [`Engine`](crate::Error::Engine).
+    /// [`NestedTransaction`](crate::Error::NestedTransaction) within a closure of [`write`](Database::write) or
+    /// [`read`](Database::read), [`Engine`](crate::Error::Engine).
     pub fn begin(&self, options: TransactionOptions) -> Result<Transaction> {
+        transaction::check_not_nested(&self.shared)?;
         Transaction::begin(&self.shared, NO_TENANT, options, transaction::Mode::Write)
     }
 

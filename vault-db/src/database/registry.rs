@@ -1,7 +1,7 @@
 //! The vaults of a database, by name: one state for each, however many handles there are.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use vault_core::{KeyspaceId, Reader, SequenceNumber};
@@ -105,8 +105,8 @@ pub(crate) struct VaultState {
     pub(crate) since: SequenceNumber,
     /// Whether it came empty and under a name that was free: all that is in it was committed since.
     pub(super) came_empty: bool,
-    /// Set while all stripes are held.
-    pub(crate) deleted: AtomicBool,
+    /// The batch that deleted it, or 0. Set while all stripes are held.
+    deleted_at: AtomicU64,
     /// Set while all stripes are held, and in effect from the moment that it names.
     pub(super) succession: OnceLock<Succession>,
     pub(crate) access: Access,
@@ -138,7 +138,7 @@ impl VaultState {
             counts: Counts::new(tally),
             since: 0,
             came_empty: false,
-            deleted: AtomicBool::new(false),
+            deleted_at: AtomicU64::new(0),
             succession: OnceLock::new(),
             access: Access::new(record.id, log, accesses),
             live: Mutex::new(Live {
@@ -196,10 +196,22 @@ impl VaultState {
     /// Refuses where the vault is no more. One whose place another has taken is: who goes on with it does so as if before.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.deleted.load(Ordering::Acquire) || self.is_exchanged() && !self.is_succeeded() {
+        if self.is_deleted_at(SequenceNumber::MAX) || self.is_exchanged() && !self.is_succeeded() {
             return Err(self.gone());
         }
         Ok(())
+    }
+
+    /// Whether it was deleted by this moment.
+    #[inline]
+    pub(crate) fn is_deleted_at(&self, moment: SequenceNumber) -> bool {
+        let deleted_at = self.deleted_at.load(Ordering::Acquire);
+        deleted_at != 0 && deleted_at <= moment
+    }
+
+    /// Takes note that a batch has deleted it, while all stripes are held and the registry for writing.
+    pub(crate) fn set_deleted(&self, sequence: SequenceNumber) {
+        self.deleted_at.store(sequence, Ordering::Release);
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -256,7 +268,8 @@ pub(crate) fn load(
             .and_then(|tally| Tally::decode(&tally))
             .ok_or_else(|| catalog::malformed(what))?;
         let accesses = match reader.get(keyspaces.catalog, &catalog::access_key(record.id))? {
-            Some(saved) => catalog::decode("what is noted of accesses", &saved)?,
+            // Nothing depends on it: what cannot be read is begun anew.
+            Some(saved) => catalog::decode("what is noted of accesses", &saved).unwrap_or_default(),
             None => Saved::default(),
         };
         let owner = match tenant {

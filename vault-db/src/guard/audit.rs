@@ -22,7 +22,7 @@
 //! [`AccessControl::audit_head`]: crate::AccessControl::audit_head
 
 use serde::{Deserialize, Serialize};
-use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Timestamp, WriteBatch};
+use vault_core::{Engine, KeyspaceId, KeyspaceOptions, Reader, Timestamp, WriteBatch};
 use vault_crypto::sha256;
 
 use crate::catalog;
@@ -164,6 +164,7 @@ pub(super) struct Head {
 }
 
 /// The log, open.
+#[derive(Clone)]
 pub(super) struct AuditLog {
     keyspace: KeyspaceId,
     catalog: KeyspaceId,
@@ -221,8 +222,8 @@ impl AuditLog {
     }
 
     /// The latest entries, the last one first.
-    pub(super) fn latest(&self, engine: &dyn Engine, count: usize) -> Result<Vec<AuditEntry>> {
-        let scan = engine.scan(self.keyspace, vault_core::KeyRange::all())?;
+    pub(super) fn latest(&self, reader: &dyn Reader, count: usize) -> Result<Vec<AuditEntry>> {
+        let scan = reader.scan(self.keyspace, vault_core::KeyRange::all())?;
         let latest = scan.rev().take(count).map(|entry| {
             let (key, stored) = entry?;
             Ok(parse(&key, &stored)?.1)
@@ -232,10 +233,10 @@ impl AuditLog {
 
     /// Checks every entry against the one before, the last against the head, and the first against the last anchor. Gives how
     /// many there are.
-    pub(super) fn verify(&self, engine: &dyn Engine) -> Result<u64> {
+    pub(super) fn verify(&self, reader: &dyn Reader) -> Result<u64> {
         let (mut number, mut before) = (self.head.first, self.head.before);
         let mut anchor = None;
-        for entry in engine.scan(self.keyspace, vault_core::KeyRange::all())? {
+        for entry in reader.scan(self.keyspace, vault_core::KeyRange::all())? {
             let (key, stored) = entry?;
             let (hash, entry) = check(&key, &stored, number, &before)?;
             anchor = entry.anchor.or(anchor);
@@ -262,14 +263,14 @@ impl AuditLog {
     }
 
     /// Whether the log still has what was its head once, or what was pruned of it led up to what is kept.
-    pub(super) fn contains(&self, engine: &dyn Engine, entries: u64, hash: &str) -> Result<bool> {
+    pub(super) fn contains(&self, reader: &dyn Reader, entries: u64, hash: &str) -> Result<bool> {
         let Some(last) = entries.checked_sub(1) else {
             return Ok(hash == hex(&[0; 32]));
         };
         if entries == self.head.first {
             return Ok(hash == hex(&self.head.before));
         }
-        let stored = engine.get(self.keyspace, &last.to_be_bytes())?;
+        let stored = reader.get(self.keyspace, &last.to_be_bytes())?;
         let found = stored.as_deref().and_then(<[u8]>::split_first_chunk::<32>);
         Ok(found.is_some_and(|(found, _)| hash == hex(found)))
     }
@@ -278,21 +279,21 @@ impl AuditLog {
     /// once the batch is written; `None` where none are to go.
     pub(super) fn plan_prune(
         &self,
-        engine: &dyn Engine,
+        reader: &dyn Reader,
         batch: &mut WriteBatch,
         at: Timestamp,
         by: &str,
         prune: AuditPrune,
     ) -> Result<Option<(u64, Head)>> {
-        self.verify(engine)?;
+        self.verify(reader)?;
         let first = match prune {
             AuditPrune::AllBut(kept) => self.head.entries.saturating_sub(kept),
-            AuditPrune::Before(time) => self.first_since(engine, time)?,
+            AuditPrune::Before(time) => self.first_since(reader, time)?,
         };
         if first <= self.head.first {
             return Ok(None);
         }
-        let last = engine.get(self.keyspace, &(first - 1).to_be_bytes())?;
+        let last = reader.get(self.keyspace, &(first - 1).to_be_bytes())?;
         let before = last.as_deref().and_then(<[u8]>::first_chunk::<32>);
         let before = *before.ok_or_else(|| broken(first - 1, "it is missing"))?;
         let pruned = first - self.head.first;
@@ -318,8 +319,8 @@ impl AuditLog {
     }
 
     /// The number of the first entry that was written at a time or later, as they stand.
-    fn first_since(&self, engine: &dyn Engine, time: Timestamp) -> Result<u64> {
-        for entry in engine.scan(self.keyspace, vault_core::KeyRange::all())? {
+    fn first_since(&self, reader: &dyn Reader, time: Timestamp) -> Result<u64> {
+        for entry in reader.scan(self.keyspace, vault_core::KeyRange::all())? {
             let (key, stored) = entry?;
             let (_, entry) = parse(&key, &stored)?;
             if entry.at >= time {

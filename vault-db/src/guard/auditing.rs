@@ -1,8 +1,10 @@
 //! The verbs of the audit log: reading, verifying and pruning it.
 
-use vault_core::WriteBatch;
+use std::sync::Arc;
 
-use super::audit::{AuditEntry, AuditPrune};
+use vault_core::{Snapshot, WriteBatch};
+
+use super::audit::{AuditEntry, AuditLog, AuditPrune};
 use super::control::AccessControl;
 use super::guarded::Guarded;
 use super::policy::Permission;
@@ -30,7 +32,8 @@ impl AccessControl {
     /// # Errors
     /// [`Malformed`](crate::Error::Malformed), [`Engine`](crate::Error::Engine).
     pub fn audit(&self, count: usize) -> Result<Vec<AuditEntry>> {
-        lock(&self.state.audit).latest(&*self.shared.engine, count)
+        let (audit, snapshot) = self.audit_of_now()?;
+        audit.latest(&*snapshot, count)
     }
 
     /// Checks the audit log: that no entry is missing but those that were [pruned](AccessControl::prune_audit), at its end
@@ -53,7 +56,8 @@ impl AccessControl {
     /// # Errors
     /// [`Malformed`](crate::Error::Malformed) with the number of the first entry that is not as it was written; [`Engine`](crate::Error::Engine).
     pub fn verify_audit(&self) -> Result<u64> {
-        lock(&self.state.audit).verify(&*self.shared.engine)
+        let (audit, snapshot) = self.audit_of_now()?;
+        audit.verify(&*snapshot)
     }
 
     /// How many entries were ever written to the audit log, and the hash of the last in hexadecimal: to be kept elsewhere, so that a log that
@@ -98,9 +102,15 @@ impl AccessControl {
     /// # Errors
     /// [`Malformed`](crate::Error::Malformed) where the log does not prove itself; [`Engine`](crate::Error::Engine).
     pub fn audit_contains(&self, entries: u64, hash: &str) -> Result<bool> {
+        let (audit, snapshot) = self.audit_of_now()?;
+        audit.verify(&*snapshot)?;
+        audit.contains(&*snapshot, entries, hash)
+    }
+
+    /// The log as it is now. Whoever walks over it, which takes time, holds up nobody who is to be noted in it.
+    fn audit_of_now(&self) -> Result<(AuditLog, Arc<dyn Snapshot>)> {
         let audit = lock(&self.state.audit);
-        audit.verify(&*self.shared.engine)?;
-        audit.contains(&*self.shared.engine, entries, hash)
+        Ok((audit.clone(), self.shared.engine.snapshot()?))
     }
 
     /// Takes the oldest entries out of the audit log, so that it stays as long as it is to be, and says in it who did so (`by`, in

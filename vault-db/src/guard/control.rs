@@ -134,14 +134,15 @@ impl AccessControl {
         detail: String,
         plan: impl FnOnce(&Policy, &mut WriteBatch, KeyspaceId) -> Result<Apply<'a>>,
     ) -> Result<()> {
-        let policy = self.state.policy.write();
-        let mut policy = policy.unwrap_or_else(PoisonError::into_inner);
+        // One change at a time, and nobody is kept from a check while it is written.
         let mut audit = lock(&self.state.audit);
         let mut batch = WriteBatch::new();
-        let apply = plan(&policy, &mut batch, self.shared.keyspaces()?.catalog)?;
+        let catalog = self.shared.keyspaces()?.catalog;
+        let apply = plan(&self.state.policy(), &mut batch, catalog)?;
         let entry = audit::entry(self.shared.now(), principal, action, None, detail);
         self.write(&mut audit, batch, &entry)?;
-        apply(&mut policy);
+        let policy = self.state.policy.write();
+        apply(&mut policy.unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
 

@@ -136,7 +136,11 @@ impl Guarded {
     /// [`Denied`](crate::Error::Denied), and as [`Database::vault`](crate::Database::vault).
     pub fn vault(&self, name: &str) -> Result<GuardedVault> {
         let shared = self.control.shared();
-        if !self.control.allows_any(&self.credential, name)? {
+        if !self
+            .control
+            .allowed_with(&self.credential, name)?
+            .may_any(name)
+        {
             // Refused for want of the least that could be asked, whether or not there is such a vault: that is not told.
             self.allow(Permission::Read, name)?;
         }
@@ -153,7 +157,8 @@ impl Guarded {
         Ok(GuardedVault::new(self.clone(), vault))
     }
 
-    /// What is known of the vaults that the principal may do anything with, in the order of their names.
+    /// What is known of the vaults that the principal may read, in the order of their names. Others that it may do something with
+    /// are among the [names](Guarded::vault_names).
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -175,15 +180,38 @@ impl Guarded {
     /// # Errors
     /// As [`Guarded::check`].
     pub fn vaults(&self) -> Result<Vec<VaultInfo>> {
-        self.check()?;
-        let all = self.control.shared().vaults_of(NO_TENANT).into_iter();
-        let mut allowed = Vec::new();
-        for info in all {
-            if self.control.allows_any(&self.credential, &info.name)? {
-                allowed.push(info);
-            }
-        }
-        Ok(allowed)
+        let mut vaults = self.control.shared().vaults_of(NO_TENANT);
+        let allowed = self.control.allowed(&self.credential)?;
+        vaults.retain(|info| allowed.may(Permission::Read, &info.name));
+        Ok(vaults)
+    }
+
+    /// The names of the vaults that the principal may do anything with, in order.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// control.set_role("drop box", [Grant::new("inbox", [Permission::Write])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// control.create_principal("courier", &secret()?, ["drop box"], Kdf::danger_weak())?;
+    /// db.vault("inbox")?;
+    /// let guarded = control.log_in("courier", &secret()?)?;
+    /// assert_eq!(guarded.vault_names()?, ["inbox"]);
+    /// assert!(guarded.vaults()?.is_empty(), "how much is in it is not told");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Guarded::check`].
+    pub fn vault_names(&self) -> Result<Vec<String>> {
+        let vaults = self.control.shared().vaults_of(NO_TENANT).into_iter();
+        let allowed = self.control.allowed(&self.credential)?;
+        let names = vaults.map(|info| info.name);
+        Ok(names.filter(|name| allowed.may_any(name)).collect())
     }
 
     /// Reads a vault from text, as [`Database::import`](crate::Database::import). Needs [`Permission::Admin`] and

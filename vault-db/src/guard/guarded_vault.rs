@@ -140,8 +140,8 @@ impl GuardedVault {
         /// What is known of the vault: [`Vault::info`]. Needs [`Permission::Read`].
         [Read] "assert_eq!(notes.info()?.keys, 1);"
         fn info() -> VaultInfo;
-        /// How it is used, keys included: [`Vault::stats`]. Needs [`Permission::Scan`].
-        [Scan] "assert_eq!(notes.stats()?.writes, 1);"
+        /// How it is used, keys included: [`Vault::stats`]. Needs [`Permission::Read`] and [`Permission::Scan`].
+        [Read, Scan] "assert_eq!(notes.stats()?.writes, 1);"
         fn stats() -> VaultStats;
         /// All keys: [`Vault::keys`]. Needs [`Permission::Scan`].
         [Scan] "assert_eq!(notes.keys::<String>()?.collect::<vault_db::Result<Vec<_>>>()?, [\"a\"]);"

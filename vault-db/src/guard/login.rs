@@ -1,19 +1,21 @@
 //! Coming in, by a secret or a token, and what is checked of every call afterwards.
 
+use std::sync::RwLockReadGuard;
+
 use vault_core::random::SystemRandom;
 use vault_crypto::{Kdf, SecretBytes, SecretHash};
 
 use super::audit::AuditAction;
 use super::control::AccessControl;
 use super::guarded::{Credential, Guarded};
-use super::policy::Permission;
+use super::policy::{Permission, Policy, Principal};
 use super::token;
 use crate::catalog;
 use crate::error::{Error, Result};
-use crate::hex::from_hex;
 
 impl AccessControl {
-    /// Lets a principal in by its secret. Takes as long for a name that nobody has as for a wrong secret.
+    /// Lets a principal in by its secret. Takes as long for a name that nobody has as for a wrong secret,
+    /// where all secrets are derived alike: else as long as for most.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -39,14 +41,14 @@ impl AccessControl {
         };
         let verified = match &found {
             Some(principal) => {
-                let hash = from_hex(&principal.secret);
-                let hash = hash.and_then(|hash| SecretHash::decode(&hash));
-                let hash = hash.ok_or_else(|| catalog::malformed("the hash of a secret"))?;
+                let hash = principal
+                    .hash()
+                    .ok_or_else(|| catalog::malformed("the hash of a secret"))?;
                 let verified = self.state.hashing.in_turn(|| Ok(hash.verify(secret)?))?;
                 verified && principal.enabled
             }
             None => {
-                self.hash(secret, Kdf::ARGON2ID)?;
+                self.hash(secret, self.usual_kdf())?;
                 false
             }
         };
@@ -65,6 +67,21 @@ impl AccessControl {
             version: principal.version,
         };
         Ok(Guarded::new(self.clone(), credential))
+    }
+
+    /// What most principals' secrets were derived by: a name that nobody has takes as long as theirs.
+    fn usual_kdf(&self) -> Kdf {
+        let policy = self.state.policy();
+        let hashes = policy.principals.values().filter_map(Principal::hash);
+        let mut counts: Vec<(Kdf, usize)> = Vec::new();
+        for kdf in hashes.map(|hash| hash.kdf()) {
+            match counts.iter_mut().find(|(known, _)| *known == kdf) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((kdf, 1)),
+            }
+        }
+        let usual = counts.into_iter().max_by_key(|&(_, count)| count);
+        usual.map_or(Kdf::ARGON2ID, |(kdf, _)| kdf)
     }
 
     /// Hashes a secret, when it is its turn.
@@ -135,6 +152,35 @@ impl AccessControl {
         Ok(name.clone())
     }
 
+    /// As [`AccessControl::check`], for somebody who was let in and wants to do something. That the credential is no longer good goes
+    /// into the audit log, with whom it was of.
+    pub(super) fn check_noted(
+        &self,
+        credential: &Credential,
+        vault: Option<&str>,
+        wanted: &str,
+    ) -> Result<String> {
+        let error = match self.check(credential) {
+            Ok(name) => return Ok(name),
+            Err(error) => error,
+        };
+        let (name, detail) = match credential {
+            Credential::Secret { principal, .. } => {
+                (principal.clone(), format!("{wanted}: {error}"))
+            }
+            Credential::Token { hash } => {
+                let record = self.state.policy().tokens.get(hash).cloned();
+                let name = record.map_or_else(String::new, |record| record.principal);
+                (
+                    name,
+                    format!("{wanted}, token {}: {error}", token::id_of(hash)),
+                )
+            }
+        };
+        self.note(AuditAction::Denied, &name, vault, detail)?;
+        Err(error)
+    }
+
     /// Checks that whoever comes with a credential may do this with a vault. A refusal goes into the audit log.
     pub(super) fn allow(
         &self,
@@ -142,15 +188,12 @@ impl AccessControl {
         permission: Permission,
         vault: &str,
     ) -> Result<()> {
-        let name = self.check(credential)?;
-        let allowed = {
-            let policy = self.state.policy();
-            let principal = policy.principals.get(&name);
-            principal.is_some_and(|principal| policy.allows(principal, permission, vault))
-        };
-        if allowed {
+        let name = self.check_noted(credential, Some(vault), permission.name())?;
+        let allowed = self.allowed_to(name);
+        if allowed.may(permission, vault) {
             return Ok(());
         }
+        let name = allowed.into_principal();
         self.note(
             AuditAction::Denied,
             &name,
@@ -164,12 +207,23 @@ impl AccessControl {
         })
     }
 
-    /// Whether whoever comes with a credential may do anything with a vault.
-    pub(super) fn allows_any(&self, credential: &Credential, vault: &str) -> Result<bool> {
-        let name = self.check(credential)?;
-        let policy = self.state.policy();
-        let principal = policy.principals.get(&name);
-        Ok(principal.is_some_and(|principal| policy.allows_any(principal, vault)))
+    /// What whoever comes with a credential may do with any vault, as it is now.
+    pub(super) fn allowed(&self, credential: &Credential) -> Result<Allowed<'_>> {
+        let name = self.check_noted(credential, None, "which vaults there are")?;
+        Ok(self.allowed_to(name))
+    }
+
+    /// As [`AccessControl::allowed`], for whoever asks for one vault.
+    pub(super) fn allowed_with(&self, credential: &Credential, vault: &str) -> Result<Allowed<'_>> {
+        let name = self.check_noted(credential, Some(vault), "a handle")?;
+        Ok(self.allowed_to(name))
+    }
+
+    fn allowed_to(&self, principal: String) -> Allowed<'_> {
+        Allowed {
+            policy: self.state.policy(),
+            principal,
+        }
     }
 
     /// What whoever comes with a credential may do with a vault of this name. Nothing is noted of it.
@@ -178,12 +232,32 @@ impl AccessControl {
         credential: &Credential,
         vault: &str,
     ) -> Result<Vec<Permission>> {
-        let name = self.check(credential)?;
-        let policy = self.state.policy();
-        let principal = policy.principals.get(&name);
-        let allowed = |permission: &Permission| {
-            principal.is_some_and(|principal| policy.allows(principal, *permission, vault))
-        };
-        Ok(Permission::ALL.into_iter().filter(allowed).collect())
+        let allowed = self.allowed_to(self.check(credential)?);
+        let all = Permission::ALL.into_iter();
+        Ok(all.filter(|&it| allowed.may(it, vault)).collect())
+    }
+}
+
+/// What a principal may do. No rule changes while this is there.
+pub(super) struct Allowed<'a> {
+    policy: RwLockReadGuard<'a, Policy>,
+    principal: String,
+}
+
+impl Allowed<'_> {
+    /// Who it is.
+    fn into_principal(self) -> String {
+        self.principal
+    }
+
+    pub(super) fn may(&self, permission: Permission, vault: &str) -> bool {
+        let principal = self.policy.principals.get(&self.principal);
+        principal.is_some_and(|principal| self.policy.allows(principal, permission, vault))
+    }
+
+    /// Whether it may do anything with a vault.
+    pub(super) fn may_any(&self, vault: &str) -> bool {
+        let mut all = Permission::ALL.into_iter();
+        all.any(|permission| self.may(permission, vault))
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vault_core::Timestamp;
+use vault_crypto::SecretHash;
 
 use super::pattern;
 use super::token::TokenRecord;
 use crate::error::{Error, Result};
+use crate::hex::from_hex;
 
 /// What a role can allow.
 ///
@@ -163,6 +165,13 @@ pub(super) struct Principal {
     pub(super) version: u64,
 }
 
+impl Principal {
+    /// The hash of its secret; `None` where what is stored is none.
+    pub(super) fn hash(&self) -> Option<SecretHash> {
+        SecretHash::decode(&from_hex(&self.secret)?)
+    }
+}
+
 /// Everything that decides who may do what.
 #[derive(Default)]
 pub(super) struct Policy {
@@ -193,10 +202,9 @@ impl Policy {
         principal.enabled && grants.any(|grant| grant.allows(permission, vault))
     }
 
-    /// Whether a principal's roles allow anything on a vault.
-    pub(super) fn allows_any(&self, principal: &Principal, vault: &str) -> bool {
-        Permission::ALL
-            .into_iter()
-            .any(|permission| self.allows(principal, permission, vault))
+    /// Refuses where there is no role of one of these names.
+    pub(super) fn check_roles(&self, roles: &[String]) -> Result<()> {
+        let unknown = roles.iter().find(|&role| !self.roles.contains_key(role));
+        unknown.map_or(Ok(()), |name| Err(Error::NoSuchRole { name: name.clone() }))
     }
 }

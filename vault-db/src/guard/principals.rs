@@ -41,7 +41,9 @@ impl AccessControl {
         kdf: Kdf,
     ) -> Result<()> {
         check_vault_name(name)?;
-        let roles = self.check_roles(roles)?;
+        let roles = owned(roles);
+        // Before the hash, which is dear; and again once nobody changes the roles any more.
+        self.state.policy().check_roles(&roles)?;
         let hash = self.hash(secret, kdf)?;
         let principal = Principal {
             secret: hex(&hash.encode()),
@@ -62,6 +64,7 @@ impl AccessControl {
                         name: name.to_owned(),
                     });
                 }
+                policy.check_roles(&principal.roles)?;
                 batch.put(
                     catalog,
                     &catalog::named_key(catalog::PRINCIPAL, name),
@@ -97,9 +100,13 @@ impl AccessControl {
         name: &str,
         roles: impl IntoIterator<Item = R>,
     ) -> Result<()> {
-        let roles = self.check_roles(roles)?;
+        let roles = owned(roles);
         let detail = format!("roles are {roles:?}");
-        self.change_principal(name, detail, |principal| principal.roles = roles)
+        self.change_principal(name, detail, |policy, principal| {
+            policy.check_roles(&roles)?;
+            principal.roles = roles;
+            Ok(())
+        })
     }
 
     /// Gives a principal another secret. Whoever came in with the old one is out; tokens stay good.
@@ -125,9 +132,10 @@ impl AccessControl {
     pub fn set_secret(&self, name: &str, secret: &SecretBytes, kdf: Kdf) -> Result<()> {
         let hash = hex(&self.hash(secret, kdf)?.encode());
         let version = random_version()?;
-        self.change_principal(name, "another secret".to_owned(), |principal| {
+        self.change_principal(name, "another secret".to_owned(), |_, principal| {
             principal.secret = hash;
             principal.version = version;
+            Ok(())
         })
     }
 
@@ -152,8 +160,9 @@ impl AccessControl {
     /// [`Error::NoSuchPrincipal`], [`Error::Engine`].
     pub fn set_enabled(&self, name: &str, enabled: bool) -> Result<()> {
         let detail = if enabled { "enabled" } else { "disabled" };
-        self.change_principal(name, detail.to_owned(), |principal| {
+        self.change_principal(name, detail.to_owned(), |_, principal| {
             principal.enabled = enabled;
+            Ok(())
         })
     }
 
@@ -231,7 +240,7 @@ impl AccessControl {
         &self,
         name: &str,
         detail: String,
-        change: impl FnOnce(&mut Principal),
+        change: impl FnOnce(&Policy, &mut Principal) -> Result<()>,
     ) -> Result<()> {
         self.change(
             AuditAction::PrincipalChanged,
@@ -239,7 +248,7 @@ impl AccessControl {
             detail,
             |policy, batch, catalog| {
                 let mut principal = policy.principal(name)?.clone();
-                change(&mut principal);
+                change(policy, &mut principal)?;
                 let key = catalog::named_key(catalog::PRINCIPAL, name);
                 batch.put(catalog, &key, &catalog::encode(&principal)?);
                 Ok(Box::new(move |policy: &mut Policy| {
@@ -251,6 +260,11 @@ impl AccessControl {
 }
 
 /// A version of a secret that no other has, those of an earlier principal of the same name included.
+fn owned<R: AsRef<str>>(roles: impl IntoIterator<Item = R>) -> Vec<String> {
+    let roles = roles.into_iter();
+    roles.map(|role| role.as_ref().to_owned()).collect()
+}
+
 fn random_version() -> Result<u64> {
     let mut bytes = [0; 8];
     SystemRandom.fill(&mut bytes)?;

@@ -4,7 +4,7 @@ use super::audit::AuditAction;
 use super::control::AccessControl;
 use super::policy::{Grant, Policy};
 use crate::catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::check_vault_name;
 
 impl AccessControl {
@@ -63,12 +63,29 @@ impl AccessControl {
             return Ok(false);
         }
         let detail = format!("role {name:?} removed");
-        self.change(AuditAction::RoleChanged, "", detail, |_, batch, catalog| {
-            batch.delete(catalog, &catalog::named_key(catalog::ROLE, name));
-            Ok(Box::new(move |policy: &mut Policy| {
-                policy.roles.remove(name);
-            }))
-        })?;
+        self.change(
+            AuditAction::RoleChanged,
+            "",
+            detail,
+            |policy, batch, catalog| {
+                batch.delete(catalog, &catalog::named_key(catalog::ROLE, name));
+                // Whoever has it loses it: another role of this name is not meant for them.
+                let mut without = Vec::new();
+                for (principal, had) in &policy.principals {
+                    if had.roles.iter().any(|role| role == name) {
+                        let mut left = had.clone();
+                        left.roles.retain(|role| role != name);
+                        let key = catalog::named_key(catalog::PRINCIPAL, principal);
+                        batch.put(catalog, &key, &catalog::encode(&left)?);
+                        without.push((principal.clone(), left));
+                    }
+                }
+                Ok(Box::new(move |policy: &mut Policy| {
+                    policy.roles.remove(name);
+                    policy.principals.extend(without);
+                }))
+            },
+        )?;
         Ok(true)
     }
 
@@ -94,22 +111,5 @@ impl AccessControl {
         roles
             .map(|(name, grants)| (name.clone(), grants.clone()))
             .collect()
-    }
-
-    pub(super) fn check_roles<R: AsRef<str>>(
-        &self,
-        roles: impl IntoIterator<Item = R>,
-    ) -> Result<Vec<String>> {
-        let policy = self.state.policy();
-        let known = |role: R| {
-            let role = role.as_ref();
-            match policy.roles.contains_key(role) {
-                true => Ok(role.to_owned()),
-                false => Err(Error::NoSuchRole {
-                    name: role.to_owned(),
-                }),
-            }
-        };
-        roles.into_iter().map(known).collect()
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! Inside a tuple, bytes and strings end with `0x00`, and a zero byte in them is followed by `0xff`; a nested tuple
 //! ends with `0x00`. A whole key needs no end, which is why every tuple that begins with certain elements has
-//! their encoding as its prefix. (The layout follows FoundationDB's tuple layer.)
+//! their encoding as its prefix. The other way round that holds where no `0xff` follows: that would be a longer
+//! element. (The layout follows FoundationDB's tuple layer.)
 
 mod decode;
 mod encode;
@@ -211,6 +212,19 @@ mod tests {
         })
     }
 
+    /// Few different ones, so that one often begins as another does.
+    fn elements(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Key>> {
+        let text = "[a\\x00]{0,2}".prop_map(Key::String).boxed();
+        let bytes = prop::collection::vec(prop_oneof![Just(0), Just(0xff)], 0..3);
+        let element = prop_oneof![
+            text.clone(),
+            bytes.prop_map(Key::Bytes),
+            (0_i128..3).prop_map(Key::Integer),
+            prop::collection::vec(text, 0..2).prop_map(Key::Tuple),
+        ];
+        prop::collection::vec(element, len)
+    }
+
     fn encoded(key: &Key) -> Vec<u8> {
         let mut out = Vec::new();
         key.encode_key(&mut out).unwrap();
@@ -226,6 +240,24 @@ mod tests {
         #[test]
         fn the_order_of_bytes_is_the_order_of_keys(a in keys(), b in keys()) {
             prop_assert_eq!(encoded(&a).cmp(&encoded(&b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn the_range_of_a_prefix_is_what_begins_with_it(prefix in elements(0..3), key in elements(0..4)) {
+            let begins = key.starts_with(&prefix);
+            let range = prefix_range(&Key::Tuple(prefix)).unwrap();
+            prop_assert_eq!(range.contains(&encoded(&Key::Tuple(key))), begins);
+        }
+
+        #[test]
+        fn the_range_of_text_or_bytes_is_what_begins_with_them(prefix in keys(), key in keys()) {
+            let begins = match (&prefix, &key) {
+                (Key::Bytes(prefix), Key::Bytes(key)) => key.starts_with(prefix),
+                (Key::String(prefix), Key::String(key)) => key.starts_with(prefix.as_str()),
+                (Key::Tuple(prefix), Key::Tuple(key)) => key.starts_with(prefix),
+                (prefix, key) => prefix == key,
+            };
+            prop_assert_eq!(prefix_range(&prefix).unwrap().contains(&encoded(&key)), begins);
         }
 
         #[test]

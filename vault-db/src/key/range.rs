@@ -81,5 +81,12 @@ impl<K: EncodeKey> KeyBounds for (Bound<K>, Bound<K>) {
 pub(crate) fn prefix_range(prefix: &impl EncodeKey) -> Result<KeyRange> {
     let encoded = encoded(prefix)?;
     debug_assert!(encoded.first() != Some(&tag::END));
-    Ok(KeyRange::prefix(&encoded))
+    if encoded.first() != Some(&tag::TUPLE) {
+        return Ok(KeyRange::prefix(&encoded));
+    }
+    // Behind the last element stands the tag of the next one, or nothing. An escape says that this is not its end: its zero
+    // byte belongs to a longer one, and what is behind that is no matter.
+    let mut end = encoded.clone();
+    end.push(tag::ESCAPE);
+    Ok(KeyRange::from(&encoded[..]..&end[..]))
 }

@@ -245,6 +245,7 @@ impl Tenant {
     /// As [`Database::begin`](crate::Database::begin).
     pub fn begin(&self, options: TransactionOptions) -> Result<Transaction> {
         self.state.check()?;
+        transaction::check_not_nested(&self.shared)?;
         let mode = transaction::Mode::Write;
         Transaction::begin(&self.shared, self.state.id, options, mode)
     }

@@ -225,7 +225,7 @@ impl Shared {
         state.dropped.store(true, Ordering::Release);
         let mut before = BTreeMap::new();
         for vault in &vaults {
-            vault.deleted.store(true, Ordering::Release);
+            vault.set_deleted(sequence);
             registry.remove(vault.tenant, &vault.name());
             self.keep_accesses_of(&vault.access);
             before.insert((vault.tenant, vault.name()), Some(Arc::clone(vault)));

@@ -28,7 +28,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quota {
-    /// Most vaults.
+    /// Most vaults. Without one, tenants share [`Bounds::vaults_max`](crate::Bounds::vaults_max) with one another, and whoever takes
+    /// the last place is noticed by the next.
     pub vaults_max: u64,
     /// Most keys, over all its vaults.
     pub keys_max: u64,

@@ -42,7 +42,7 @@ use vault_core::{KeyRange, SequenceNumber, Slice};
 pub(crate) use active::{Active, Deadline};
 use active::{Moment, Registered};
 pub use options::{Isolation, TransactionOptions};
-pub(crate) use retry::{read, write};
+pub(crate) use retry::{check_not_nested, read, write};
 pub use scan::TransactionScan;
 pub use vault::TransactionVault;
 pub use writes::Savepoint;
@@ -233,7 +233,7 @@ impl Transaction {
     /// ```
     ///
     /// # Errors
-    /// [`Error::ForeignVault`].
+    /// [`Error::ForeignVault`], [`Error::VaultDeleted`].
     pub fn of(&self, vault: &Vault) -> Result<TransactionVault<'_>> {
         self.check()?;
         let same_database = Arc::ptr_eq(vault.shared(), &self.shared);
@@ -242,6 +242,9 @@ impl Transaction {
             return Err(Error::ForeignVault { name: vault.name() });
         }
         let state = Arc::clone(vault.state_at(self.sequence));
+        if state.is_deleted_at(self.sequence) {
+            return Err(state.gone());
+        }
         if !state.came_filled_after(self.sequence) {
             return Ok(TransactionVault::new(self, state));
         }
@@ -386,9 +389,13 @@ impl Transaction {
         };
         drop(moment);
         self.let_go();
-        let outcome = outcome?;
-        self.shared.transactions.ended(Some(outcome));
-        Ok(outcome)
+        self.shared
+            .transactions
+            .ended(outcome.as_ref().ok().copied());
+        if outcome.is_err() {
+            self.state.borrow_mut().ended = Some(FAILED);
+        }
+        outcome
     }
 
     /// Whether an error that its closure gave comes of a collision.
@@ -560,7 +567,8 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.mode == Mode::Write && self.state.borrow().ended != Some(COMMITTED) {
+        let counted = [Some(COMMITTED), Some(FAILED)].contains(&self.state.borrow().ended);
+        if self.mode == Mode::Write && !counted {
             self.shared.transactions.ended(None);
         }
     }
@@ -568,6 +576,8 @@ impl Drop for Transaction {
 
 /// How a transaction ends that was committed, or collided.
 const COMMITTED: &str = "by a commit";
+/// How one ends whose commit was refused.
+const FAILED: &str = "by a commit that failed";
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

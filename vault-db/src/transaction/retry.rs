@@ -35,6 +35,11 @@ impl Open {
     }
 }
 
+/// Refuses where this thread runs a closure's transaction on a database: another one beside it could only collide with it.
+pub(crate) fn check_not_nested(shared: &Arc<Shared>) -> Result<()> {
+    Open::mark(shared).map(drop)
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         OPEN.with_borrow_mut(|open| open.retain(|&database| database != self.0));

@@ -155,3 +155,34 @@ fn what_ends_lets_go_at_once() -> Result<()> {
         Ok(())
     })
 }
+
+/// What is left of a vault that was deleted stays for some time in the engine: nobody sees it, but for transactions from before.
+#[test]
+fn what_was_deleted_is_read_by_nobody() -> Result<()> {
+    let db = Database::temp()?;
+    let vault = db.vault("v")?;
+    vault.put("a", &1)?;
+    let before = Transaction::begin(
+        db.shared(),
+        NO_TENANT,
+        TransactionOptions::default(),
+        Mode::Read,
+    )?;
+    vault.put("b", &1)?;
+    // As a deletion does it, whose engine then fails to drop the keyspace.
+    let sequence = db.engine().snapshot()?.sequence();
+    vault.state().set_deleted(sequence);
+    let gone = |error: Error| assert!(matches!(error, Error::VaultDeleted { .. }), "{error}");
+    gone(vault.get::<i64>("a").unwrap_err());
+    gone(vault.contains("a").unwrap_err());
+    gone(vault.time_to_live("a").unwrap_err());
+    gone(vault.keys::<Key>().err().unwrap());
+    gone(vault.len().unwrap_err());
+    assert_eq!(before.of(&vault)?.get::<i64>("a")?, Some(1));
+    for mode in [Mode::Read, Mode::Write] {
+        let after =
+            Transaction::begin(db.shared(), NO_TENANT, TransactionOptions::default(), mode)?;
+        gone(after.of(&vault).err().unwrap());
+    }
+    Ok(())
+}

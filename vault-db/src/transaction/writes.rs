@@ -103,7 +103,16 @@ impl Writes {
         new: NewValue,
         bytes_max: usize,
     ) -> Result<()> {
-        let bytes = self.bytes + bytes_of(&key, &new);
+        let replaced = self
+            .changes
+            .get(&vault.id)
+            .and_then(|it| it.changes.get(&key));
+        // What is replaced behind a savepoint is kept, and goes on counting.
+        let freed = match replaced {
+            Some(before) if self.standing.is_empty() => bytes_of(&key, before),
+            _ => 0,
+        };
+        let bytes = self.bytes - freed + bytes_of(&key, &new);
         if bytes > bytes_max {
             return Err(Error::TransactionTooLarge {
                 bytes,
@@ -119,15 +128,9 @@ impl Writes {
                 changes: BTreeMap::new(),
             });
         if self.standing.is_empty() {
-            if let Some(before) = of_vault.changes.get_mut(&key) {
-                self.bytes -= bytes_of(&key, before);
-                *before = new;
-            } else {
-                of_vault.changes.insert(key, new);
-            }
+            of_vault.changes.insert(key, new);
             return Ok(());
         }
-        // What is replaced is kept, and goes on counting.
         let before = of_vault.changes.insert(key.clone(), new);
         self.undo.push(Undo {
             vault: vault.id,

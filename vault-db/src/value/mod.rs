@@ -123,11 +123,37 @@ pub(crate) fn decode<V: DeserializeOwned>(content: &[u8]) -> Result<V, Mismatch>
         found: kind_of(content),
         problem,
     };
-    let value = V::deserialize(&mut deserializer).map_err(|error| mismatch(error.to_string()))?;
+    let value = V::deserialize(&mut deserializer)
+        .map_err(|error| mismatch(without_content(error.to_string())))?;
     if rest.is_empty() {
         Ok(value)
     } else {
         Err(mismatch(format!("{} bytes follow the value", rest.len())))
+    }
+}
+
+/// What serde says of a value that does not fit, without the value: messages go into logs.
+fn without_content(problem: String) -> String {
+    const CHARS_MAX: usize = 200;
+    const EXPECTED: &str = ", expected ";
+    const QUOTING: [&str; 3] = ["invalid type: ", "invalid value: ", "unknown variant "];
+    let quotes = QUOTING.iter().any(|start| problem.starts_with(start));
+    let quoted = problem
+        .find(" \"")
+        .into_iter()
+        .chain(problem.find(" `"))
+        .min();
+    let problem = match (quotes, quoted) {
+        (true, Some(quoted)) => {
+            let expected = problem.rfind(EXPECTED).filter(|&at| at > quoted);
+            let expected = expected.map_or("", |at| &problem[at..]);
+            format!("{}{expected}", &problem[..quoted])
+        }
+        _ => problem,
+    };
+    match problem.char_indices().nth(CHARS_MAX) {
+        Some((cut, _)) => format!("{}…", &problem[..cut]),
+        None => problem,
     }
 }
 
@@ -155,6 +181,46 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+
+    /// A message says what was found and what was expected, and nothing of what is stored.
+    #[test]
+    fn messages_do_not_quote_values() {
+        let secret = "s3cret, expected nowhere `at all` \"".to_owned();
+        let stored = encode(&secret, None).unwrap();
+        let stored = Stored::parse(&stored).unwrap();
+        let problems = [
+            stored.read::<u64>().unwrap_err().problem,
+            stored.read::<Role>().unwrap_err().problem,
+            stored.read::<std::net::IpAddr>().unwrap_err().problem,
+            stored.read::<char>().unwrap_err().problem,
+        ];
+        for problem in &problems {
+            assert!(
+                !problem.contains("s3cret") && !problem.contains("at all"),
+                "{problem}"
+            );
+        }
+        assert_eq!(problems[3], "invalid value: string, expected a character");
+        for (said, told) in [
+            (
+                r#"invalid type: string "a, expected b", expected u64"#,
+                "invalid type: string, expected u64",
+            ),
+            (
+                "invalid value: integer `123`, expected u8",
+                "invalid value: integer, expected u8",
+            ),
+            (
+                "unknown variant `x`, expected `A` or `B`",
+                "unknown variant, expected `A` or `B`",
+            ),
+            ("missing field `age`", "missing field `age`"),
+        ] {
+            assert_eq!(without_content(said.to_owned()), told);
+        }
+        let long = without_content("ß".repeat(1000));
+        assert_eq!(long.chars().count(), 201);
+    }
 
     fn through<V: Serialize + DeserializeOwned>(value: &V) -> V {
         let stored = encode(value, None).unwrap();

@@ -94,9 +94,9 @@ impl Vault {
             let state = self.state();
             match read(state) {
                 Err(Error::VaultDeleted { .. }) if state.is_succeeded() => {}
-                // What an exchange took out is gone at its moment, and not when its files are.
-                Ok(_) if state.is_exchanged() && !state.is_succeeded() => return Err(state.gone()),
-                other => return other,
+                // What was deleted or exchanged is gone at that moment, and not when its files are.
+                Ok(found) => return state.check().map(|()| found),
+                error => return error,
             }
         }
     }

@@ -237,7 +237,8 @@ impl Vault {
     }
 
     /// How many entries there are: exactly, and without looking at them. Those that have expired and were not
-    /// [cleaned up](Vault::cleanup_expired) yet are looked up in a list of their own, so that they do not count.
+    /// [cleaned up](Vault::cleanup_expired) yet are looked up in a list of their own, so that they do not count; where that list
+    /// is long, they are cleaned up first.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -256,6 +257,10 @@ impl Vault {
         state.check()?;
         if state.counts.expiring() == 0 {
             return Ok(state.counts.entries());
+        }
+        // Counted while nobody can commit to the vault: not twice, where there are many. Where they cannot be taken away, it has to be.
+        if matches!(self.shared.has_backlog(state), Ok(true)) {
+            let _ = self.shared.remove_expired(state);
         }
         let held = state.hold_all()?;
         self.shared.len_held(held.vault)

@@ -6,8 +6,8 @@ use super::Vault;
 use crate::access::KeyAccesses;
 use crate::error::Result;
 
-/// How a vault is used. Counts are exact; what is sampled says so. What transactions read and write counts when they do, whatever
-/// becomes of them.
+/// How a vault is used. Counts are exact; what is sampled says so. They are of attempts: what was refused counts, and what
+/// transactions read and write when they do, whatever becomes of them.
 ///
 /// ```
 /// # fn main() -> vault_db::Result<()> {
