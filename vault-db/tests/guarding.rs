@@ -62,8 +62,9 @@ fn denied<T>(result: Result<T>) -> bool {
 
 #[test]
 fn every_verb_needs_its_permission() {
+    const POP: &[Permission] = &[Permission::Read, Permission::Scan, Permission::Delete];
     type Verb = fn(&GuardedVault) -> Result<()>;
-    let verbs: [(&str, &[Permission], Verb); 25] = [
+    let verbs: [(&str, &[Permission], Verb); 36] = [
         ("get", &[Permission::Read], |v| {
             v.get::<Value>("k").map(drop)
         }),
@@ -114,6 +115,25 @@ fn every_verb_needs_its_permission() {
         ("pop", &[Permission::Read, Permission::Delete], |v| {
             v.pop::<Value>("k").map(drop)
         }),
+        ("range_raw", &[Permission::Read, Permission::Scan], |v| {
+            v.range_raw::<Key>("a"..).map(drop)
+        }),
+        ("set_default", &[Permission::Read, Permission::Write], |v| {
+            v.set_default("d", &1).map(drop)
+        }),
+        ("update", &[Permission::Write], |v| v.update([("u", 1)])),
+        ("expire", &[Permission::Write], |v| {
+            v.expire("k", None).map(drop)
+        }),
+        ("pop_first", POP, |v| v.pop_first::<Key, Value>().map(drop)),
+        ("pop_last", POP, |v| v.pop_last::<Key, Value>().map(drop)),
+        ("cleanup_expired", &[Permission::Delete], |v| {
+            v.cleanup_expired().map(drop)
+        }),
+        ("set_owner", &[Permission::Admin], |v| {
+            v.set_owner(Some("x"))
+        }),
+        ("set_tags", &[Permission::Admin], |v| v.set_tags(["x"])),
         ("clear", &[Permission::Delete], |v| v.clear().map(drop)),
         ("describe", &[Permission::Admin], |v| v.describe(Some("x"))),
         (
@@ -130,6 +150,17 @@ fn every_verb_needs_its_permission() {
             &[Permission::Read, Permission::Scan, Permission::Admin],
             |v| v.copy_to("app-copy")?.delete().map(drop),
         ),
+        (
+            "put_for and len",
+            &[Permission::Read, Permission::Write],
+            |v| {
+                v.put_for("short", &1, Duration::from_secs(9))?;
+                v.len().map(drop)
+            },
+        ),
+        ("the last: delete", &[Permission::Admin], |v| {
+            v.delete().map(drop)
+        }),
     ];
     let db = temp();
     db.vault("app-vault").unwrap().put("k", &1).unwrap();
@@ -140,6 +171,8 @@ fn every_verb_needs_its_permission() {
             .filter(|n| subset >> n & 1 == 1)
             .map(|n| ALL[n])
             .collect();
+        // One that was deleted by those who may.
+        db.vault("app-vault").unwrap().put("k", &1).unwrap();
         let name = format!("p{subset}");
         principal(&control, &name, allowed.iter().copied());
         let guarded = control.log_in(&name, &secret("correct horse")).unwrap();

@@ -393,3 +393,57 @@ fn many_reads_become_one() {
     vault.put(99, &-1).unwrap();
     assert!(matches!(tx.commit(), Err(Error::Conflict { .. })));
 }
+
+/// The verbs of a vault, each over what the transaction itself has changed, and committed with it.
+#[test]
+fn verbs_work_as_outside() {
+    let db = Database::temp().unwrap();
+    let vault = db.vault("v").unwrap();
+    vault.update([("a", 1), ("b", 2), ("c", 3)]).unwrap();
+    let hour = Duration::from_secs(3600);
+    db.write(|tx| {
+        let vault = tx.vault("v")?;
+        assert_eq!(vault.pop_first::<String, i64>()?, Some(("a".to_owned(), 1)));
+        assert_eq!(vault.pop_last::<String, i64>()?, Some(("c".to_owned(), 3)));
+        assert!(matches!(
+            vault.pop_first::<u64, i64>(),
+            Err(Error::KeyMismatch { .. })
+        ));
+        assert!(matches!(
+            vault.pop_last::<String, String>(),
+            Err(Error::TypeMismatch { .. })
+        ));
+        vault.update([("d", 4), ("e", 5)])?;
+        let keys: Vec<String> = vault.keys()?.rev().collect::<Result<_>>()?;
+        assert_eq!(keys, ["e", "d", "b"]);
+        assert_eq!(vault.values::<i64>()?.sum::<Result<i64>>()?, 11);
+        assert_eq!((vault.get_or("a", 0)?, vault.get_or("b", 0)?), (0, 2));
+        assert_eq!(vault.set_default("b", &9)?, 2);
+        assert_eq!(vault.set_default("f", &9)?, 9);
+        assert!(vault.expire("d", Some(hour))? && !vault.expire("a", Some(hour))?);
+        assert!(vault.time_to_live("d")?.flatten().is_some());
+        assert_eq!(vault.time_to_live("e")?, Some(None));
+        assert_eq!(vault.time_to_live("a")?, None);
+        // Its expiry is not compared, and the new value has none.
+        assert!(vault.compare_and_set("d", Some(&4), Some(&40))?);
+        assert!(!vault.compare_and_set("d", Some(&4), None)?);
+        assert_eq!(vault.time_to_live("d")?, Some(None));
+        assert!(vault.compare_and_set::<i64>("a", None, Some(&10))?);
+        let past = vault.put_until("g", &1, Timestamp(1));
+        assert!(matches!(past, Err(Error::Engine(_))), "{past:?}");
+        vault.put_until("g", &1, Timestamp(4_102_444_800_000))
+    })
+    .unwrap();
+    let left: Vec<(String, i64)> = vault.items().unwrap().collect::<Result<_>>().unwrap();
+    let expected = [("a", 10), ("b", 2), ("d", 40), ("e", 5), ("f", 9), ("g", 1)];
+    assert_eq!(left, expected.map(|(key, n)| (key.to_owned(), n)));
+    assert_eq!(
+        (vault.len().unwrap(), vault.info().unwrap().expiring),
+        (6, 1)
+    );
+    // Whoever took the first relies on it.
+    let tx = db.begin(options()).unwrap();
+    tx.vault("v").unwrap().pop_first::<String, i64>().unwrap();
+    vault.put("A", &0).unwrap();
+    assert!(matches!(tx.commit(), Err(Error::Conflict { .. })));
+}

@@ -335,6 +335,31 @@ impl DatabaseBuilder {
         self.on_lsm(lsm, Some(directory))
     }
 
+    /// Opens an encrypted database that goes with its last handle, as [`EncryptedDatabase::temp`], under the secret from `source`.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// use vault_db::EncryptedDatabase;
+    /// use vault_db::encryption::{RawKey, SecretKey};
+    /// let key = || RawKey::new(SecretKey::from_bytes(&mut [7; 32]));
+    /// let db = EncryptedDatabase::builder().temp_encrypted(key())?;
+    /// db.lock()?;
+    /// db.unlock(&key())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`DatabaseBuilder::open_encrypted`].
+    pub fn temp_encrypted(self, source: impl KeySource + 'static) -> Result<EncryptedDatabase> {
+        self.check()?;
+        let directory = TemporaryDirectory::create()?;
+        let protection = EncryptedProtection::with_source(Arc::new(source));
+        let store = EncryptedStore::open_with(directory.path(), self.options.clone(), protection)?;
+        let database = self.on_lsm(Lsm::clone(&store), Some(directory))?;
+        Ok(EncryptedDatabase::new(database, store))
+    }
+
     /// Opens a database on any engine.
     ///
     /// ```

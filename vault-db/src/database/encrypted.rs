@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
-use vault_crypto::{Kdf, KeySource};
+use vault_core::random::{Random, SystemRandom};
+use vault_crypto::source::RawKey;
+use vault_crypto::{Kdf, KeySource, SecretKey};
 
 use super::{Database, DatabaseBuilder};
 use crate::encrypted::EncryptedStore;
@@ -33,8 +35,9 @@ use crate::error::Result;
 /// ```
 #[derive(Clone)]
 pub struct EncryptedDatabase {
-    database: Database,
+    /// Goes before the database, which may take its directory with it.
     store: EncryptedStore,
+    database: Database,
 }
 
 impl EncryptedDatabase {
@@ -59,6 +62,24 @@ impl EncryptedDatabase {
         Self::builder().open_encrypted(directory, source)
     }
 
+    /// Opens a database in a directory of its own under the system's one for temporary files, under a random key, both of which
+    /// go with the last handle. For tests and examples; with a secret of your own: [`DatabaseBuilder::temp_encrypted`].
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// let db = vault_db::EncryptedDatabase::temp()?;
+    /// db.vault("scratch")?.put("a", &1)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EncryptedDatabase::open`].
+    pub fn temp() -> Result<Self> {
+        let key = SecretKey::build(|bytes| SystemRandom.fill(bytes))?;
+        Self::builder().temp_encrypted(RawKey::new(key))
+    }
+
     /// Begins to say how a database is to be opened; [`DatabaseBuilder::open_encrypted`] ends it.
     ///
     /// ```
@@ -77,7 +98,7 @@ impl EncryptedDatabase {
     }
 
     pub(super) const fn new(database: Database, store: EncryptedStore) -> Self {
-        Self { database, store }
+        Self { store, database }
     }
 
     /// Wipes the keys from memory. Every operation answers [`Locked`](vault_core::Error::Locked) until
@@ -197,5 +218,33 @@ impl fmt::Debug for EncryptedDatabase {
         f.debug_struct("EncryptedDatabase")
             .field("database", &self.database)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vault_core::vfs::{DiskFileSystem, FileSystem};
+
+    use super::*;
+
+    #[test]
+    fn a_temporary_one_goes_with_its_last_handle() -> Result<()> {
+        let db = EncryptedDatabase::temp()?;
+        let path = db
+            .shared()
+            ._directory
+            .as_ref()
+            .map(|it| it.path().to_owned());
+        let path = path.expect("it is a temporary one");
+        let vault = db.vault("v")?;
+        vault.put("a", &1)?;
+        drop(db.clone());
+        drop(db);
+        assert_eq!(vault.get::<i64>("a")?, Some(1));
+        let is_there = || DiskFileSystem.kind(&path).unwrap().is_some();
+        assert!(is_there());
+        drop(vault);
+        assert!(!is_there());
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::policy::Permission;
 use crate::error::Result;
 use crate::key::{DecodeKey, EncodeKey, KeyBounds};
 use crate::portable::ExportFormat;
-use crate::vault::{Keys, RawValue, Scan, Vault, VaultInfo, VaultStats};
+use crate::vault::{Keys, RawScan, RawValue, Scan, Vault, VaultInfo, VaultStats};
 
 /// A vault as one principal may use it. The verbs are those of [`Vault`], each checked before it does anything.
 ///
@@ -158,6 +158,30 @@ impl GuardedVault {
         /// [`Permission::Scan`].
         [Read, Scan] "notes.put((\"user\", 7), \"alice\")?;\nassert_eq!(notes.prefix::<(String, i64), String>((\"user\",))?.count(), 1);"
         fn prefix<K: DecodeKey; V: DeserializeOwned>(prefix: impl EncodeKey) -> Scan<K, V>;
+        /// The raw bytes of a range: [`Vault::range_raw`]. Needs [`Permission::Read`] and [`Permission::Scan`].
+        [Read, Scan] "notes.put_raw(\"b\", b\"bytes\")?;\nassert_eq!(notes.range_raw::<String>(\"b\"..)?.count(), 1);"
+        fn range_raw<K: DecodeKey>(bounds: impl KeyBounds) -> RawScan<K>;
+        /// Sets a key unless it is there, and gives the value that it has then: [`Vault::set_default`]. Needs [`Permission::Read`] and
+        /// [`Permission::Write`].
+        [Read, Write] "assert_eq!(notes.set_default(\"a\", &9)?, 1);"
+        fn set_default<V: Serialize, DeserializeOwned>(key: impl EncodeKey, default: &V) -> V;
+        /// Sets many keys at once: [`Vault::update`]. Needs [`Permission::Write`].
+        [Write] "notes.update([(\"b\", 2), (\"c\", 3)])?;\nassert_eq!(notes.len()?, 3);"
+        fn update<K: EncodeKey; V: Serialize>(pairs: impl IntoIterator<Item = (K, V)>) -> ();
+        /// Gives a key a new expiry, or none: [`Vault::expire`]. Needs [`Permission::Write`].
+        [Write] "assert!(notes.expire(\"a\", Some(std::time::Duration::from_secs(60)))?);"
+        fn expire(key: impl EncodeKey, time_to_live: Option<Duration>) -> bool;
+        /// Removes the entry with the smallest key and gives it: [`Vault::pop_first`]. Needs [`Permission::Read`],
+        /// [`Permission::Scan`] and [`Permission::Delete`].
+        [Read, Scan, Delete] "assert_eq!(notes.pop_first::<String, i64>()?, Some((\"a\".to_owned(), 1)));"
+        fn pop_first<K: DecodeKey; V: DeserializeOwned>() -> Option<(K, V)>;
+        /// Removes the entry with the greatest key and gives it: [`Vault::pop_last`]. Needs [`Permission::Read`],
+        /// [`Permission::Scan`] and [`Permission::Delete`].
+        [Read, Scan, Delete] "assert_eq!(notes.pop_last::<String, i64>()?, Some((\"a\".to_owned(), 1)));"
+        fn pop_last<K: DecodeKey; V: DeserializeOwned>() -> Option<(K, V)>;
+        /// Takes away what has expired: [`Vault::cleanup_expired`]. Needs [`Permission::Delete`].
+        [Delete] "assert_eq!(notes.cleanup_expired()?, 0);"
+        fn cleanup_expired() -> u64;
         /// Sets a key to bytes: [`Vault::put_raw`]. Needs [`Permission::Write`].
         [Write] "notes.put_raw(\"b\", b\"bytes\")?;\nassert_eq!(&notes.get_raw(\"b\")?.expect(\"just put\")[..], b\"bytes\");"
         fn put_raw(key: impl EncodeKey, bytes: &[u8]) -> ();
@@ -170,6 +194,12 @@ impl GuardedVault {
         /// Says what the vault is for: [`Vault::describe`]. Needs [`Permission::Admin`].
         [Admin] "notes.describe(Some(\"what not to forget\"))?;\nassert!(notes.info()?.description.is_some());"
         fn describe(description: Option<&str>) -> ();
+        /// Says whose the vault is: [`Vault::set_owner`]. Needs [`Permission::Admin`].
+        [Admin] "notes.set_owner(Some(\"alice\"))?;\nassert_eq!(notes.info()?.owner.as_deref(), Some(\"alice\"));"
+        fn set_owner(owner: Option<&str>) -> ();
+        /// Says what the vault is found by: [`Vault::set_tags`]. Needs [`Permission::Admin`].
+        [Admin] "notes.set_tags([\"private\"])?;\nassert_eq!(notes.info()?.tags, [\"private\"]);"
+        fn set_tags<T: Into<String>>(tags: impl IntoIterator<Item = T>) -> ();
         /// Deletes the vault: [`Vault::delete`]. Needs [`Permission::Admin`].
         [Admin] "assert_eq!(notes.delete()?, 1);\nassert!(!db.contains_vault(\"notes\"));"
         fn delete() -> u64;

@@ -97,7 +97,46 @@ impl AccessControl {
     /// # Errors
     /// [`Engine`](crate::Error::Engine).
     pub fn revoke_token(&self, token: &str) -> Result<bool> {
-        let hash = token::hash_of(token);
+        self.revoke(&token::hash_of(token))
+    }
+
+    /// Ends the tokens with this [id](TokenInfo::id): for whoever runs the database and does not have them. Gives how many that were, one
+    /// mostly.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # use vault_db::encryption::{Kdf, SecretBytes};
+    /// # use vault_db::{Grant, Permission};
+    /// # let db = vault_db::Database::temp()?;
+    /// # let control = db.access_control()?;
+    /// # control.set_role("reader", [Grant::new("app-*", [Permission::Read])])?;
+    /// # let secret = || SecretBytes::from_string("correct horse".to_owned());
+    /// # control.create_principal("service", &secret()?, ["reader"], Kdf::danger_weak())?;
+    /// let token = control.issue_token("service", std::time::Duration::from_secs(60))?;
+    /// let id = &control.tokens()[0].id;
+    /// assert_eq!(control.revoke_token_by_id(id)?, 1);
+    /// assert!(control.with_token(token.expose()).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine).
+    pub fn revoke_token_by_id(&self, id: &str) -> Result<u64> {
+        let hashes: Vec<[u8; 32]> = {
+            let policy = self.state.policy();
+            let hashes = policy.tokens.keys().copied();
+            hashes.filter(|hash| token::id_of(hash) == id).collect()
+        };
+        let mut revoked = 0;
+        for hash in &hashes {
+            revoked += u64::from(self.revoke(hash)?);
+        }
+        Ok(revoked)
+    }
+
+    fn revoke(&self, hash: &[u8; 32]) -> Result<bool> {
+        let hash = *hash;
         let found = self.state.policy().tokens.get(&hash).cloned();
         let Some(mut record) = found.filter(|record| !record.revoked) else {
             return Ok(false);

@@ -61,6 +61,20 @@ pub(crate) fn decode_value<V: DeserializeOwned>(
         .map_err(|mismatch| mismatched(vault, key, mismatch))
 }
 
+/// Whether two stored values have the same content.
+pub(crate) fn is_same_content(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            a == b
+                || Stored::parse(a)
+                    .zip(Stored::parse(b))
+                    .is_some_and(|(a, b)| a.content == b.content)
+        }
+        _ => false,
+    }
+}
+
 /// The error of whoever reads a value as something that it is not.
 #[cold]
 pub(crate) fn mismatched(vault: &VaultState, key: &[u8], mismatch: Mismatch) -> Error {

@@ -335,25 +335,11 @@ impl Vault {
         verdict: impl Fn(Option<&[u8]>) -> Verdict,
     ) -> Result<bool> {
         self.shared.decide(self.state(), key, |current| {
-            if is_same(current, expected) {
+            if codec::is_same_content(current, expected) {
                 Ok((verdict(current), true))
             } else {
                 Ok((Verdict::Keep, false))
             }
         })
-    }
-}
-
-/// Whether two stored values have the same content.
-fn is_same(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
-    match (a, b) {
-        (None, None) => true,
-        (Some(a), Some(b)) => {
-            a == b
-                || value::Stored::parse(a)
-                    .zip(value::Stored::parse(b))
-                    .is_some_and(|(a, b)| a.content == b.content)
-        }
-        _ => false,
     }
 }

@@ -75,6 +75,8 @@ impl Store {
             if admitted.is_outdated(self, batch) {
                 // Others came in between, and memory is full again.
                 drop(commit);
+                // The view keeps what is waited for from being freed.
+                admitted.checked = None;
                 admitted = admit(self, self.views.pin(), batch, patience)?;
                 continue;
             }

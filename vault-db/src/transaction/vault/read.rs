@@ -1,49 +1,15 @@
-//! A vault inside a transaction.
+//! Reading in a transaction.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use vault_core::{KeyRange, Snapshot};
 
-use super::{Transaction, TransactionScan};
-use crate::commit::NewValue;
-use crate::database::VaultState;
+use super::TransactionVault;
 use crate::error::Result;
-use crate::key::{DecodeKey, EncodeKey, KeyBounds, prefix_range};
-use crate::value;
+use crate::key::{DecodeKey, EncodeKey, Key, KeyBounds, prefix_range};
+use crate::transaction::TransactionScan;
 use crate::vault::codec::{self, RawValue};
 
-/// A vault inside a [`Transaction`]: it shows the transaction's moment and the transaction's own changes over it.
-///
-/// Its verbs are those of [`Vault`](crate::Vault).
-///
-/// ```
-/// # fn main() -> vault_db::Result<()> {
-/// # let db = vault_db::Database::temp()?;
-/// db.write(|tx| {
-///     let (from, to) = (tx.vault("inbox")?, tx.vault("archive")?);
-///     from.put("letter", "Dear …")?;
-///     let letter: Option<String> = from.pop("letter")?;
-///     to.put("letter", &letter)
-/// })?;
-/// assert_eq!((db.vault("inbox")?.len()?, db.vault("archive")?.len()?), (0, 1));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct TransactionVault<'a> {
-    transaction: &'a Transaction,
-    state: Arc<VaultState>,
-}
-
 impl<'a> TransactionVault<'a> {
-    pub(super) const fn new(transaction: &'a Transaction, state: Arc<VaultState>) -> Self {
-        Self { transaction, state }
-    }
-
     /// Reads a value.
     ///
     /// ```
@@ -69,6 +35,26 @@ impl<'a> TransactionVault<'a> {
         stored
             .map(|stored| codec::decode_value(&self.state, &key, &stored))
             .transpose()
+    }
+
+    /// Reads a value, or gives `default` where the key is absent.
+    ///
+    /// ```
+    /// # fn main() -> vault_db::Result<()> {
+    /// # let db = vault_db::Database::temp()?;
+    /// # db.write(|tx| {
+    /// # let vault = tx.vault("v")?;
+    /// assert_eq!(vault.get_or("missing", 9)?, 9);
+    /// # Ok(())
+    /// # })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TransactionVault::get`].
+    pub fn get_or<V: DeserializeOwned>(&self, key: impl EncodeKey, default: V) -> Result<V> {
+        Ok(self.get(key)?.unwrap_or(default))
     }
 
     /// Reads the bytes that [`TransactionVault::put_raw`] or [`Vault::put_raw`](crate::Vault::put_raw) stored.
@@ -117,7 +103,7 @@ impl<'a> TransactionVault<'a> {
         Ok(self.transaction.get(&self.state, &key)?.is_some())
     }
 
-    /// Sets a key to a value.
+    /// All keys, in order.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -125,7 +111,7 @@ impl<'a> TransactionVault<'a> {
     /// # db.write(|tx| {
     /// # let vault = tx.vault("v")?;
     /// vault.put("a", &1)?;
-    /// assert!(vault.contains("a")?);
+    /// assert_eq!(vault.keys::<String>()?.next().transpose()?.as_deref(), Some("a"));
     /// # Ok(())
     /// # })?;
     /// # Ok(())
@@ -133,61 +119,15 @@ impl<'a> TransactionVault<'a> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotEncodable`](crate::Error::NotEncodable), [`Error::KeyTooLong`](crate::Error::KeyTooLong),
-    /// [`Error::ValueTooLong`](crate::Error::ValueTooLong),
-    /// [`Error::TransactionTooLarge`](crate::Error::TransactionTooLarge),
-    /// [`Error::ReadOnlyTransaction`](crate::Error::ReadOnlyTransaction), and as [`TransactionVault::get`].
-    pub fn put<V: Serialize + ?Sized>(&self, key: impl EncodeKey, value: &V) -> Result<()> {
-        self.set(&key, Some((value::encode(value, None)?, None)))
-    }
-
-    /// Sets a key to a value for some time, as [`Vault::put_for`](crate::Vault::put_for).
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # db.write(|tx| {
-    /// # let vault = tx.vault("v")?;
-    /// vault.put_for("session", "alice", std::time::Duration::from_secs(60))?;
-    /// # Ok(())
-    /// # })?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`TransactionVault::put`]; [`InvalidExpiry`](vault_core::Error::InvalidExpiry).
-    pub fn put_for<V: Serialize + ?Sized>(
+    /// As [`TransactionVault::get`].
+    pub fn keys<K: DecodeKey>(
         &self,
-        key: impl EncodeKey,
-        value: &V,
-        time_to_live: Duration,
-    ) -> Result<()> {
-        let expiry = Some(self.transaction.shared.now().after(time_to_live)?);
-        self.set(&key, Some((value::encode(value, expiry)?, expiry)))
+    ) -> Result<impl DoubleEndedIterator<Item = Result<K>> + use<'a, K>> {
+        let items: TransactionScan<'a, K, IgnoredAny> = self.items()?;
+        Ok(items.map(|item| item.map(|(key, _)| key)))
     }
 
-    /// Sets a key to bytes, as they are.
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # db.write(|tx| {
-    /// # let vault = tx.vault("v")?;
-    /// vault.put_raw("a", b"bytes")?;
-    /// # Ok(())
-    /// # })?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`TransactionVault::put`].
-    pub fn put_raw(&self, key: impl EncodeKey, bytes: &[u8]) -> Result<()> {
-        self.set(&key, Some((value::encode_raw(bytes, None), None)))
-    }
-
-    /// Removes a key. Gives whether it was there, which the transaction then relies on.
+    /// All values, in the order of their keys.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -195,7 +135,8 @@ impl<'a> TransactionVault<'a> {
     /// # db.write(|tx| {
     /// # let vault = tx.vault("v")?;
     /// vault.put("a", &1)?;
-    /// assert!(vault.remove("a")?);
+    /// vault.put("b", &2)?;
+    /// assert_eq!(vault.values::<i64>()?.sum::<vault_db::Result<i64>>()?, 3);
     /// # Ok(())
     /// # })?;
     /// # Ok(())
@@ -203,15 +144,15 @@ impl<'a> TransactionVault<'a> {
     /// ```
     ///
     /// # Errors
-    /// As [`TransactionVault::put`].
-    pub fn remove(&self, key: impl EncodeKey) -> Result<bool> {
-        let key = codec::encode_key(&key)?;
-        let was_there = self.transaction.get(&self.state, &key)?.is_some();
-        self.transaction.set(&self.state, key, None)?;
-        Ok(was_there)
+    /// As [`TransactionVault::get`].
+    pub fn values<V: DeserializeOwned>(
+        &self,
+    ) -> Result<impl DoubleEndedIterator<Item = Result<V>> + use<'a, V>> {
+        let items: TransactionScan<'a, Key, V> = self.items()?;
+        Ok(items.map(|item| item.map(|(_, value)| value)))
     }
 
-    /// Removes a key and gives its value.
+    /// All entries.
     ///
     /// ```
     /// # fn main() -> vault_db::Result<()> {
@@ -219,7 +160,10 @@ impl<'a> TransactionVault<'a> {
     /// # db.write(|tx| {
     /// # let vault = tx.vault("v")?;
     /// vault.put("a", &1)?;
-    /// assert_eq!(vault.pop::<i64>("a")?, Some(1));
+    /// for item in vault.items::<String, i64>()? {
+    ///     let (key, value) = item?;
+    ///     vault.put(format!("copy of {key}"), &value)?;
+    /// }
     /// # Ok(())
     /// # })?;
     /// # Ok(())
@@ -227,43 +171,9 @@ impl<'a> TransactionVault<'a> {
     /// ```
     ///
     /// # Errors
-    /// As [`TransactionVault::put`]; after a [`Error::TypeMismatch`](crate::Error::TypeMismatch) the key is still
-    /// there.
-    pub fn pop<V: DeserializeOwned>(&self, key: impl EncodeKey) -> Result<Option<V>> {
-        let key = codec::encode_key(&key)?;
-        let Some(stored) = self.transaction.get(&self.state, &key)? else {
-            return Ok(None);
-        };
-        let value = codec::decode_value(&self.state, &key, &stored)?;
-        self.transaction.set(&self.state, key, None)?;
-        Ok(Some(value))
-    }
-
-    /// Adds to a counter, which begins at 0. Gives what it is now.
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # db.write(|tx| {
-    /// # let vault = tx.vault("v")?;
-    /// assert_eq!(vault.increment("visits", 1)?, 1);
-    /// # Ok(())
-    /// # })?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::CounterOverflow`](crate::Error::CounterOverflow),
-    /// [`Error::TypeMismatch`](crate::Error::TypeMismatch) where the value is no whole number, and as
-    /// [`TransactionVault::put`].
-    pub fn increment(&self, key: impl EncodeKey, by: i64) -> Result<i64> {
-        let key = codec::encode_key(&key)?;
-        let current = self.transaction.get(&self.state, &key)?;
-        let (stored, expiry, sum) = codec::increment(&self.state, &key, current.as_deref(), by)?;
-        let new = Some((stored, expiry));
-        self.transaction.set(&self.state, key, new)?;
-        Ok(sum)
+    /// As [`TransactionVault::get`].
+    pub fn items<K: DecodeKey, V: DeserializeOwned>(&self) -> Result<TransactionScan<'a, K, V>> {
+        self.scan(KeyRange::all())
     }
 
     /// The entries of a range, in the order of their keys, from either end.
@@ -313,30 +223,6 @@ impl<'a> TransactionVault<'a> {
         prefix: impl EncodeKey,
     ) -> Result<TransactionScan<'a, K, V>> {
         self.scan(prefix_range(&prefix)?)
-    }
-
-    /// All entries.
-    ///
-    /// ```
-    /// # fn main() -> vault_db::Result<()> {
-    /// # let db = vault_db::Database::temp()?;
-    /// # db.write(|tx| {
-    /// # let vault = tx.vault("v")?;
-    /// vault.put("a", &1)?;
-    /// for item in vault.items::<String, i64>()? {
-    ///     let (key, value) = item?;
-    ///     vault.put(format!("copy of {key}"), &value)?;
-    /// }
-    /// # Ok(())
-    /// # })?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`TransactionVault::get`].
-    pub fn items<K: DecodeKey, V: DeserializeOwned>(&self) -> Result<TransactionScan<'a, K, V>> {
-        self.scan(KeyRange::all())
     }
 
     /// How many entries there are. Relied on like a scan of all of them.
@@ -431,11 +317,8 @@ impl<'a> TransactionVault<'a> {
     /// # Errors
     /// As [`TransactionVault::get`].
     pub fn is_empty(&self) -> Result<bool> {
-        let mut entries = TransactionScan::<crate::Key, ()>::encoded(
-            self.transaction,
-            &self.state,
-            KeyRange::all(),
-        )?;
+        let mut entries =
+            TransactionScan::<Key, ()>::encoded(self.transaction, &self.state, KeyRange::all())?;
         Ok(entries.next_encoded()?.is_none())
     }
 
@@ -444,18 +327,5 @@ impl<'a> TransactionVault<'a> {
         range: KeyRange,
     ) -> Result<TransactionScan<'a, K, V>> {
         TransactionScan::encoded(self.transaction, &self.state, range)
-    }
-
-    fn set(&self, key: &impl EncodeKey, new: NewValue) -> Result<()> {
-        let key = codec::encode_key(key)?;
-        self.transaction.set(&self.state, key, new)
-    }
-}
-
-impl fmt::Debug for TransactionVault<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransactionVault")
-            .field("name", &self.state.name())
-            .finish_non_exhaustive()
     }
 }
