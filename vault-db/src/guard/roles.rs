@@ -25,7 +25,8 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidVaultName`] for the role's name, [`Error::InvalidPattern`], [`Error::Engine`].
+    /// [`Error::InvalidVaultName`](crate::Error::InvalidVaultName) for the role's name,
+    /// [`Error::InvalidPattern`](crate::Error::InvalidPattern), [`Error::Engine`](crate::Error::Engine).
     pub fn set_role(&self, name: &str, grants: impl IntoIterator<Item = Grant>) -> Result<()> {
         check_vault_name(name)?;
         let grants: Vec<Grant> = grants.into_iter().collect();
@@ -57,7 +58,7 @@ impl AccessControl {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Engine`].
+    /// [`Error::Engine`](crate::Error::Engine).
     pub fn remove_role(&self, name: &str) -> Result<bool> {
         if !self.state.policy().roles.contains_key(name) {
             return Ok(false);
