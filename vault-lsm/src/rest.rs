@@ -176,7 +176,10 @@ fn shorten_log_in(store: &Arc<Store>, _turn: &MutexGuard<'_, ()>) -> Result<()> 
     let segment = match commit.log.switch_to_short(&**store) {
         Ok(segment) => segment,
         Err(error) => {
-            *lock(&store.log_spare) = spare;
+            // Another may have been made meanwhile.
+            let mut place = lock(&store.log_spare);
+            *place = place.take().or(spare);
+            drop(place);
             return Err(store.poison_if_unknown(error));
         }
     };

@@ -313,7 +313,7 @@ impl Version {
 
     /// What decides whether blob files are collected. One that holds a damaged value, or that a damaged table points into, counts as free of
     /// garbage: what cannot be copied keeps it, and trying again would keep all others from being collected.
-    pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>) -> Blobs {
+    pub(crate) fn blob_shape(&self, busy: &BTreeSet<u64>, table_bytes: u64) -> Blobs {
         if self.blobs.is_empty() {
             return Blobs::default();
         }
@@ -321,14 +321,15 @@ impl Version {
         let kept: BTreeSet<u64> = damaged
             .flat_map(|(_, _, file)| file.meta().blobs.iter().map(|blob| blob.file))
             .collect();
-        let files = self.blobs.iter().map(|blob| BlobShape {
-            number: blob.file.meta().number,
-            bytes: blob.file.meta().value_bytes,
-            live: if blob.file.is_damaged() || kept.contains(&blob.file.meta().number) {
-                blob.file.meta().value_bytes
-            } else {
-                blob.live
-            },
+        let files = self.blobs.iter().map(|blob| {
+            let meta = blob.file.meta();
+            let kept = blob.file.is_damaged() || kept.contains(&meta.number);
+            BlobShape {
+                number: meta.number,
+                bytes: meta.value_bytes,
+                live: if kept { meta.value_bytes } else { blob.live },
+                kept,
+            }
         });
         let pointing = self.tables().map(|(_, _, file)| file.meta());
         let pointing = pointing.filter(|meta| !meta.blobs.is_empty());
@@ -342,6 +343,7 @@ impl Version {
                     busy: busy.contains(&meta.number),
                 })
                 .collect(),
+            table_bytes,
         }
     }
 

@@ -455,3 +455,38 @@ fn threads_collect_while_others_read_and_write() {
     assert!(2 * stats.bytes < 3 * live, "{stats:?}");
     assert!(store.stats().unwrap().background.blobs_removed > 0);
 }
+
+/// A flush every now and then, of a few values each: their files are joined, so that a process does not come to its bound of
+/// open files, and nothing of what snapshots read goes with them.
+#[test]
+fn short_files_are_joined() {
+    let mut built = Built::new(&KeyspaceOptions {
+        // What is short is so by the length of a table.
+        table_bytes: 1 << 20,
+        ..apart()
+    });
+    let mut most = 0;
+    let mut first = None;
+    for flush in 0..400 {
+        // Anywhere, so that the tables are merged.
+        let numbers = [2 * flush, 2 * flush + 1].map(|n| n * 317 % 800);
+        put_all(&built.store, built.ks, numbers, 1);
+        built.store.settle().unwrap();
+        most = most.max(built.blobs().files);
+        if flush == 10 {
+            first = Some(built.store.snapshot().unwrap());
+        }
+    }
+    assert!((32..100).contains(&most), "{most} files");
+    assert!(built.store.stats().unwrap().background.collections > 0);
+    let first = first.unwrap();
+    for number in (0..22).map(|n| n * 317 % 800) {
+        let found = first.get(built.ks, &key(number)).unwrap();
+        assert_eq!(found.as_deref(), Some(&value(number, 1)[..]));
+    }
+    drop(first);
+    built.store.settle().unwrap();
+    assert!(built.files() < 100);
+    built.reopen(&apart());
+    assert_contents(&built.store, built.ks, &expected(0..800, 1));
+}

@@ -299,3 +299,27 @@ fn each_keyspace_has_its_share() {
     assert!(second.obsolete_bytes * 3 > second.table_bytes, "{second:?}");
     assert_contents(&built.store, other, &expected(0..300, 2));
 }
+
+/// A snapshot behind the range delete that took an entry away does not hold it, whatever was deleted once more since.
+#[test]
+fn a_snapshot_behind_a_range_delete_is_not_blamed() {
+    let built = Built::new();
+    built.put(0..1_000, 1);
+    let delete = || {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(built.ks, &key(0), &key(500));
+        built.store.write(&batch, &WriteOptions::OS).unwrap();
+        built.store.flush(None).unwrap();
+    };
+    let before = built.store.snapshot().unwrap();
+    delete();
+    let behind = built.store.snapshot().unwrap();
+    delete();
+    let report = built.report();
+    let held = |sequence| {
+        let mut pinned = report.pinned.iter();
+        pinned.find(|held| held.sequence == sequence).unwrap().bytes
+    };
+    assert_share(held(before.sequence()), &report, 50);
+    assert_eq!(held(behind.sequence()), 0);
+}

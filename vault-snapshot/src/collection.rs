@@ -22,16 +22,23 @@
 //! copies, below one and a half times what is live; and with values half as large when compressed, the log
 //! (once), the flush (half) and the copies (half of the last column) come to less than twice what was written.
 //!
+//! # Many short files
+//! A flush makes a file of its own, however little it writes, and each file is held open. So short files of about one length are
+//! *joined* once there are [`JOINED_MIN`]: the tables that point into several of them are rewritten, and what they point to is
+//! copied into one. Lengths are about the same within a factor of eight, so that no byte is copied for this more often
+//! than there are such classes of short files: four, from 4 KiB to 8 MiB. (O'Neil and others: "The Log-Structured
+//! Merge-Tree", 1996, for runs of like size.)
+//!
 //! # Invariants
 //! - No busy table is chosen.
-//! - Only files that hold garbage are collected, and at least as much of it as the tables take that must be rewritten for it,
+//! - Files are collected that hold garbage, and at least as much of it as the tables take that must be rewritten for it,
 //!   as far as there is so much: pointers are small, but there may be many tables.
 //! - Where garbage is less than a quarter of what the pointing tables take, nothing is collected: the bound holds for tables and blob
 //!   files together.
 //! - Once writes stop, [`choose`] comes to `None`: every step copies live values out of files that hold garbage into ones
-//!   that hold none.
+//!   that hold none; or has one table point into fewer files than before, and none into more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Garbage among all blob files, in percent, from which on files are collected.
 pub const GARBAGE_PERCENT_MAX: u64 = 32;
@@ -43,6 +50,16 @@ const REWRITTEN_MAX: u64 = 4;
 const FILES_MIN: u64 = 64;
 /// A blob file is at most so many times as long as a table.
 const TABLES_MAX: u64 = 16;
+/// Short files of about one length, from which on they are joined.
+pub const JOINED_MIN: usize = 32;
+/// A file of up to this part of a table's length is short.
+const SHORT_SHARE: u64 = 8;
+/// Files are of about one length whose binary logarithms are the same, divided by this.
+const CLASS_BITS: u32 = 3;
+/// A table that is rewritten for it points into so many of them at least.
+const JOINED_BY_ONE_MIN: usize = 4;
+/// From so many files on a table is rewritten whatever it takes itself: the files are what is short then.
+const FILES_MANY: usize = 512;
 
 /// A blob file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +70,8 @@ pub struct BlobShape {
     pub bytes: u64,
     /// Bytes of those that tables point to.
     pub live: u64,
+    /// Whether it stays as it is: something in it cannot be read.
+    pub kept: bool,
 }
 
 impl BlobShape {
@@ -81,6 +100,8 @@ pub struct Blobs {
     pub files: Vec<BlobShape>,
     /// The tables.
     pub tables: Vec<PointingTable>,
+    /// The length at which a table of the keyspace ends.
+    pub table_bytes: u64,
 }
 
 /// What to collect next.
@@ -108,6 +129,23 @@ impl Blobs {
         self.garbage().saturating_mul(REWRITTEN_MAX) >= tables
     }
 
+    /// The table by whose rewriting most of these files become one, if that is worth it.
+    fn table_to_join(&self, files: &BTreeSet<u64>) -> Option<u64> {
+        let are_many = self.files.len() >= FILES_MANY;
+        let free = self.tables.iter().filter(|table| !table.busy);
+        let joins = free.map(|table| {
+            let uses = table.uses.iter().filter(|(file, _)| files.contains(file));
+            let (count, bytes) = uses.fold((0, 0), |(n, sum), (_, used)| (n + 1, sum + used));
+            (count, bytes, table)
+        });
+        let worth_it = joins.filter(|&(count, bytes, table): &(usize, u64, _)| {
+            let is_cheap = table.bytes <= bytes.saturating_mul(REWRITTEN_MAX);
+            count >= JOINED_BY_ONE_MIN && (is_cheap || are_many)
+        });
+        let most = worth_it.max_by_key(|&(count, _, table)| (count, table.number));
+        most.map(|(_, _, table)| table.number)
+    }
+
     /// How far garbage that is worth collecting is beyond its bound: 0 up to there, 1 where it is two thirds of all, so that writers
     /// begin to slow down, and more beyond. It stays below 2, where they would stop: what they write may be the deletes that make it.
     #[must_use]
@@ -123,9 +161,35 @@ impl Blobs {
     }
 }
 
-/// Chooses what is collected next, if there is so much garbage.
+/// Chooses what is collected next, if there is so much garbage, or what is joined, if there are so many short files.
 #[must_use]
 pub fn choose(blobs: &Blobs) -> Option<Collection> {
+    choose_garbage(blobs).or_else(|| choose_short(blobs))
+}
+
+/// Short files of about one length, once there are many, and the table that points into most of them.
+fn choose_short(blobs: &Blobs) -> Option<Collection> {
+    if blobs.files.len() < JOINED_MIN {
+        return None;
+    }
+    let mut classes: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+    for file in &blobs.files {
+        if !file.kept && file.bytes.saturating_mul(SHORT_SHARE) <= blobs.table_bytes {
+            let class = file.bytes.max(1).ilog2() / CLASS_BITS;
+            classes.entry(class).or_default().insert(file.number);
+        }
+    }
+    let joined = classes.into_values().filter(|it| it.len() >= JOINED_MIN);
+    joined
+        .into_iter()
+        .find_map(|files| Some((blobs.table_to_join(&files)?, files)))
+        .map(|(table, files)| Collection {
+            files,
+            table: Some(table),
+        })
+}
+
+fn choose_garbage(blobs: &Blobs) -> Option<Collection> {
     let (bytes, garbage) = (blobs.bytes(), blobs.garbage());
     let is_little = percent(garbage, bytes) < GARBAGE_PERCENT_MAX;
     if garbage == 0 || is_little || !blobs.is_worth_rewriting() {

@@ -76,7 +76,7 @@ pub(crate) fn claim(
         Choice::Drop { tables, .. } => tables.iter().map(|&(_, number)| number).collect(),
         Choice::Nothing => Vec::new(),
     };
-    let leaving = leaving(store, &view.version, &busy);
+    let leaving = leaving(store, &view, &busy);
     busy.extend(&tables);
     drop(busy);
     Some(Claim {
@@ -87,10 +87,12 @@ pub(crate) fn claim(
     })
 }
 
-/// The blob files out of which a merge copies the values that it meets: those that are collected, and those that are sealed
+/// The blob files out of which a merge copies the values that it meets: those that are collected or joined, and those that are sealed
 /// under older keys than the current ones.
-fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u64> {
-    let collection = collection::choose(&version.blob_shape(busy));
+fn leaving(store: &Store, view: &KeyspaceView, busy: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let version = &view.version;
+    let shape = version.blob_shape(busy, view.options.table_bytes);
+    let collection = collection::choose(&shape);
     let mut files = collection.map_or_else(BTreeSet::new, |collection| collection.files);
     if let Some(keys) = store.env.transform.keys() {
         files.extend(version.blobs_before(keys.epoch()));
@@ -103,7 +105,7 @@ fn leaving(store: &Store, version: &Version, busy: &BTreeSet<u64>) -> BTreeSet<u
 }
 
 /// Claims the table of a keyspace that is to be rewritten next because it points into blob files that hold too much
-/// garbage; none while a caller compacts it.
+/// garbage, or into many short ones; none while a caller compacts it.
 pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Claim> {
     let keyspace = Arc::clone(&store.views.pin().keyspace(id)?.keyspace);
     // In this order, as above.
@@ -113,7 +115,8 @@ pub(crate) fn claim_for_collection(store: &Store, id: KeyspaceId) -> Option<Clai
     if keyspace.is_compacted_by_hand() {
         return None;
     }
-    let collection = collection::choose(&view.version.blob_shape(&busy))?;
+    let shape = view.version.blob_shape(&busy, view.options.table_bytes);
+    let collection = collection::choose(&shape)?;
     let table = collection.table?;
     busy.insert(table);
     drop(busy);

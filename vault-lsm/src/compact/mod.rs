@@ -106,7 +106,10 @@ pub(crate) fn update_pressure(store: &Store) {
     let (mut highest, mut most_behind) = (0.0, None);
     for view in &pinned.keyspaces {
         let pressure = with_shape(store, view, |shape| view.planner.debt(shape).pressure);
-        let garbage = view.version.blob_shape(&BTreeSet::new()).pressure();
+        let garbage = view
+            .version
+            .blob_shape(&BTreeSet::new(), view.options.table_bytes)
+            .pressure();
         let pressure = pressure.max(garbage);
         if pressure > highest {
             (highest, most_behind) = (pressure, Some(view.keyspace.id));

@@ -19,7 +19,7 @@ mod memtables;
 mod shares;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use crossbeam_utils::CachePadded;
 use vault_core::stats::MemoryStats;
@@ -66,6 +66,8 @@ pub(crate) struct Memory {
     /// What the cache held when it was last looked at, and what it may hold now.
     cache_seen: AtomicU64,
     cache_allowed: AtomicU64,
+    /// Held while that is changed.
+    rebalancing: Mutex<()>,
     peak: AtomicU64,
     compactions: AtomicU64,
     large_reads: Mutex<u64>,
@@ -99,6 +101,7 @@ impl Memory {
     ) -> Arc<Self> {
         Arc::new(Self {
             cache_allowed: AtomicU64::new(shares.cache),
+            rebalancing: Mutex::new(()),
             shares,
             used: Default::default(),
             active_memtables: AtomicU64::new(0),
@@ -179,6 +182,13 @@ impl Memory {
     /// Gives the cache what the others leave of its share. Called where a share is found used up, and
     /// by the background now and then.
     pub(crate) fn rebalance(&self) {
+        // Whoever comes meanwhile leaves it to the next: what is allowed and what the cache was told are to be the same. Not waited
+        // for, because the cache gives memory back on the way.
+        let _turn = match self.rebalancing.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let allowed = self.shares.cache.saturating_sub(self.excess());
         let before = self.cache_allowed.load(Relaxed);
         let differs = allowed.abs_diff(before) >= REBALANCE_BYTES;

@@ -211,8 +211,9 @@ impl Walk<'_> {
             let expired = split_expiry(trailer, stored)
                 .and_then(|(expiry, _)| expiry)
                 .is_some_and(|expiry| expiry <= self.now);
-            let covered = self.tombstones.covering(&self.key, SequenceNumber::MAX);
-            if let Some(covering) = covered.filter(|&covering| covering > sequence) {
+            // The oldest above it: from then on nobody sees it.
+            let mut covering = self.tombstones.covering_all(&self.key).iter().rev();
+            if let Some(&covering) = covering.find(|&&covering| covering > sequence) {
                 hidden_by = hidden_by.min(covering);
                 gone = true;
             }

@@ -161,7 +161,7 @@ pub(crate) fn admit(
         admitted.checked = Some(view);
     }
     if wait.pressure() >= 1.0 {
-        delay(store, batch.encoded().len(), wait, patience)?;
+        delay(store, batch.encoded().len(), wait, patience, &mut admitted)?;
     }
     Ok(admitted)
 }
@@ -307,7 +307,13 @@ fn wait_for_memtables(store: &Arc<Store>, batch: &WriteBatch, patience: Patience
     Ok(overdrawn)
 }
 
-fn delay(store: &Arc<Store>, bytes: usize, behind: Behind, patience: Patience) -> Result<()> {
+fn delay(
+    store: &Arc<Store>,
+    bytes: usize,
+    behind: Behind,
+    patience: Patience,
+    admitted: &mut Admitted,
+) -> Result<()> {
     let pressure = behind.pressure();
     let clock = &store.env.clock;
     if store.settings.background == BackgroundWork::Manual {
@@ -331,12 +337,14 @@ fn delay(store: &Arc<Store>, bytes: usize, behind: Behind, patience: Patience) -
     if let Behind::Compactions(2.0..) = behind
         && due > DELAY_MAX
     {
+        admitted.checked = None;
         stop(store, due.min(STOP_MAX))?;
     }
     let wait = store.pacer.book(clock.monotonic(), bytes, rate);
     if wait < DELAY_MIN {
         return Ok(());
     }
+    admitted.checked = None;
     if !store.pacer.announced.swap(true, Ordering::Relaxed) {
         store.env.emit(&Event::WritesDelayed {
             keyspace: behind.keyspace(store),

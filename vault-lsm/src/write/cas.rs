@@ -41,7 +41,8 @@ impl Store {
         };
         let view = self.views.pin();
         validate::check(self, &view, &batch)?;
-        admit(self, view, &batch, Patience::Wait)?;
+        let mut admitted = admit(self, view, &batch, Patience::Wait)?;
+        admitted.checked = None;
 
         for round in 0.. {
             let under_lock = (round >= OPTIMISTIC_ROUNDS)
@@ -59,6 +60,13 @@ impl Store {
                 Some(commit) => commit,
                 None => self.commit()?,
             };
+            if admitted.is_outdated(self, &batch) {
+                // Others came in between, and memory is full again. What was read keeps memtables from being freed.
+                drop((commit, view));
+                admitted = admit(self, self.views.pin(), &batch, Patience::Wait)?;
+                admitted.checked = None;
+                continue;
+            }
             let unchanged = self.views.is_current(&view) && !written_since(found, key, sequence);
             if !unchanged && round < OPTIMISTIC_ROUNDS {
                 continue;
