@@ -176,17 +176,20 @@ fn opening_and_closing_with_few_descriptors() {
 fn checking_many_files_with_few_descriptors() {
     alone("checking_many_files_with_few_descriptors", || {
         const FILES: u64 = 80;
+        const VALUES: u64 = 6;
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("store");
         let options = options(BackgroundWork::Manual);
         let store = Lsm::open(&directory, options.clone()).unwrap();
         let apart = KeyspaceOptions {
             large_value_bytes: Some(64),
+            // With this many values no file is short, and joined with others.
+            table_bytes: 4 << 10,
             ..small_keyspace()
         };
         let ks = store.create_keyspace("k", &apart).unwrap();
         for number in 0..FILES {
-            put_all(&store, ks, [number], 1);
+            put_all(&store, ks, VALUES * number..VALUES * (number + 1), 1);
             store.flush(None).unwrap();
         }
         assert!(keyspace_stats(&store, ks).blobs.files >= FILES);
@@ -229,7 +232,7 @@ fn checking_many_files_with_few_descriptors() {
         set(Resource::Nofile, None);
         let store = Lsm::open(&copy, options).unwrap();
         let ks = store.keyspace("k").unwrap().unwrap();
-        assert_contents(&store, ks, &expected(0..FILES, 1));
+        assert_contents(&store, ks, &expected(0..VALUES * FILES, 1));
     });
 }
 
